@@ -1,0 +1,50 @@
+//! The seam of model architectures.
+
+use std::sync::Arc;
+
+use tensor::{Kernels, KvArena, KvLayout};
+
+use crate::{Batch, LoadOptions, ModelError, Repository};
+
+/// What an engine must know about a model to plan for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Rows of the embedding table and width of a row of logits.
+    pub vocabulary: usize,
+    /// Positions that the model can represent.
+    pub max_positions: usize,
+    /// Parameters, for people.
+    pub parameters: u64,
+    /// Bytes of packed weights in memory, for the memory plan.
+    pub weight_bytes: usize,
+    /// Shape of a KV page.
+    pub kv: KvLayout,
+}
+
+/// A decoder that continues token sequences.
+///
+/// For the implementer: `forward` reads the batch, writes the keys and values of its rows into their pages and returns
+/// `outputs × vocabulary` logits, row-major, in the order of [`Batch::outputs`]. The slice lives until the next call.
+/// Working memory is sized at load for [`LoadOptions::max_batch_tokens`] rows and never grows. Ids and positions are
+/// the caller's duty; they are below `vocabulary` and `max_positions`.
+pub trait CausalLm: Send {
+    /// What an engine must know to plan.
+    fn shape(&self) -> ModelShape;
+
+    /// Runs one ragged batch.
+    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32];
+}
+
+/// An architecture: which checkpoints it reads and how.
+pub struct Family {
+    /// Short name: `qwen3`.
+    pub name: &'static str,
+    /// Values of `model_type` in config.json that it reads.
+    pub model_types: &'static [&'static str],
+    /// Reads a checkpoint of the family.
+    pub load: LoadFamily,
+}
+
+/// Reads a checkpoint of one family and packs its weights for `kernels`.
+pub type LoadFamily =
+    fn(&Repository, &LoadOptions, Arc<dyn Kernels>) -> Result<Box<dyn CausalLm>, ModelError>;

@@ -1,0 +1,162 @@
+//! What an accepted request hears back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use serde::{Deserialize, Serialize};
+
+use crate::RequestId;
+
+/// An accepted request: a stream of [`Event`]s. Dropping it cancels the request wherever it is.
+pub struct Generation {
+    /// The request's name.
+    pub id: RequestId,
+    /// The name of the model that serves it.
+    pub model: String,
+    /// Tokens of the prompt after templating.
+    pub prompt_tokens: u32,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+}
+
+impl Generation {
+    /// Wraps the event stream of an accepted request; the stream's drop must cancel the work behind it.
+    pub fn new(
+        id: RequestId,
+        model: impl Into<String>,
+        prompt_tokens: u32,
+        events: impl Stream<Item = Event> + Send + 'static,
+    ) -> Self {
+        Self { id, model: model.into(), prompt_tokens, events: Box::pin(events) }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation").field("id", &self.id).field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+/// One step in the life of an accepted request. The last one is always `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The request waits and this many others are ahead of it; sent when the number changes.
+    Queued {
+        /// Requests that will be served earlier.
+        ahead: u32,
+    },
+    /// The request left the queue and its prompt is being read.
+    Started,
+    /// New output of one choice.
+    Delta(Delta),
+    /// One choice has ended.
+    Finished {
+        /// Which choice.
+        choice: u32,
+        /// Why it ended.
+        reason: FinishReason,
+    },
+    /// All choices have ended.
+    Done {
+        /// Tokens read and written.
+        usage: Usage,
+        /// Where the time went.
+        timing: Timing,
+    },
+    /// The request ended without completing.
+    Failed(Failure),
+}
+
+impl Event {
+    /// Whether no event follows this one.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Failed(_))
+    }
+}
+
+/// New output of one choice. Deltas of one choice concatenate to its text; text held back for a possible stop text or
+/// an incomplete character comes with a later delta, so `tokens` and `text` need not cover the same characters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delta {
+    /// Which choice, from 0.
+    pub choice: u32,
+    /// Text, always whole characters.
+    pub text: String,
+    /// The ids sampled since the last delta.
+    pub tokens: Vec<u32>,
+    /// One entry per id in `tokens`, if log-probabilities were asked for.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// A token and how probable the model held it to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// Token id.
+    pub id: u32,
+    /// The bytes that the token stands for; possibly part of a character.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm of the probability, before temperature and filters.
+    pub logprob: f32,
+    /// The most probable tokens at this position, most probable first; their own `top` is empty.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// Why a choice ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end-of-sequence token, a stop token or a stop text.
+    Stop,
+    /// The token limit or the end of the context.
+    Length,
+}
+
+/// Why an accepted request ended without completing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The deadline passed while the request was queued or running.
+    #[error("the request's deadline passed")]
+    DeadlineExceeded,
+    /// The engine stops and will not finish the request.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+    /// The engine failed; the message is for people.
+    #[error("the engine failed: {message}")]
+    Engine {
+        /// What happened.
+        message: String,
+    },
+}
+
+/// Tokens read and written by one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt, counted once however many choices were asked for.
+    pub prompt_tokens: u32,
+    /// Tokens of the prompt that were not computed because a cache held them.
+    pub cached_tokens: u32,
+    /// Tokens sampled over all choices, end-of-sequence tokens included.
+    pub completion_tokens: u32,
+}
+
+/// Where the time of one request went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// From admission to the first step that read the prompt.
+    pub queued: Duration,
+    /// From admission to the first sampled token.
+    pub first_token: Duration,
+    /// From admission to the end.
+    pub total: Duration,
+}

@@ -1,0 +1,30 @@
+//! The seam between everything that accepts work and everything that does it.
+
+use futures::future::BoxFuture;
+
+use crate::{GenerateRequest, Generation, ModelCard, Refusal, Status};
+
+/// Something that turns requests into event streams: an engine in this process, a scripted double, a remote worker.
+///
+/// For the implementer:
+/// - A request is either refused by [`Inference::generate`] (nothing was kept, nothing will be sent) or accepted, and
+///   an accepted request ends in exactly one terminal event ([`crate::Event::Done`] or [`crate::Event::Failed`]).
+/// - Dropping the returned [`Generation`] is the cancellation, at whatever stage the request is in.
+/// - [`Inference::status`] and [`Inference::models`] return at once, also while the engine computes or hangs.
+pub trait Inference: Send + Sync {
+    /// The models that can be asked for; the first is the default.
+    fn models(&self) -> Vec<ModelCard>;
+
+    /// Validates and admits a request. The future resolves as soon as the request is queued, not when it runs.
+    ///
+    /// # Errors
+    /// A [`Refusal`] says why the request was not accepted and whether trying again can help.
+    fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>>;
+
+    /// A snapshot of health, load and counters, read without waiting for the engine.
+    fn status(&self) -> Status;
+
+    /// Stops admitting (requests are refused as [`Refusal::NotReady`]) and resolves when every accepted request has
+    /// ended. Calling it again joins the same drain.
+    fn drain(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,22 @@
+//! What a client may ask of an engine and what it hears back: [`Inference`] and plain data.
+//!
+//! This crate refuses to know how anything is computed, scheduled or transported. A server, a command line or a
+//! remote gateway talks to `dyn Inference`; the engine implements it; [`scripted::Scripted`] implements it in memory
+//! for tests. Read `inference.rs` first, then `request.rs` and `event.rs`.
+
+#![warn(missing_docs)]
+
+pub mod event;
+pub mod inference;
+pub mod refusal;
+pub mod request;
+pub mod scripted;
+pub mod status;
+
+pub use event::{Delta, Event, Failure, FinishReason, Generation, Timing, TokenLogprob, Usage};
+pub use inference::Inference;
+pub use refusal::Refusal;
+pub use request::{
+    Chat, Content, GenerateRequest, Limits, Message, Part, Priority, Prompt, RequestId, Sampling, TenantId,
+};
+pub use status::{Health, ModelCard, Phase, Status};

@@ -1,0 +1,137 @@
+//! What an engine says about itself: identity, health, load, counters.
+
+use serde::{Deserialize, Serialize};
+
+/// One model that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// The name that requests use.
+    pub id: String,
+    /// Architecture family, such as `qwen3`.
+    pub family: String,
+    /// Prompt and output together hold at most this many tokens.
+    pub context: u32,
+    /// Size of the vocabulary.
+    pub vocabulary: u32,
+    /// Parameters, for people.
+    pub parameters: u64,
+    /// Weight and arithmetic type, such as `bf16`.
+    pub dtype: String,
+    /// Whether the model has a chat template.
+    pub chat: bool,
+    /// Unix time in seconds at which it was loaded.
+    pub created: u64,
+}
+
+/// Where an engine is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Loading and warming up.
+    #[default]
+    Starting,
+    /// Accepting work.
+    Ready,
+    /// Finishing accepted work, accepting none.
+    Draining,
+    /// Ended.
+    Stopped,
+}
+
+/// Whether work gets done, judged by progress and not by liveness of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "reasons")]
+pub enum Health {
+    /// All is well.
+    #[default]
+    Healthy,
+    /// Work gets done, but something is wrong.
+    Degraded(Vec<String>),
+    /// No progress although there is work.
+    Unhealthy(Vec<String>),
+}
+
+/// A snapshot of an engine. Counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where the engine is in its life.
+    pub phase: Phase,
+    /// Whether work gets done.
+    pub health: Health,
+    /// What is in the engine now.
+    pub load: Load,
+    /// What has happened since the start.
+    pub counters: Counters,
+    /// Distributions since the start.
+    pub latency: Latencies,
+}
+
+/// What is in the engine now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests that wait.
+    pub queued: u64,
+    /// Age of the oldest waiting request, in seconds.
+    pub oldest_queued_seconds: f64,
+    /// The most requests that may wait.
+    pub queue_capacity: u64,
+    /// Sequences in the batch.
+    pub running: u64,
+    /// KV pages in use.
+    pub kv_pages_used: u64,
+    /// KV pages in all.
+    pub kv_pages_total: u64,
+    /// Tokens that one KV page holds.
+    pub kv_page_tokens: u64,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Requests refused, by reason.
+    pub refused: Vec<(String, u64)>,
+    /// Requests completed, by finish reason of their first choice.
+    pub completed: Vec<(String, u64)>,
+    /// Requests failed, by reason.
+    pub failed: Vec<(String, u64)>,
+    /// Requests cancelled, by the stage they were in.
+    pub cancelled: Vec<(String, u64)>,
+    /// Prompt tokens computed.
+    pub prompt_tokens: u64,
+    /// Tokens sampled.
+    pub generated_tokens: u64,
+    /// Engine steps.
+    pub steps: u64,
+    /// Sequences put back to the queue because pages ran out.
+    pub preemptions: u64,
+}
+
+/// Distributions since the start, in seconds unless the name says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latencies {
+    /// Admission to first token.
+    pub time_to_first_token: Histogram,
+    /// Between two tokens of a sequence, measured at engine steps.
+    pub inter_token: Histogram,
+    /// Admission to end.
+    pub request: Histogram,
+    /// Admission to the first step that read the prompt.
+    pub queue: Histogram,
+    /// Duration of an engine step.
+    pub step: Histogram,
+    /// Tokens in an engine step.
+    pub step_tokens: Histogram,
+}
+
+/// A cumulative histogram snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds of the buckets, ascending; an implicit last bucket has no bound.
+    pub bounds: Vec<f64>,
+    /// Observations per bucket (not cumulative), one more than `bounds`.
+    pub counts: Vec<u64>,
+    /// Sum of all observations.
+    pub sum: f64,
+}

@@ -1,0 +1,142 @@
+//! The seam between models and machines: about 15 fused operations over row-major `f32` activations.
+//!
+//! For the implementer:
+//! - Activations are `f32`, row-major, `rows × width`; the number of rows is `x.len() / width`.
+//! - **Row independence.** An output row is a function of its own input row (and, in attention, of its own sequence's
+//!   keys and values) with an order of additions fixed by shapes and absolute positions alone. Not by the number of
+//!   rows, the chunk boundaries, the other rows, or the number of threads. Tests compare bits.
+//! - Shapes are the caller's duty and are checked with `assert!` once per call, never per element.
+//! - Steady state allocates nothing: scratch memory grows to the largest call and is kept.
+//! - [`crate::reference::Reference`] is the meaning of every operation; an implementation agrees within tolerance.
+
+use crate::{KvArena, Linear, Ragged, safetensors::TensorView};
+
+/// Point-wise function applied by a linear layer to its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// The identity.
+    #[default]
+    None,
+    /// GELU in its tanh approximation (GPT-2's `gelu_new`).
+    GeluTanh,
+    /// The exact GELU, by the error function.
+    GeluErf,
+    /// x · sigmoid(x).
+    Silu,
+}
+
+/// How a linear layer writes its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Write {
+    /// `out = f(x Wᵀ + b)`.
+    #[default]
+    Replace,
+    /// `out += f(x Wᵀ + b)`: the residual stream is `out` itself.
+    Add,
+}
+
+/// What a linear layer does after the product: add its bias (held by the [`Linear`]), activate, write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epilogue {
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Applied last.
+    pub write: Write,
+}
+
+/// Cosines and sines of rotary angles, `rows × half` each, where `half` is half the rotated width.
+/// Multimodal rope differs from plain rope only in how this table is filled.
+#[derive(Clone, Copy, Debug)]
+pub struct Angles<'a> {
+    /// Cosines, row-major.
+    pub cos: &'a [f32],
+    /// Sines, row-major.
+    pub sin: &'a [f32],
+    /// Entries per row.
+    pub half: usize,
+}
+
+/// Normalisation over the last axis.
+#[derive(Clone, Copy, Debug)]
+pub enum Norm<'a> {
+    /// x · rsqrt(mean(x²) + eps) · weight.
+    Rms {
+        /// Scale, one per column.
+        weight: &'a [f32],
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// (x − mean) · rsqrt(var + eps) · weight + bias.
+    Layer {
+        /// Scale, one per column.
+        weight: &'a [f32],
+        /// Shift, one per column.
+        bias: &'a [f32],
+        /// Added to the variance.
+        eps: f32,
+    },
+}
+
+/// Head geometry of an attention call. Query head `h` uses key head `h / (heads / kv_heads)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads; divides `query`.
+    pub kv: usize,
+    /// Width of one head.
+    pub dim: usize,
+}
+
+/// The fused operations that models are written in.
+pub trait Kernels: Send + Sync {
+    /// Names the instruction set and threads, for people: `avx512bf16, 2 threads`.
+    fn describe(&self) -> String;
+
+    /// `out[i] = table[ids[i]]`, widened to `f32`. `table` is `[vocabulary, width]`, `out` is `ids × width`.
+    fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]);
+
+    /// `out = f(x Wᵀ + b)` or `out += …`. With bf16 weights the activations are rounded to bf16 (nearest, ties to
+    /// even) before the product and sums are kept in `f32`. `x` is `rows × in`, `out` is `rows × out`.
+    fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]);
+
+    /// Normalises every row of `x` (of the width of the norm's weight) into `out`.
+    fn norm(&self, x: &[f32], norm: Norm<'_>, out: &mut [f32]);
+
+    /// Normalises (if `norm` is given) every head of `x` in place and then rotates it: element `i` pairs with
+    /// `i + half`. `x` has `rows` rows of `stride` elements of which `heads · dim` starting at `offset` are touched,
+    /// so that q and k can be rotated inside a fused qkv product.
+    fn norm_rope(&self, x: &mut [f32], place: Place, norm: Option<Norm<'_>>, angles: Angles<'_>);
+
+    /// `out = silu(gate) · up` where every row of `gate_up` is `[gate | up]`. `out` has half the width.
+    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]);
+
+    /// Writes the keys and values of a fused `[q | k | v]` product into the pages of `layer`.
+    fn kv_write(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: &mut KvArena, layer: usize);
+
+    /// Causal attention of the queries of a fused `[q | k | v]` product against the pages of `layer`, scaled by
+    /// `dim^-0.5`, softmax in `f32`. Walks absolute blocks of [`crate::PAGE_TOKENS`] keys. `out` is `rows × heads·dim`.
+    fn attend(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
+
+    /// Bidirectional attention inside each segment of a fused `[q | k | v]` product; `segments` are row counts.
+    fn attend_segments(&self, qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]);
+
+    /// Mean over the rows of each segment, then division by the L2 norm (floored at 1e-12).
+    fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]);
+
+    /// Logarithm of the sum of exponentials of each row of `logits`.
+    fn log_sum_exp(&self, logits: &[f32], width: usize, out: &mut [f32]);
+}
+
+/// Where the heads to be rotated stand inside each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Elements from one row to the next.
+    pub stride: usize,
+    /// First element of the first head.
+    pub offset: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Width of one head.
+    pub dim: usize,
+}

@@ -1,0 +1,1 @@
+//! The meaning of every kernel: plain loops, one thread, no tricks.
