@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::safetensors::Defect;
+
 /// An error about a file or a tensor, saying which, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,12 +17,12 @@ pub enum TensorError {
         source: std::io::Error,
     },
     /// A file is not what its name says.
-    #[error("{} is not a valid safetensors file: {reason}", path.display())]
+    #[error("{} is not a valid safetensors file: {defect}; fetch or convert the file again", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
         /// What was expected and what was found.
-        reason: String,
+        defect: Defect,
     },
     /// The operating system refused memory.
     #[error(transparent)]
