@@ -1,7 +1,9 @@
-//! What can go wrong when tensors are read or packed.
+//! What can go wrong when tensors are read or packed, or instruction sets are chosen.
 
 use std::path::PathBuf;
 
+use crate::Isa;
+use crate::isa::list;
 use crate::safetensors::Defect;
 
 /// An error about a file or a tensor, saying which, what was expected and what was found.
@@ -23,6 +25,20 @@ pub enum TensorError {
         path: PathBuf,
         /// What was expected and what was found.
         defect: Defect,
+    },
+    /// No instruction set is called so.
+    #[error("there is no instruction set '{found}'; choose one of {}", list(&Isa::ALL))]
+    UnknownIsa {
+        /// The name that was given.
+        found: String,
+    },
+    /// The processor or the operating system does not offer an instruction set.
+    #[error("this machine does not run {asked}; choose one of {}", list(available))]
+    IsaUnavailable {
+        /// What was asked for.
+        asked: Isa,
+        /// What there is, lowest first.
+        available: Vec<Isa>,
     },
     /// The operating system refused memory.
     #[error(transparent)]
