@@ -6,8 +6,13 @@ use crate::{Isa, Pool};
 
 /// Kernels for x86-64 at a given instruction set level.
 pub struct Cpu {
-    #[expect(dead_code, reason = "seam")]
     isa: Isa,
-    #[expect(dead_code, reason = "seam")]
     pool: Arc<Pool>,
+}
+
+impl Cpu {
+    /// Kernels of `isa`, which the machine must run, split over `pool`.
+    pub fn new(isa: Isa, pool: Arc<Pool>) -> Self {
+        Self { isa, pool }
+    }
 }

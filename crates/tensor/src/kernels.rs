@@ -77,6 +77,14 @@ pub enum Norm<'a> {
     },
 }
 
+impl Norm<'_> {
+    /// Width of the rows that the norm is for.
+    pub fn width(&self) -> usize {
+        let (Self::Rms { weight, .. } | Self::Layer { weight, .. }) = self;
+        weight.len()
+    }
+}
+
 /// Head geometry of an attention call. Query head `h` uses key head `h / (heads / kv_heads)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
@@ -86,6 +94,13 @@ pub struct Heads {
     pub kv: usize,
     /// Width of one head.
     pub dim: usize,
+}
+
+impl Heads {
+    /// Width of a row of a fused `[q | k | v]` product.
+    pub const fn fused(&self) -> usize {
+        (self.query + 2 * self.kv) * self.dim
+    }
 }
 
 /// The fused operations that models are written in.

@@ -4,6 +4,10 @@
 //! memory as a whole. Inside, per layer: keys `[kv head][dim][PAGE_TOKENS]` (tokens along the last axis, so that one
 //! vector register holds one coordinate of many keys), then values `[kv head][PAGE_TOKENS][dim]`.
 
+use std::ops::Range;
+
+use bytemuck::Pod;
+use half::bf16;
 use memory::{Arena, MemoryError};
 
 use crate::Dtype;
@@ -36,6 +40,38 @@ impl KvLayout {
     }
 }
 
+/// Element type of KV pages.
+pub(crate) trait Element: Pod + Send + Sync {
+    /// As `f32`, exactly.
+    fn widen(self) -> f32;
+    /// Rounded to nearest, ties to even.
+    fn narrow(value: f32) -> Self;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        value
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn narrow(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
 /// The memory of all KV pages.
 pub struct KvArena {
     layout: KvLayout,
@@ -49,6 +85,7 @@ impl KvArena {
     /// # Errors
     /// When the operating system refuses the memory.
     pub fn new(layout: KvLayout, pages: usize) -> Result<Self, MemoryError> {
+        assert!(layout.dtype != Dtype::F16, "KV pages hold f32 or bf16, not {}", layout.dtype);
         let arena = Arena::zeroed(layout.page_bytes() * pages)?;
         Ok(Self { layout, pages, arena })
     }
@@ -71,5 +108,32 @@ impl KvArena {
     /// The bytes of the arena, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.arena.bytes_mut()
+    }
+
+    /// The keys of one layer of a page: `[kv head][dim][PAGE_TOKENS]`.
+    pub(crate) fn keys<E: Element>(&self, page: u32, layer: usize) -> &[E] {
+        let (keys, _) = self.planes(page, layer);
+        bytemuck::cast_slice(&self.bytes()[keys])
+    }
+
+    /// The values of one layer of a page: `[kv head][PAGE_TOKENS][dim]`.
+    pub(crate) fn values<E: Element>(&self, page: u32, layer: usize) -> &[E] {
+        let (_, values) = self.planes(page, layer);
+        bytemuck::cast_slice(&self.bytes()[values])
+    }
+
+    /// The keys and the values of one layer of a page, for writing.
+    pub(crate) fn planes_mut<E: Element>(&mut self, page: u32, layer: usize) -> (&mut [E], &mut [E]) {
+        let (keys, values) = self.planes(page, layer);
+        let both: &mut [E] = bytemuck::cast_slice_mut(&mut self.bytes_mut()[keys.start..values.end]);
+        both.split_at_mut(both.len() / 2)
+    }
+
+    /// Byte ranges of the keys and of the values of one layer of a page; the values follow the keys.
+    fn planes(&self, page: u32, layer: usize) -> (Range<usize>, Range<usize>) {
+        assert!(layer < self.layout.layers, "layer {layer} of {}", self.layout.layers);
+        let plane = self.layout.plane() * self.layout.dtype.size();
+        let start = page as usize * self.layout.page_bytes() + 2 * layer * plane;
+        (start..start + plane, start + plane..start + 2 * plane)
     }
 }

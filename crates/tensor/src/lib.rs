@@ -16,6 +16,9 @@ pub mod safetensors;
 
 mod cpu;
 mod error;
+mod shapes;
+
+use std::sync::Arc;
 
 pub use cpu::Cpu;
 pub use dtype::Dtype;
@@ -26,3 +29,12 @@ pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::{Linear, Packer};
 pub use pool::Pool;
 pub use ragged::{Ragged, Span};
+
+/// The kernels of an instruction set, on `threads` threads (the caller's included; the scalar ones use no others).
+/// The machine must run `isa`: see [`Isa::require`].
+pub fn kernels(isa: Isa, _threads: usize) -> Arc<dyn Kernels> {
+    match isa {
+        Isa::Scalar => Arc::new(reference::Reference),
+        _ => Arc::new(reference::Reference),
+    }
+}

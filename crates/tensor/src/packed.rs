@@ -1,11 +1,42 @@
 //! Weights in the order in which kernels read them.
+//!
+//! Outputs are cut into panels of [`PANEL`] columns; the last panel is padded with zeros. Inside a panel the inputs run
+//! outermost, so that a kernel reads it once from front to back, whatever the instruction set:
+//! - f32: `[input][PANEL]`;
+//! - bf16: `[pair of inputs][PANEL][2]`, which is what `vdpbf16ps` and the tiles of AMX multiply. Inputs are padded
+//!   with zeros to a multiple of [`DEPTH`], the depth of a tile.
+
+#[cfg(test)]
+mod tests;
+
+use half::bf16;
+use memory::Arena;
 
 use crate::{Dtype, TensorError, safetensors::TensorView};
+
+/// Outputs of a panel: four registers of 16 columns.
+pub(crate) const PANEL: usize = 64;
+
+/// Inputs of bf16 panels come in multiples of this.
+pub(crate) const DEPTH: usize = 32;
 
 /// A linear layer `y = x Wᵀ + b` with packed weights. The packing is private to this crate; int8 and int4 will join.
 pub struct Linear {
     inputs: usize,
     outputs: usize,
+    dtype: Dtype,
+    weights: Arena,
+    /// As many as the columns of all panels, or none.
+    bias: Vec<f32>,
+}
+
+/// One panel of a layer, in the type that it is held as.
+#[derive(Clone, Copy)]
+pub(crate) enum Panel<'a> {
+    /// `[input][PANEL]`.
+    F32(&'a [f32]),
+    /// `[pair of inputs][PANEL][2]`.
+    Bf16(&'a [bf16]),
 }
 
 impl Linear {
@@ -19,48 +50,185 @@ impl Linear {
         self.outputs
     }
 
+    /// Type that the weights are held as.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// Bytes of the packed weights and the bias.
     pub fn bytes(&self) -> usize {
-        todo!()
+        self.weights.bytes().len() + size_of_val(self.bias.as_slice())
+    }
+
+    /// Number of panels.
+    pub(crate) fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    /// Inputs of a panel, padding included.
+    pub(crate) fn depth(&self) -> usize {
+        depth(self.inputs, self.dtype)
+    }
+
+    /// The weights of a panel.
+    pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
+        let elements = self.depth() * PANEL;
+        let bytes = elements * self.dtype.size();
+        let bytes = &self.weights.bytes()[panel * bytes..(panel + 1) * bytes];
+        match self.dtype {
+            Dtype::F32 => Panel::F32(bytemuck::cast_slice(bytes)),
+            _ => Panel::Bf16(bytemuck::cast_slice(bytes)),
+        }
+    }
+
+    /// The bias of the columns of a panel, if the layer has one; [`PANEL`] long.
+    pub(crate) fn panel_bias(&self, panel: usize) -> Option<&[f32]> {
+        self.bias.get(panel * PANEL..(panel + 1) * PANEL)
+    }
+
+    /// The bias of an output; zero where the layer has none.
+    pub(crate) fn bias(&self, output: usize) -> f32 {
+        self.bias.get(output).copied().unwrap_or(0.0)
+    }
+
+    /// Unpacks the weights of one output.
+    pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
+        let column = output % PANEL;
+        match self.panel(output / PANEL) {
+            Panel::F32(panel) => {
+                for (weight, line) in row.iter_mut().zip(panel.as_chunks::<PANEL>().0) {
+                    *weight = line[column];
+                }
+            }
+            Panel::Bf16(panel) => {
+                for (k, weight) in row.iter_mut().enumerate() {
+                    *weight = panel[pair_index(k, column)].to_f32();
+                }
+            }
+        }
     }
 }
 
 /// Builds a [`Linear`] from one or several stored matrices stacked along the outputs (q, k, v; gate, up).
 pub struct Packer {
-    inputs: usize,
-    outputs: usize,
+    layer: Linear,
+    /// One stored row, widened; kept from call to call.
+    row: Vec<f32>,
 }
 
 impl Packer {
-    /// An empty layer of the given widths whose weights will be held as `dtype` (`F32` or `Bf16`).
+    /// An empty layer of the given widths whose weights will be held as `dtype` (`F32` or `Bf16`). Outputs that are
+    /// never filled are zero.
     ///
     /// # Errors
     /// When the memory is refused.
     pub fn new(inputs: usize, outputs: usize, dtype: Dtype) -> Result<Self, TensorError> {
-        let _ = dtype;
-        Ok(Self { inputs, outputs })
+        assert!(dtype != Dtype::F16, "weights are held as f32 or bf16, not as {dtype}");
+        let columns = outputs.div_ceil(PANEL) * PANEL;
+        let weights = Arena::zeroed(columns * depth(inputs, dtype) * dtype.size())?;
+        let layer = Linear { inputs, outputs, dtype, weights, bias: Vec::new() };
+        Ok(Self { layer, row: Vec::new() })
     }
 
     /// Fills the outputs from `first` on with a matrix stored `[out, in]`.
+    ///
+    /// Panics unless the matrix is as wide as the layer and ends inside of it; so do `columns` and `bias`.
     pub fn rows(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let _ = (first, stored);
-        todo!()
+        let [outputs, inputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
+        self.check_fit(first, inputs, outputs);
+        self.row.resize(inputs, 0.0);
+        for output in 0..outputs {
+            stored.row_into(output, &mut self.row);
+            self.layer.set_output(first + output, &self.row);
+        }
+        self
     }
 
     /// Fills the outputs from `first` on with a matrix stored `[in, out]` (GPT-2's Conv1D).
     pub fn columns(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let _ = (first, stored);
-        todo!()
+        let [inputs, outputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
+        self.check_fit(first, inputs, outputs);
+        self.row.resize(outputs, 0.0);
+        for input in 0..inputs {
+            stored.row_into(input, &mut self.row);
+            self.layer.set_input(input, first, &self.row);
+        }
+        self
     }
 
     /// Sets the bias of the outputs from `first` on.
     pub fn bias(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let _ = (first, stored);
-        todo!()
+        let bias = stored.to_f32();
+        self.check_fit(first, self.layer.inputs, bias.len());
+        self.layer.bias.resize(self.layer.panels() * PANEL, 0.0);
+        self.layer.bias[first..first + bias.len()].copy_from_slice(&bias);
+        self
     }
 
     /// The packed layer.
     pub fn finish(self) -> Linear {
-        Linear { inputs: self.inputs, outputs: self.outputs }
+        self.layer
     }
+
+    fn check_fit(&self, first: usize, inputs: usize, outputs: usize) {
+        let Linear { inputs: width, outputs: height, .. } = self.layer;
+        assert!(
+            inputs == width && first + outputs <= height,
+            "outputs {first}..{} of {inputs} inputs do not fit a layer of {width} inputs and {height} outputs",
+            first + outputs
+        );
+    }
+}
+
+impl Linear {
+    fn set_output(&mut self, output: usize, row: &[f32]) {
+        let (panel, column) = (output / PANEL, output % PANEL);
+        let elements = self.depth() * PANEL;
+        match self.dtype {
+            Dtype::F32 => {
+                let weights: &mut [f32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+                let panel = &mut weights[panel * elements..(panel + 1) * elements];
+                for (line, &weight) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(row) {
+                    line[column] = weight;
+                }
+            }
+            _ => {
+                let weights: &mut [bf16] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+                let panel = &mut weights[panel * elements..(panel + 1) * elements];
+                for (k, &weight) in row.iter().enumerate() {
+                    panel[pair_index(k, column)] = bf16::from_f32(weight);
+                }
+            }
+        }
+    }
+
+    fn set_input(&mut self, input: usize, first: usize, column: &[f32]) {
+        let elements = self.depth() * PANEL;
+        let panel_of = |output: usize| (output / PANEL * elements, output % PANEL);
+        match self.dtype {
+            Dtype::F32 => {
+                let weights: &mut [f32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+                for (output, &weight) in (first..).zip(column) {
+                    let (panel, lane) = panel_of(output);
+                    weights[panel + input * PANEL + lane] = weight;
+                }
+            }
+            _ => {
+                let weights: &mut [bf16] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+                for (output, &weight) in (first..).zip(column) {
+                    let (panel, lane) = panel_of(output);
+                    weights[panel + pair_index(input, lane)] = bf16::from_f32(weight);
+                }
+            }
+        }
+    }
+}
+
+fn depth(inputs: usize, dtype: Dtype) -> usize {
+    if dtype == Dtype::F32 { inputs } else { inputs.next_multiple_of(DEPTH) }
+}
+
+/// Where the weight of input `k` and column `column` stands in a bf16 panel.
+fn pair_index(k: usize, column: usize) -> usize {
+    (k / 2 * PANEL + column) * 2 + k % 2
 }

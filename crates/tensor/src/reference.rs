@@ -1,1 +1,208 @@
-//! The meaning of every kernel: plain loops, one thread, no tricks.
+//! The meaning of every kernel: plain loops, one thread, sums in plain order, no tricks.
+
+mod attention;
+mod erf;
+#[cfg(test)]
+mod tests;
+
+use half::bf16;
+
+pub use attention::softmax;
+pub use erf::erf;
+
+use crate::kernels::{Heads, Place};
+use crate::kv::Element;
+use crate::safetensors::TensorView;
+use crate::{
+    Activation, Angles, Dtype, Epilogue, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write, shapes,
+};
+
+/// The scalar kernels. Slow on purpose: they are what the others are tested against.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+impl Kernels for Reference {
+    fn describe(&self) -> String {
+        "scalar, 1 thread".to_owned()
+    }
+
+    fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]) {
+        let width = shapes::embed(table, ids, out);
+        for (&id, row) in ids.iter().zip(out.chunks_mut(width)) {
+            table.row_into(id as usize, row);
+        }
+    }
+
+    fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
+        let rows = shapes::linear(x, weight, out);
+        let x: Vec<f32> = match weight.dtype() {
+            Dtype::F32 => x.to_vec(),
+            _ => x.iter().map(|&value| bf16::from_f32(value).to_f32()).collect(),
+        };
+        let mut weights = vec![0.0; weight.inputs()];
+        for output in 0..weight.outputs() {
+            weight.row_into(output, &mut weights);
+            for row in 0..rows {
+                let x = &x[row * weight.inputs()..(row + 1) * weight.inputs()];
+                let sum = dot(x, &weights) + weight.bias(output);
+                let y = activate(sum, epilogue.activation);
+                let out = &mut out[row * weight.outputs() + output];
+                match epilogue.write {
+                    Write::Replace => *out = y,
+                    Write::Add => *out += y,
+                }
+            }
+        }
+    }
+
+    fn norm(&self, x: &[f32], norm: Norm<'_>, out: &mut [f32]) {
+        shapes::norm(x, norm, out);
+        out.copy_from_slice(x);
+        out.chunks_mut(norm.width()).for_each(|row| normalize(row, norm));
+    }
+
+    fn norm_rope(&self, x: &mut [f32], place: Place, norm: Option<Norm<'_>>, angles: Angles<'_>) {
+        let rows = shapes::norm_rope(x, place, norm, angles);
+        for row in 0..rows {
+            let table = row * angles.half..(row + 1) * angles.half;
+            let (cos, sin) = (&angles.cos[table.clone()], &angles.sin[table]);
+            let first = row * place.stride + place.offset;
+            for head in x[first..first + place.heads * place.dim].chunks_mut(place.dim) {
+                if let Some(norm) = norm {
+                    normalize(head, norm);
+                }
+                rotate(head, cos, sin);
+            }
+        }
+    }
+
+    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]) {
+        shapes::silu_mul(gate_up, width, out);
+        for (both, out) in gate_up.chunks(2 * width).zip(out.chunks_mut(width)) {
+            let (gate, up) = both.split_at(width);
+            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                *out = silu(gate) * up;
+            }
+        }
+    }
+
+    fn kv_write(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: &mut KvArena, layer: usize) {
+        shapes::kv_write(qkv, heads, batch, (kv, layer));
+        match kv.layout().dtype {
+            Dtype::F32 => write_keys_and_values::<f32>(qkv, heads, batch, kv, layer),
+            _ => write_keys_and_values::<bf16>(qkv, heads, batch, kv, layer),
+        }
+    }
+
+    fn attend(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
+        shapes::attend(qkv, heads, batch, kv, out);
+        match kv.0.layout().dtype {
+            Dtype::F32 => attention::paged::<f32>(qkv, heads, batch, kv, out),
+            _ => attention::paged::<bf16>(qkv, heads, batch, kv, out),
+        }
+    }
+
+    fn attend_segments(&self, qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]) {
+        shapes::attend_segments(qkv, heads, segments, out);
+        attention::segments(qkv, heads, segments, out);
+    }
+
+    fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]) {
+        shapes::mean_pool(x, width, segments, out);
+        let mut first = 0;
+        for (&rows, out) in segments.iter().zip(out.chunks_mut(width)) {
+            out.fill(0.0);
+            for row in x[first * width..(first + rows) * width].chunks(width) {
+                out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            out.iter_mut().for_each(|sum| *sum /= rows.max(1) as f32);
+            let length = dot(out, out).sqrt().max(1e-12);
+            out.iter_mut().for_each(|mean| *mean /= length);
+            first += rows;
+        }
+    }
+
+    fn log_sum_exp(&self, logits: &[f32], width: usize, out: &mut [f32]) {
+        shapes::log_sum_exp(logits, width, out);
+        for (row, out) in logits.chunks(width).zip(out) {
+            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            *out = highest + row.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + a * b)
+}
+
+/// The point-wise function of a linear layer's epilogue.
+pub fn activate(x: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::None => x,
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+        Activation::GeluErf => {
+            let x = f64::from(x);
+            (0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
+        }
+        Activation::Silu => silu(x),
+    }
+}
+
+fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
+fn normalize(row: &mut [f32], norm: Norm<'_>) {
+    let count = row.len() as f32;
+    match norm {
+        Norm::Rms { weight, eps } => {
+            let scale = 1.0 / (dot(row, row) / count + eps).sqrt();
+            row.iter_mut().zip(weight).for_each(|(x, weight)| *x = *x * scale * weight);
+        }
+        Norm::Layer { weight, bias, eps } => {
+            let mean = row.iter().sum::<f32>() / count;
+            row.iter_mut().for_each(|x| *x -= mean);
+            let scale = 1.0 / (dot(row, row) / count + eps).sqrt();
+            for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                *x = *x * scale * weight + bias;
+            }
+        }
+    }
+}
+
+fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = cos.len();
+    for i in 0..half {
+        let (x, y) = (head[i], head[i + half]);
+        head[i] = x * cos[i] - y * sin[i];
+        head[i + half] = y * cos[i] + x * sin[i];
+    }
+}
+
+fn write_keys_and_values<E: Element>(
+    qkv: &[f32],
+    heads: Heads,
+    batch: &Ragged,
+    kv: &mut KvArena,
+    layer: usize,
+) {
+    let dim = heads.dim;
+    for span in &batch.spans {
+        for row in 0..span.rows {
+            let fused = &qkv[(span.first_row + row) * heads.fused()..][..heads.fused()];
+            let (keys, values) = fused[heads.query * dim..].split_at(heads.kv * dim);
+            let position = span.context + row;
+            let token = position % PAGE_TOKENS;
+            let page = batch.pages[span.pages.start + position / PAGE_TOKENS];
+            let (key_plane, value_plane) = kv.planes_mut::<E>(page, layer);
+            for i in 0..heads.kv * dim {
+                let (head, d) = (i / dim, i % dim);
+                key_plane[i * PAGE_TOKENS + token] = E::narrow(keys[i]);
+                value_plane[(head * PAGE_TOKENS + token) * dim + d] = E::narrow(values[i]);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Attention, one query at a time.
+
+use crate::kernels::Heads;
+use crate::kv::Element;
+use crate::{KvArena, PAGE_TOKENS, Ragged};
+
+/// Replaces scores by their softmax. Public because samplers and tests need its meaning too.
+pub fn softmax(scores: &mut [f32]) {
+    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    scores.iter_mut().for_each(|score| *score = (*score - highest).exp());
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+/// Causal attention against pages.
+pub(super) fn paged<E: Element>(
+    qkv: &[f32],
+    heads: Heads,
+    batch: &Ragged,
+    (kv, layer): (&KvArena, usize),
+    out: &mut [f32],
+) {
+    let dim = heads.dim;
+    let mut scores = Vec::new();
+    for span in &batch.spans {
+        let pages = &batch.pages[span.pages.clone()];
+        for row in 0..span.rows {
+            let keys = span.context + row + 1;
+            let row = span.first_row + row;
+            for head in 0..heads.query {
+                let kv_head = head / (heads.query / heads.kv);
+                let key = |t: usize, d: usize| {
+                    let plane = kv.keys::<E>(pages[t / PAGE_TOKENS], layer);
+                    plane[(kv_head * dim + d) * PAGE_TOKENS + t % PAGE_TOKENS].widen()
+                };
+                let value = |t: usize, d: usize| {
+                    let plane = kv.values::<E>(pages[t / PAGE_TOKENS], layer);
+                    plane[(kv_head * PAGE_TOKENS + t % PAGE_TOKENS) * dim + d].widen()
+                };
+                scores.resize(keys, 0.0);
+                let query = &qkv[row * heads.fused() + head * dim..][..dim];
+                let out = &mut out[(row * heads.query + head) * dim..][..dim];
+                one_query(query, &mut scores, (key, value), out);
+            }
+        }
+    }
+}
+
+/// Bidirectional attention inside each segment.
+pub(super) fn segments(qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]) {
+    let (dim, fused) = (heads.dim, heads.fused());
+    let mut scores = Vec::new();
+    let mut first = 0;
+    for &rows in segments {
+        scores.resize(rows, 0.0);
+        for row in first..first + rows {
+            for head in 0..heads.query {
+                let kv_head = head / (heads.query / heads.kv);
+                let at = |t: usize, head: usize, d: usize| qkv[(first + t) * fused + head * dim + d];
+                let key = |t, d| at(t, heads.query + kv_head, d);
+                let value = |t, d| at(t, heads.query + heads.kv + kv_head, d);
+                let query = &qkv[row * fused + head * dim..][..dim];
+                let out = &mut out[(row * heads.query + head) * dim..][..dim];
+                one_query(query, &mut scores, (key, value), out);
+            }
+        }
+        first += rows;
+    }
+}
+
+/// `softmax(q · K / √dim) · V` over `scores.len()` keys.
+fn one_query(
+    query: &[f32],
+    scores: &mut [f32],
+    (key, value): (impl Fn(usize, usize) -> f32, impl Fn(usize, usize) -> f32),
+    out: &mut [f32],
+) {
+    let scale = 1.0 / (query.len() as f32).sqrt();
+    for (t, score) in scores.iter_mut().enumerate() {
+        let product = query.iter().enumerate().fold(0.0, |sum, (d, q)| sum + q * key(t, d));
+        *score = product * scale;
+    }
+    softmax(scores);
+    for (d, out) in out.iter_mut().enumerate() {
+        *out = scores.iter().enumerate().fold(0.0, |sum, (t, p)| sum + p * value(t, d));
+    }
+}
