@@ -1,1 +1,2 @@
 //! The facade.
+pub mod settings;
