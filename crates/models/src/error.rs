@@ -6,10 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A tensor file is missing or broken.
+    /// A tensor file is missing or broken, or memory was refused.
     #[error(transparent)]
     Tensor(#[from] tensor::TensorError),
-    /// Some other file of the folder is missing or unreadable.
+    /// Some other file of the folder is unreadable.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// Which file.
@@ -17,4 +17,181 @@ pub enum ModelError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file is larger than any honest file of its kind.
+    #[error("{} has {found} bytes, but at most {limit} were expected; it is not what its name says", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// The most bytes that are read.
+        limit: u64,
+        /// Its length.
+        found: u64,
+    },
+    /// The folder lacks a file that every model needs.
+    #[error(
+        "{} has no {file}; a model folder needs config.json, tokenizer.json and model.safetensors (or \
+         model.safetensors.index.json with all files it lists){}",
+        folder.display(),
+        advice.as_deref().map_or_else(String::new, |advice| format!("; {advice}"))
+    )]
+    MissingFile {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// Which file.
+        file: &'static str,
+        /// What to do, where the folder gives a hint.
+        advice: Option<String>,
+    },
+    /// A path is no folder.
+    #[error("{} is not a folder; expected a model folder or a Hugging Face cache entry (models--…)", path.display())]
+    NotAFolder {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// A cache entry holds several snapshots and none is marked as current.
+    #[error("{} holds {} snapshots and no refs/main; name one of them: {}", path.display(), snapshots.len(), snapshots.join(", "))]
+    Snapshots {
+        /// The cache entry.
+        path: PathBuf,
+        /// Names of the folders below `snapshots`.
+        snapshots: Vec<String>,
+    },
+    /// A JSON file does not parse.
+    #[error("{} is not valid JSON: {source}", path.display())]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A value in a JSON file is missing, of the wrong type, or out of bounds.
+    #[error("{}: '{key}': expected {expected}, found {found}", path.display())]
+    Field {
+        /// Which file.
+        path: PathBuf,
+        /// The key, with dots between levels.
+        key: String,
+        /// What would be right.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// No family reads this architecture.
+    #[error("{}: model_type '{found}' is not supported; known are {}", path.display(), known.join(", "))]
+    UnknownArchitecture {
+        /// Which file.
+        path: PathBuf,
+        /// Its `model_type`.
+        found: String,
+        /// The values that are read.
+        known: Vec<&'static str>,
+    },
+    /// The arithmetic type asked for is none that kernels exist for.
+    #[error("weights can be held as f32 or bf16, not as {found}")]
+    Dtype {
+        /// The type asked for.
+        found: tensor::Dtype,
+    },
+    /// A tensor that the architecture needs is nowhere.
+    #[error("{} has no tensor '{name}'{}", path.display(), similar(.near))]
+    MissingTensor {
+        /// The file that lists the tensors.
+        path: PathBuf,
+        /// Which tensor.
+        name: String,
+        /// Names that exist and look most alike.
+        near: Vec<String>,
+    },
+    /// A tensor has another shape than config.json implies.
+    #[error("{}: tensor '{name}': config.json implies the shape {expected:?}, found {found:?}", path.display())]
+    TensorShape {
+        /// The file that holds the tensor.
+        path: PathBuf,
+        /// Which tensor.
+        name: String,
+        /// The shape that config.json implies.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor holds something else than floating-point numbers that kernels read.
+    #[error("{}: tensor '{name}': expected F32, F16 or BF16, found {found}", path.display())]
+    TensorDtype {
+        /// The file that holds the tensor.
+        path: PathBuf,
+        /// Which tensor.
+        name: String,
+        /// The type as the file writes it.
+        found: String,
+    },
+    /// An index names a file that could lie outside the folder.
+    #[error("{}: expected the name of a file in the same folder, found '{found}'", path.display())]
+    ShardName {
+        /// The index.
+        path: PathBuf,
+        /// The name.
+        found: String,
+    },
+    /// An index names a file that is not there.
+    #[error("{} is missing, but {} lists it for tensor '{tensor}'; fetch the file or the whole folder again", shard.display(), path.display())]
+    MissingShard {
+        /// The index.
+        path: PathBuf,
+        /// The file that is missing.
+        shard: PathBuf,
+        /// A tensor that should be in it.
+        tensor: String,
+    },
+    /// An index says that a tensor is in a file which has no such tensor.
+    #[error("{} has no tensor '{tensor}', but {} says it has", shard.display(), path.display())]
+    NotInShard {
+        /// The index.
+        path: PathBuf,
+        /// The file that was looked into.
+        shard: PathBuf,
+        /// Which tensor.
+        tensor: String,
+    },
+    /// tokenizer.json is not a byte-level BPE tokenizer.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The tokenizer knows ids that the model has no embedding for.
+    #[error("{} has ids up to {largest}, but config.json says a vocabulary of {vocabulary}; the files belong to different models", path.display())]
+    Vocabulary {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The tokenizer's largest id.
+        largest: u32,
+        /// The model's vocabulary.
+        vocabulary: usize,
+    },
+    /// The tokenizer failed on a text.
+    #[error("the text cannot be tokenised: {reason}")]
+    Encode {
+        /// What the tokenizer said.
+        reason: String,
+    },
+    /// A chat template does not parse.
+    #[error("{}: the chat template does not parse: {reason}", path.display())]
+    Template {
+        /// The file that holds the template.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A chat template refused or failed on a conversation.
+    #[error("the chat template refused the conversation: {reason}")]
+    Render {
+        /// What the template said.
+        reason: String,
+    },
+}
+
+fn similar(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; the most similar names are {}", near.join(", ")) }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use tensor::{Kernels, KvArena, KvLayout};
+use tensor::{Dtype, Kernels, KvArena, KvLayout};
 
-use crate::{Batch, LoadOptions, ModelError, Repository};
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::{Batch, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub struct ModelShape {
     pub max_positions: usize,
     /// Parameters, for people.
     pub parameters: u64,
-    /// Bytes of packed weights in memory, for the memory plan.
+    /// Bytes of packed weights in memory, for the memory plan. Embedding tables stay mapped files and do not count.
     pub weight_bytes: usize,
     /// Shape of a KV page.
     pub kv: KvLayout,
@@ -45,6 +47,19 @@ pub struct Family {
     pub load: LoadFamily,
 }
 
-/// Reads a checkpoint of one family and packs its weights for `kernels`.
-pub type LoadFamily =
-    fn(&Repository, &LoadOptions, Arc<dyn Kernels>) -> Result<Box<dyn CausalLm>, ModelError>;
+/// Reads a checkpoint of one family and packs its weights.
+pub type LoadFamily = fn(&Source<'_>) -> Result<Box<dyn CausalLm>, ModelError>;
+
+/// What a model is made from.
+pub struct Source<'a> {
+    /// Settings of the architecture.
+    pub config: &'a Config,
+    /// The stored tensors.
+    pub checkpoint: &'a Checkpoint,
+    /// Type of packed weights and KV: `F32` or `Bf16`.
+    pub dtype: Dtype,
+    /// Sizes of the working memory.
+    pub options: &'a LoadOptions,
+    /// What the model computes with.
+    pub kernels: Arc<dyn Kernels>,
+}

@@ -1,14 +1,16 @@
 //! Checkpoint in, logits out: model families, tokenizers and chat templates of Hugging Face folders.
 //!
 //! A model has no clock, thread, channel or I/O after load, and makes no batching decision: it is given a ragged
-//! [`Batch`] and KV pages and returns logits. Read `family.rs` first.
+//! [`Batch`] and KV pages and returns logits. Read `family.rs` first, then `layers/decoder.rs`.
 
 mod batch;
 mod error;
 mod families;
 mod family;
+mod layers;
 
 pub mod chat_template;
+pub mod checkpoint;
 pub mod config;
 pub mod generation;
 pub mod loaded;
@@ -17,6 +19,7 @@ pub mod tokenizer;
 
 pub use batch::Batch;
 pub use error::ModelError;
-pub use family::{CausalLm, Family, ModelShape};
+pub use families::FAMILIES;
+pub use family::{CausalLm, Family, LoadFamily, ModelShape, Source};
 pub use loaded::{LoadOptions, LoadedModel, load};
 pub use repository::Repository;

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use tensor::{Dtype, Kernels};
 
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::family::Source;
 use crate::{
-    CausalLm, ModelError, Repository, chat_template::ChatTemplate, generation::GenerationDefaults,
+    CausalLm, ModelError, Repository, chat_template::ChatTemplate, families, generation::GenerationDefaults,
     tokenizer::Tokenizer,
 };
 
 /// How to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Type of weights and KV; `None` is what the checkpoint says.
+    /// Type of weights and KV; `None` is what the checkpoint says, and `F32` where it says `F16`, which `F32` holds
+    /// exactly and `Bf16` does not.
     pub dtype: Option<Dtype>,
     /// The most rows that one batch will have.
     pub max_batch_tokens: usize,
@@ -45,6 +49,32 @@ pub fn load(
     options: &LoadOptions,
     kernels: Arc<dyn Kernels>,
 ) -> Result<LoadedModel, ModelError> {
-    let _ = (repository, options, kernels);
-    todo!()
+    let config = Config::read(repository)?;
+    let model_type = config.text("model_type")?.unwrap_or_default();
+    let family = families::find(model_type).ok_or_else(|| ModelError::UnknownArchitecture {
+        path: repository.path("config.json"),
+        found: model_type.to_owned(),
+        known: families::known(),
+    })?;
+    let tokenizer = Tokenizer::read(repository)?;
+    let chat_template = ChatTemplate::read(repository)?;
+
+    let checkpoint = Checkpoint::open(repository)?;
+    let dtype = arithmetic(options.dtype, config.dtype()?.unwrap_or_else(|| checkpoint.dtype()))?;
+    let source = Source { config: &config, checkpoint: &checkpoint, dtype, options, kernels };
+    let model = (family.load)(&source)?;
+    let vocabulary = model.shape().vocabulary;
+    tokenizer.require_below(vocabulary)?;
+    let generation = GenerationDefaults::read(repository, &config, vocabulary)?;
+    Ok(LoadedModel { family: family.name, dtype, model, tokenizer, chat_template, generation })
+}
+
+/// The type that weights are held as.
+fn arithmetic(asked: Option<Dtype>, stored: Dtype) -> Result<Dtype, ModelError> {
+    match (asked, stored) {
+        (Some(Dtype::F16), _) => Err(ModelError::Dtype { found: Dtype::F16 }),
+        (Some(asked), _) => Ok(asked),
+        (None, Dtype::Bf16) => Ok(Dtype::Bf16),
+        (None, Dtype::F32 | Dtype::F16) => Ok(Dtype::F32),
+    }
 }

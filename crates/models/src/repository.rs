@@ -1,4 +1,182 @@
 //! The files of a model: a folder on disk or files compiled into the program.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+use tensor::safetensors::{FileBytes, SafeTensors};
+
+use crate::ModelError;
+
+/// The longest text file that is read; the largest published tokenizer.json has about a tenth of it.
+const TEXT_LIMIT: u64 = 256 << 20;
+
 /// Where the files of a model come from.
-pub struct Repository {}
+#[derive(Clone, Debug)]
+pub struct Repository {
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Folder(PathBuf),
+    Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
+}
+
+impl Repository {
+    /// A folder on disk: a model folder, a snapshot in a Hugging Face cache, or a cache entry `models--org--name`,
+    /// which stands for the snapshot that its `refs/main` names (or its only one).
+    ///
+    /// # Errors
+    /// When the path is no folder, or a cache entry does not say which snapshot is meant.
+    pub fn folder(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let path = path.into();
+        if !path.is_dir() {
+            return Err(ModelError::NotAFolder { path });
+        }
+        let folder = if path.join("snapshots").is_dir() && !path.join("config.json").exists() {
+            snapshot(&path)?
+        } else {
+            path
+        };
+        Ok(Self { place: Place::Folder(folder) })
+    }
+
+    /// Files that are part of the program, as pairs of name and content. `name` is what people call the model.
+    pub const fn embedded(name: &'static str, files: &'static [(&'static str, &'static [u8])]) -> Self {
+        Self { place: Place::Embedded { name, files } }
+    }
+
+    /// What people call the model: the embedded name, `org/name` of a cache entry, else the folder's own name.
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::Embedded { name, .. } => (*name).to_owned(),
+            Place::Folder(folder) => {
+                let full = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+                let cached = full.ancestors().nth(2).and_then(Path::file_name).and_then(cache_name);
+                let own =
+                    || full.file_name().map_or_else(|| "model".into(), OsStr::to_string_lossy).into_owned();
+                cached.unwrap_or_else(own)
+            }
+        }
+    }
+
+    /// What stands for the file in messages.
+    pub fn path(&self, file: &str) -> PathBuf {
+        match &self.place {
+            Place::Folder(folder) => folder.join(file),
+            Place::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
+        }
+    }
+
+    /// Whether the file exists.
+    pub fn contains(&self, file: &str) -> bool {
+        match &self.place {
+            Place::Folder(folder) => folder.join(file).is_file(),
+            Place::Embedded { .. } => self.find(file).is_some(),
+        }
+    }
+
+    /// The content of a text file.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable, or too large to be what it claims.
+    pub fn read(&self, file: &'static str) -> Result<Cow<'static, [u8]>, ModelError> {
+        let path = self.path(file);
+        if !self.contains(file) {
+            return Err(self.missing(file));
+        }
+        match &self.place {
+            Place::Embedded { .. } => Ok(Cow::Borrowed(self.find(file).unwrap_or_default())),
+            Place::Folder(_) => read_bounded(path).map(Cow::Owned),
+        }
+    }
+
+    /// The parsed content of a JSON file.
+    ///
+    /// # Errors
+    /// As `read`, and when it does not parse.
+    pub fn json(&self, file: &'static str) -> Result<Value, ModelError> {
+        let bytes = self.read(file)?;
+        serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path: self.path(file), source })
+    }
+
+    /// A safetensors file, mapped where it is on disk.
+    ///
+    /// # Errors
+    /// When it is missing or its header does not hold.
+    pub(crate) fn tensors(&self, file: &str) -> Result<SafeTensors, ModelError> {
+        let path = self.path(file);
+        let opened = match self.find(file) {
+            Some(bytes) => SafeTensors::parse(&path, FileBytes::Static(bytes)),
+            None => SafeTensors::open(&path),
+        };
+        Ok(opened?)
+    }
+
+    /// The error for a file that every model needs.
+    pub(crate) fn missing(&self, file: &'static str) -> ModelError {
+        let unsafe_weights = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+        let advice = unsafe_weights
+            .iter()
+            .find(|found| file.ends_with(".safetensors") && self.contains(found))
+            .map(|found| format!("it has {found}: convert it to safetensors"));
+        let folder = self.path("");
+        ModelError::MissingFile { folder, file, advice }
+    }
+
+    fn find(&self, file: &str) -> Option<&'static [u8]> {
+        match self.place {
+            Place::Folder(_) => None,
+            Place::Embedded { files, .. } => {
+                files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
+            }
+        }
+    }
+}
+
+/// Whether `file` names a file directly inside a folder, and nothing above, below or beside it.
+pub(crate) fn is_plain_name(file: &str) -> bool {
+    let mut components = Path::new(file).components();
+    let single = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    single && !file.contains(['/', '\\', '\0'])
+}
+
+fn read_bounded(path: PathBuf) -> Result<Vec<u8>, ModelError> {
+    let io = |source| ModelError::Io { path: path.clone(), source };
+    let file = File::open(&path).map_err(io)?;
+    let found = file.metadata().map_err(io)?.len();
+    if found > TEXT_LIMIT {
+        return Err(ModelError::TooLarge { path, limit: TEXT_LIMIT, found });
+    }
+    let mut bytes = Vec::with_capacity(found as usize);
+    file.take(TEXT_LIMIT).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+/// The folder below `snapshots` that a cache entry means.
+fn snapshot(entry: &Path) -> Result<PathBuf, ModelError> {
+    let all = entry.join("snapshots");
+    let current = std::fs::read_to_string(entry.join("refs").join("main")).unwrap_or_default();
+    let current = current.trim();
+    if is_plain_name(current) && all.join(current).is_dir() {
+        return Ok(all.join(current));
+    }
+    let listing = std::fs::read_dir(&all).map_err(|source| ModelError::Io { path: all.clone(), source })?;
+    let folders = listing.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    let mut snapshots: Vec<String> =
+        folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    snapshots.sort();
+    match snapshots.as_slice() {
+        [only] => Ok(all.join(only)),
+        _ => Err(ModelError::Snapshots { path: entry.to_owned(), snapshots }),
+    }
+}
+
+/// `models--org--name` → `org/name`.
+fn cache_name(folder: &OsStr) -> Option<String> {
+    Some(folder.to_str()?.strip_prefix("models--")?.replace("--", "/"))
+}

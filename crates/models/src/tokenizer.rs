@@ -1,6 +1,21 @@
 //! Text to token ids and back, whole or incrementally.
 
-use crate::ModelError;
+mod alphabet;
+mod stream;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer as Inner};
+
+use crate::{ModelError, Repository};
+
+pub use stream::Utf8Stream;
+
+const FILE: &str = "tokenizer.json";
+
+/// The largest id that is believed; a table has an entry for every id up to the largest.
+const LARGEST_ID: u32 = 1 << 22;
 
 /// What decoding does with tokens flagged special.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,71 +28,146 @@ pub enum SpecialTokens {
 
 /// A byte-level BPE tokenizer (tokenizer.json). Cheap to clone, usable from many threads at once.
 #[derive(Clone)]
-pub struct Tokenizer {}
+pub struct Tokenizer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inner: Inner,
+    path: PathBuf,
+    /// Bytes of all tokens, end to end.
+    bytes: Vec<u8>,
+    /// Where the bytes of each id start, and after the last id the end.
+    starts: Vec<u32>,
+    /// Ascending.
+    special: Vec<u32>,
+    count: usize,
+}
 
 impl Tokenizer {
+    /// Reads `tokenizer.json`. Truncation, padding and merge dropout that the file may ask for are turned off.
+    ///
+    /// # Errors
+    /// When the file is missing, broken, or not a byte-level BPE tokenizer.
+    pub fn read(repository: &Repository) -> Result<Self, ModelError> {
+        Self::parse(&repository.path(FILE), &repository.read(FILE)?)
+    }
+
+    /// Parses the content of a tokenizer.json; `path` stands for it in messages.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn parse(path: &Path, json: &[u8]) -> Result<Self, ModelError> {
+        let wrong = |reason: String| ModelError::Tokenizer { path: path.to_owned(), reason };
+        let mut inner =
+            Inner::from_bytes(json).map_err(|error| wrong(format!("not a tokenizer file: {error}")))?;
+        require_byte_level(&inner).map_err(&wrong)?;
+        settle(&mut inner).map_err(&wrong)?;
+
+        let largest = inner.get_vocab(true).into_values().max();
+        if let Some(id) = largest.filter(|id| *id > LARGEST_ID) {
+            return Err(wrong(format!("expected ids up to {LARGEST_ID}, found {id}")));
+        }
+        let (mut bytes, mut starts) = (Vec::new(), vec![0]);
+        for id in 0..largest.map_or(0, |id| id + 1) {
+            if let Some(token) = inner.id_to_token(id) {
+                alphabet::append_bytes(&token, &mut bytes);
+            }
+            starts.push(bytes.len() as u32);
+        }
+        let added = inner.get_added_tokens_decoder();
+        let mut special: Vec<u32> =
+            added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        special.sort_unstable();
+        let count = inner.get_vocab_size(true);
+        Ok(Self { shared: Arc::new(Shared { inner, path: path.to_owned(), bytes, starts, special, count }) })
+    }
+
     /// Token ids of `text`, nothing added around it; special tokens written in the text are parsed as such.
     ///
     /// # Errors
     /// When the tokenizer fails on the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let _ = text;
-        todo!()
+        let encoding = self.shared.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|error| ModelError::Encode { reason: error.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// Text of `ids`; incomplete UTF-8 becomes U+FFFD.
     pub fn decode(&self, ids: &[u32], special: SpecialTokens) -> String {
-        let _ = (ids, special);
-        todo!()
+        let shown = ids.iter().filter(|id| special == SpecialTokens::Keep || !self.is_special(**id));
+        let bytes: Vec<u8> = shown.flat_map(|id| self.bytes(*id)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The bytes that a token stands for; empty for an id outside the vocabulary.
     pub fn bytes(&self, id: u32) -> &[u8] {
-        let _ = id;
-        todo!()
+        let Shared { bytes, starts, .. } = &*self.shared;
+        match starts.get(id as usize..).unwrap_or_default() {
+            [start, end, ..] => &bytes[*start as usize..*end as usize],
+            _ => &[],
+        }
     }
 
     /// Whether the id is an added token flagged special.
     pub fn is_special(&self, id: u32) -> bool {
-        let _ = id;
-        todo!()
+        self.shared.special.binary_search(&id).is_ok()
     }
 
     /// The id of an added or ordinary token by its exact text.
     pub fn id(&self, token: &str) -> Option<u32> {
-        let _ = token;
-        todo!()
+        self.shared.inner.token_to_id(token)
     }
 
     /// Number of ids the tokenizer knows.
     pub fn len(&self) -> usize {
-        todo!()
+        self.shared.count
     }
 
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Refuses a tokenizer that knows ids for which a model has no embedding.
+    pub(crate) fn require_below(&self, vocabulary: usize) -> Result<(), ModelError> {
+        match self.shared.starts.len().checked_sub(2) {
+            Some(largest) if largest >= vocabulary => Err(ModelError::Vocabulary {
+                path: self.shared.path.clone(),
+                largest: largest as u32,
+                vocabulary,
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Incremental decoding of one sequence: every call returns the whole characters that the new token completes.
-/// Concatenated pieces plus [`Utf8Stream::finish`] equal [`Tokenizer::decode`] of all ids.
-#[derive(Clone, Debug, Default)]
-pub struct Utf8Stream {
-    pending: Vec<u8>,
+fn require_byte_level(inner: &Inner) -> Result<(), String> {
+    if !matches!(inner.get_model(), ModelWrapper::BPE(_)) {
+        return Err("expected a byte-level BPE tokenizer, found another model than BPE".to_owned());
+    }
+    match inner.get_decoder() {
+        Some(DecoderWrapper::ByteLevel(_)) => Ok(()),
+        Some(other) => {
+            let json = serde_json::to_value(other).unwrap_or_default();
+            let kind = json.get("type").and_then(serde_json::Value::as_str).unwrap_or("of another kind");
+            Err(format!("expected a byte-level BPE tokenizer with decoder ByteLevel, found decoder {kind}"))
+        }
+        None => {
+            Err("expected a byte-level BPE tokenizer with decoder ByteLevel, found no decoder".to_owned())
+        }
+    }
 }
 
-impl Utf8Stream {
-    /// Takes the bytes of the next token and appends what is complete to `text`. Bytes that can never become valid
-    /// become U+FFFD at once, as in lossy decoding of the whole.
-    pub fn push(&mut self, bytes: &[u8], text: &mut String) {
-        let _ = (&mut self.pending, bytes, text);
-        todo!()
+/// Turns off what would make encoding lossy or random.
+fn settle(inner: &mut Inner) -> Result<(), String> {
+    inner.with_truncation(None).map_err(|error| error.to_string())?;
+    inner.with_padding(None);
+    let ModelWrapper::BPE(model) = inner.get_model() else { return Ok(()) };
+    if model.dropout.is_some() {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
     }
-
-    /// Appends U+FFFD for what stays incomplete.
-    pub fn finish(&mut self, text: &mut String) {
-        let _ = text;
-        todo!()
-    }
+    Ok(())
 }

@@ -1,0 +1,20 @@
+//! What decoder families share: a family reads its config.json and names its tensors, these layers do the rest.
+//!
+//! Read `decoder.rs` first; its `forward` is the whole model.
+
+mod attention;
+mod decoder;
+mod feed_forward;
+mod head;
+mod norm;
+mod positions;
+mod weights;
+mod workspace;
+
+pub(crate) use attention::{Attention, HeadNorms};
+pub(crate) use decoder::{Block, Decoder, Trunk};
+pub(crate) use feed_forward::FeedForward;
+pub(crate) use head::{Head, Tying};
+pub(crate) use norm::NormWeights;
+pub(crate) use positions::{Positions, Rotary};
+pub(crate) use weights::{Part, Stored};

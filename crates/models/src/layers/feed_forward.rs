@@ -1,0 +1,66 @@
+//! The pre-norm feed-forward part of a block with its residual.
+
+use tensor::{Activation, Epilogue, Linear, Write};
+
+use super::decoder::Step;
+use super::norm::NormWeights;
+use super::workspace::Workspace;
+
+/// What follows attention in a block.
+pub(crate) enum FeedForward {
+    /// `x += down(activation(up(norm(x))))`.
+    Plain { norm: NormWeights, up: Linear, activation: Activation, down: Linear },
+    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`.
+    Gated { norm: NormWeights, gate_up: Linear, down: Linear },
+}
+
+impl FeedForward {
+    /// Updates the residual stream.
+    pub(super) fn forward(&self, step: &Step<'_>, work: &mut Workspace) {
+        let (kernels, rows) = (step.kernels, step.rows);
+        let (x, normed, inner) = (work.x.rows(rows), work.normed.rows(rows), work.inner.rows(rows));
+        let residual = Epilogue { write: Write::Add, ..Epilogue::default() };
+        match self {
+            Self::Plain { norm, up, activation, down } => {
+                kernels.norm(x, norm.view(), normed);
+                kernels.linear(
+                    normed,
+                    up,
+                    Epilogue { activation: *activation, write: Write::Replace },
+                    inner,
+                );
+                kernels.linear(inner, down, residual, x);
+            }
+            Self::Gated { norm, gate_up, down } => {
+                let gated = work.gated.rows(rows);
+                kernels.norm(x, norm.view(), normed);
+                kernels.linear(normed, gate_up, Epilogue::default(), inner);
+                kernels.silu_mul(inner, gate_up.outputs(), gated);
+                kernels.linear(gated, down, residual, x);
+            }
+        }
+    }
+
+    /// Width of what the first layer returns.
+    pub(super) fn inner(&self) -> usize {
+        match self {
+            Self::Plain { up, .. } => up.outputs(),
+            Self::Gated { gate_up, .. } => gate_up.outputs(),
+        }
+    }
+
+    /// Width of what the last layer takes, where that is not `inner` itself.
+    pub(super) fn gated(&self) -> usize {
+        match self {
+            Self::Plain { .. } => 0,
+            Self::Gated { down, .. } => down.inputs(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Plain { norm, up, down, .. } => norm.bytes() + up.bytes() + down.bytes(),
+            Self::Gated { norm, gate_up, down } => norm.bytes() + gate_up.bytes() + down.bytes(),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! From the residual stream to logits, for the wanted rows only.
+
+use tensor::safetensors::TensorView;
+use tensor::{Epilogue, Linear, Packer};
+
+use super::decoder::Step;
+use super::norm::NormWeights;
+use super::weights::{Part, Stored};
+use super::workspace::Workspace;
+use crate::ModelError;
+use crate::config::Config;
+use crate::family::Source;
+
+/// The last norm and the projection to the vocabulary.
+pub(crate) struct Head {
+    norm: NormWeights,
+    projection: Linear,
+}
+
+/// Where the matrix of the projection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tying {
+    /// It is the embedding table; a stored `lm_head.weight` is redundant.
+    Tied,
+    /// It is `lm_head.weight`.
+    Untied,
+}
+
+impl Tying {
+    /// What config.json says, or else what its architecture implies.
+    pub(crate) fn read(config: &Config, implied: Self) -> Result<Self, ModelError> {
+        Ok(match config.flag("tie_word_embeddings")? {
+            None => implied,
+            Some(true) => Self::Tied,
+            Some(false) => Self::Untied,
+        })
+    }
+}
+
+impl Head {
+    /// Packs the projection; `embedding` is `[vocabulary, hidden]`.
+    pub(crate) fn load(
+        source: &Source<'_>,
+        norm: NormWeights,
+        embedding: &TensorView,
+        tying: Tying,
+    ) -> Result<Self, ModelError> {
+        let [vocabulary, hidden] = [embedding.shape()[0], embedding.shape()[1]];
+        let projection = match tying {
+            Tying::Untied => source.linear(hidden, Stored::Rows, &[Part::plain("lm_head", vocabulary)])?,
+            Tying::Tied => {
+                let mut packer = Packer::new(hidden, vocabulary, source.dtype)?;
+                packer.rows(0, embedding);
+                embedding.release();
+                packer.finish()
+            }
+        };
+        Ok(Self { norm, projection })
+    }
+
+    /// Logits of the rows in `outputs`, in their order.
+    pub(super) fn forward<'w>(&self, step: &Step<'_>, outputs: &[u32], work: &'w mut Workspace) -> &'w [f32] {
+        let (width, wanted) = (work.x.width(), outputs.len());
+        let x = work.x.rows(step.rows);
+        let picked = work.picked.rows(wanted);
+        for (row, picked) in outputs.iter().zip(picked.chunks_exact_mut(width)) {
+            let first = *row as usize * width;
+            picked.copy_from_slice(&x[first..first + width]);
+        }
+        let (normed, logits) = (work.picked_normed.rows(wanted), work.logits.rows(wanted));
+        step.kernels.norm(picked, self.norm.view(), normed);
+        step.kernels.linear(normed, &self.projection, Epilogue::default(), logits);
+        logits
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.norm.bytes() + self.projection.bytes()
+    }
+}

@@ -1,0 +1,80 @@
+//! The memory of one forward pass, sized at load and never grown.
+
+/// Rows of activations of one width.
+pub(super) struct Buffer {
+    data: Vec<f32>,
+    width: usize,
+}
+
+impl Buffer {
+    /// Room for `rows` rows of `width`.
+    pub(super) fn new(rows: usize, width: usize) -> Self {
+        Self { data: vec![0.0; rows * width], width }
+    }
+
+    /// The first `rows` rows.
+    pub(super) fn rows(&mut self, rows: usize) -> &mut [f32] {
+        &mut self.data[..rows * self.width]
+    }
+
+    /// Width of a row.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+}
+
+/// Widths of the buffers of a decoder.
+pub(super) struct Widths {
+    /// The residual stream.
+    pub(super) hidden: usize,
+    /// The fused queries, keys and values.
+    pub(super) qkv: usize,
+    /// What attention returns: query heads times head width.
+    pub(super) attended: usize,
+    /// What the first layer of the feed-forward part returns.
+    pub(super) inner: usize,
+    /// What its last layer takes, where that is not `inner` itself.
+    pub(super) gated: usize,
+    /// Half the rotated width of a head, where positions rotate.
+    pub(super) half: usize,
+    /// A row of logits.
+    pub(super) vocabulary: usize,
+}
+
+/// The buffers of one forward pass.
+pub(super) struct Workspace {
+    /// The residual stream.
+    pub(super) x: Buffer,
+    pub(super) normed: Buffer,
+    pub(super) qkv: Buffer,
+    pub(super) attended: Buffer,
+    pub(super) inner: Buffer,
+    pub(super) gated: Buffer,
+    pub(super) cos: Buffer,
+    pub(super) sin: Buffer,
+    pub(super) positions: Vec<u32>,
+    /// Rows of the residual stream whose logits are wanted.
+    pub(super) picked: Buffer,
+    pub(super) picked_normed: Buffer,
+    pub(super) logits: Buffer,
+}
+
+impl Workspace {
+    /// Room for `rows` rows of which at most `outputs` want logits.
+    pub(super) fn new(rows: usize, outputs: usize, widths: &Widths) -> Self {
+        Self {
+            x: Buffer::new(rows, widths.hidden),
+            normed: Buffer::new(rows, widths.hidden),
+            qkv: Buffer::new(rows, widths.qkv),
+            attended: Buffer::new(rows, widths.attended),
+            inner: Buffer::new(rows, widths.inner),
+            gated: Buffer::new(rows, widths.gated),
+            cos: Buffer::new(rows, widths.half),
+            sin: Buffer::new(rows, widths.half),
+            positions: Vec::with_capacity(rows),
+            picked: Buffer::new(outputs, widths.hidden),
+            picked_normed: Buffer::new(outputs, widths.hidden),
+            logits: Buffer::new(outputs, widths.vocabulary),
+        }
+    }
+}
