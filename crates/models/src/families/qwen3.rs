@@ -10,7 +10,7 @@ use crate::config::{Config, LAYERS, POSITIONS, WIDTHS};
 use crate::family::{CausalLm, Family, Source};
 use crate::layers::{
     Attention, Block, Decoder, FeedForward, Head, HeadNorms, NormWeights, Part, Positions, Rotary, Stored,
-    Trunk,
+    Trunk, Tying,
 };
 
 pub(super) const FAMILY: Family = Family { name: "qwen3", model_types: &["qwen3"], load };
