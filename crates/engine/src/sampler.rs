@@ -19,6 +19,8 @@ pub use arithmetic::{argmax, log_sum_exp};
 pub use candidates::{Candidates, draw};
 pub use logprobs::Ranking;
 pub use penalties::{History, penalise};
+#[cfg(test)]
+pub(crate) use random::mix;
 pub use random::uniform;
 
 /// How the next token is chosen, every value resolved. The default changes nothing and draws from the plain softmax.

@@ -51,7 +51,10 @@ impl StopText {
 
     /// Where the stop text that is complete first begins.
     fn first_stop(&self) -> Option<usize> {
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop).map(|start| (start + stop.len(), start)));
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop).map(|start| (start + stop.len(), start)));
         found.min().map(|(_, start)| start)
     }
 
@@ -88,9 +91,12 @@ mod tests {
     /// The definition: at the earliest end of any stop text, cut before the longest one that ends there.
     fn by_definition(stops: &[String], text: &str) -> (String, Verdict) {
         let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-        let longest = |end: usize| stops.iter().filter(|s| text[..end].ends_with(s.as_str())).map(String::len).max();
+        let longest =
+            |end: usize| stops.iter().filter(|s| text[..end].ends_with(s.as_str())).map(String::len).max();
         let mut found = ends.filter_map(|end| longest(end).map(|length| end - length));
-        found.next().map_or((text.to_owned(), Verdict::Continue), |start| (text[..start].to_owned(), Verdict::Stop))
+        found
+            .next()
+            .map_or((text.to_owned(), Verdict::Continue), |start| (text[..start].to_owned(), Verdict::Stop))
     }
 
     proptest! {

@@ -15,7 +15,10 @@ pub fn argmax(row: &[f32]) -> Option<u32> {
     }
     let start = best.1;
     let block = &row[start..row.len().min(start + BLOCK)];
-    (best.0 > f32::NEG_INFINITY).then(|| block.iter().position(|&x| x == best.0)).flatten().map(|at| (start + at) as u32)
+    (best.0 > f32::NEG_INFINITY)
+        .then(|| block.iter().position(|&x| x == best.0))
+        .flatten()
+        .map(|at| (start + at) as u32)
 }
 
 /// The largest element that is a number; minus infinity if there is none.

@@ -74,7 +74,8 @@ impl Candidates {
     }
 
     fn take_all(&mut self, logits: &[f32], temperature: f32) {
-        let scored = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, score: scale(logit, temperature) });
+        let scored =
+            logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, score: scale(logit, temperature) });
         self.pool.extend(scored.filter(|c| c.score > f32::NEG_INFINITY));
     }
 

@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn draws_fill_the_unit_interval_evenly_along_each_number() {
-        let along: [fn(u64) -> f64; 3] = [|i| uniform(i, 0, 0), |i| uniform(7, i as u32, 3), |i| uniform(7, 1, i)];
+        let along: [fn(u64) -> f64; 3] =
+            [|i| uniform(i, 0, 0), |i| uniform(7, i as u32, 3), |i| uniform(7, 1, i)];
         for draw in along {
             let mut bins = [0u32; 16];
             for i in 0..16_000 {

@@ -151,7 +151,8 @@ fn draw_is_the_inverse_of_the_cumulative_distribution() {
 
 /// The filters by their definition, with full sorts.
 fn by_definition(logits: &[f32], settings: &Settings) -> Vec<u32> {
-    let mut left: Vec<(f32, u32)> = logits.iter().zip(0..).map(|(&l, id)| (l / settings.temperature, id)).collect();
+    let mut left: Vec<(f32, u32)> =
+        logits.iter().zip(0..).map(|(&l, id)| (l / settings.temperature, id)).collect();
     left.retain(|&(score, _)| score > f32::NEG_INFINITY);
     left.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let k = settings.top_k as usize;

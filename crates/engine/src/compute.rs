@@ -1,0 +1,128 @@
+//! The model, its memory, and what it says about the next tokens.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use models::tokenizer::Tokenizer;
+use models::{Batch, CausalLm};
+use protocol::TokenLogprob;
+use tensor::KvArena;
+
+use crate::plan::Work;
+use crate::sampler::{Ranking, Sampler};
+use crate::sequence::Sequence;
+
+/// A token chosen in a step.
+pub(crate) struct Sampled {
+    /// Of which running sequence.
+    pub(crate) index: usize,
+    /// Its id.
+    pub(crate) token: u32,
+    /// Its log-probability, if that was asked for.
+    pub(crate) logprob: Option<TokenLogprob>,
+}
+
+/// The model with all that a step computes in.
+pub(crate) struct Compute {
+    model: Box<dyn CausalLm>,
+    kv: KvArena,
+    vocabulary: usize,
+    batch: Batch,
+    sampler: Sampler,
+    ranking: Ranking,
+}
+
+impl Compute {
+    /// A model with its pages.
+    pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvArena) -> Self {
+        let vocabulary = model.shape().vocabulary;
+        Self {
+            model,
+            kv,
+            vocabulary,
+            batch: Batch::default(),
+            sampler: Sampler::default(),
+            ranking: Ranking::default(),
+        }
+    }
+
+    /// Pages in all.
+    pub(crate) fn pages(&self) -> usize {
+        self.kv.pages()
+    }
+
+    /// Runs one token through the model, so that the first request does not pay for first touches.
+    ///
+    /// # Errors
+    /// What the model said when it panicked.
+    pub(crate) fn warm_up(&mut self) -> Result<(), String> {
+        self.batch.clear();
+        self.batch.push(&[0], 0, &[0]);
+        self.batch.want_last();
+        let forward = || {
+            self.model.forward(&self.batch, &mut self.kv);
+        };
+        catch_unwind(AssertUnwindSafe(forward)).map_err(|panic| message(&*panic))
+    }
+
+    /// Runs the model over the planned rows of `running` and appends a token for each sequence whose known tokens are
+    /// all computed then.
+    ///
+    /// # Errors
+    /// What the model said when it panicked; nothing is appended then.
+    pub(crate) fn run(
+        &mut self,
+        (running, work): (&[Sequence], &[Work]),
+        tokenizer: &Tokenizer,
+        sampled: &mut Vec<Sampled>,
+    ) -> Result<(), String> {
+        let before = sampled.len();
+        let step = || self.forward_and_sample((running, work), tokenizer, sampled);
+        let outcome = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| Err(message(&*panic)));
+        if outcome.is_err() {
+            sampled.truncate(before);
+        }
+        outcome
+    }
+
+    fn forward_and_sample(
+        &mut self,
+        (running, work): (&[Sequence], &[Work]),
+        tokenizer: &Tokenizer,
+        sampled: &mut Vec<Sampled>,
+    ) -> Result<(), String> {
+        let samples = |work: &&Work| running[work.index].samples_after(work.rows);
+        self.batch.clear();
+        for work in work {
+            let sequence = &running[work.index];
+            self.batch.push(sequence.chunk(work.rows), sequence.computed(), sequence.pages());
+            if samples(&work) {
+                self.batch.want_last();
+            }
+        }
+        let logits = self.model.forward(&self.batch, &mut self.kv);
+        for (work, row) in work.iter().filter(samples).zip(logits.chunks_exact(self.vocabulary)) {
+            let sequence = &running[work.index];
+            let token = self.sampler.sample(row, &sequence.ask());
+            let token = token.ok_or("the model's logits leave no token to choose from")?;
+            let logprob = sequence.logprobs().map(|k| {
+                let (logprob, best) = self.ranking.read(row, token, k);
+                let entry =
+                    |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
+                entry(
+                    token,
+                    logprob,
+                    best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect(),
+                )
+            });
+            sampled.push(Sampled { index: work.index, token, logprob });
+        }
+        Ok(())
+    }
+}
+
+/// The text of a panic.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
+}

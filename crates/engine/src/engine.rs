@@ -1,0 +1,280 @@
+//! The engine as the outside sees it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use models::LoadedModel;
+use models::generation::GenerationDefaults;
+use protocol::status::Load;
+use protocol::{GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal, Status};
+use tensor::{KvArena, PAGE_TOKENS};
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, SystemClock};
+use crate::compute::Compute;
+use crate::gate::{Gate, Ticket};
+use crate::meters::{Meters, Stage};
+use crate::outbox::outbox;
+use crate::parameters::{self, Bounds, Parameters};
+use crate::prompt::{Reader, text_bytes};
+use crate::request::{Request, Seat};
+use crate::roll::{Member, Roll};
+use crate::run_loop::{Command, RunLoop, Shared, Width};
+use crate::{EngineError, EngineSettings, MemoryPlan};
+
+/// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
+const INLINE_BYTES: usize = 4 << 10;
+
+/// A model that serves requests: continuous batching on one thread of its own.
+///
+/// Dropping the engine fails what is still running; use [`Inference::drain`] or [`Engine::stop`] to let it finish.
+pub struct Engine {
+    settings: EngineSettings,
+    card: ModelCard,
+    memory: MemoryPlan,
+    pages: usize,
+    reader: Reader,
+    defaults: GenerationDefaults,
+    bounds: Bounds,
+    shared: Shared,
+    roll: Arc<Roll>,
+    accepted: AtomicU64,
+    commands: Sender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What became of the accepted requests when an engine stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopReport {
+    /// Requests that were failed because the grace was over.
+    pub aborted: usize,
+}
+
+impl Engine {
+    /// Reserves memory, warms the model up and starts the engine's thread. The engine is ready when this returns.
+    ///
+    /// # Errors
+    /// When a setting cannot work, the memory is refused, or the model fails on its first token.
+    pub fn start(loaded: LoadedModel, settings: EngineSettings) -> Result<Arc<Self>, EngineError> {
+        let (engine, run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
+        let shared = engine.shared.clone();
+        let body = move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_loop.run()));
+            if outcome.is_err() {
+                shared.meters.fault("the engine's thread ended unexpectedly", shared.clock.now());
+                shared.meters.enter(Phase::Stopped);
+            }
+        };
+        let thread = std::thread::Builder::new().name("tidegate-engine".to_owned()).spawn(body);
+        *engine.thread.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(thread.map_err(EngineError::Thread)?);
+        Ok(Arc::new(engine))
+    }
+
+    /// An engine and the loop that its thread would run.
+    pub(crate) fn assemble(
+        loaded: LoadedModel,
+        settings: EngineSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, RunLoop), EngineError> {
+        let shape = loaded.model.shape();
+        settings.check(shape)?;
+        let reader = Reader::new(&loaded);
+        let (context, pages) = (settings.context(shape), settings.kv_pages(shape));
+        let card = ModelCard {
+            id: settings.name.clone(),
+            family: loaded.family.to_owned(),
+            context: u32::try_from(context).unwrap_or(u32::MAX),
+            vocabulary: u32::try_from(shape.vocabulary).unwrap_or(u32::MAX),
+            parameters: shape.parameters,
+            dtype: loaded.dtype.to_string(),
+            chat: reader.has_template(),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        };
+        let mut compute = Compute::new(loaded.model, KvArena::new(shape.kv, pages)?);
+        compute.warm_up().map_err(|message| EngineError::WarmUp { message })?;
+        let shared = Shared {
+            meters: Arc::new(Meters::new()),
+            gate: Gate::new(settings.queue_requests, settings.queue_tokens),
+            clock,
+        };
+        shared.meters.enter(Phase::Ready);
+        let (commands, inbox) = mpsc::channel();
+        let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
+        let run_loop = RunLoop::new((compute, loaded.tokenizer), width, shared.clone(), inbox);
+        let engine = Self {
+            card,
+            memory: MemoryPlan::new(&settings, shape),
+            settings,
+            pages,
+            reader,
+            defaults: loaded.generation,
+            bounds: Bounds { vocabulary: shape.vocabulary, context },
+            shared,
+            roll: Arc::default(),
+            accepted: AtomicU64::new(0),
+            commands,
+            thread: Mutex::default(),
+        };
+        Ok((engine, run_loop))
+    }
+
+    /// The bytes that the engine planned with.
+    pub fn memory(&self) -> MemoryPlan {
+        self.memory
+    }
+
+    /// Accepts no more, gives what is accepted `grace` to end, fails the rest and ends the engine's thread.
+    pub async fn stop(&self, grace: Duration) -> StopReport {
+        self.shared.meters.enter(Phase::Draining);
+        let (aborted, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Stop { grace, aborted });
+        let aborted = if sent.is_ok() { answer.await.unwrap_or(0) } else { 0 };
+        StopReport { aborted }
+    }
+
+    async fn accept(&self, request: GenerateRequest) -> Result<Generation, Refusal> {
+        let member = self.roll.join();
+        self.check_phase()?;
+        self.check_model(&request)?;
+        parameters::check(&request, self.bounds)?;
+        let ticket = self.shared.gate.enter()?;
+        let preparing = Preparing { meters: Some(&self.shared.meters) };
+        let prompt = self.read(&request.prompt).await;
+        preparing.done();
+        let (id, tenant) = (request.id.clone(), request.tenant.0.clone());
+        let parameters = parameters::resolve(request, prompt?, &self.defaults, self.bounds)?;
+        let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
+        let events = self.submit(parameters, tenant, (ticket, member))?;
+        Ok(Generation::new(id, self.card.id.clone(), prompt_tokens, events))
+    }
+
+    fn submit(
+        &self,
+        parameters: Parameters,
+        tenant: String,
+        (mut ticket, member): (Ticket, Member),
+    ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
+        ticket.weigh(parameters.prompt.len())?;
+        let order = self.accepted.fetch_add(1, Relaxed);
+        let commands = self.commands.clone();
+        // The engine may have ended; then there is nothing left to cancel.
+        let cancel = move || drop(commands.send(Command::Cancel { order }));
+        let (outbox, events) = outbox(cancel);
+        let place = (order, self.shared.clock.now());
+        let request = Request::new(place, parameters, tenant, Seat { ticket, member }, outbox);
+        if self.commands.send(Command::Submit(Box::new(request))).is_err() {
+            return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
+        }
+        self.shared.meters.accepted.fetch_add(1, Relaxed);
+        Ok(events)
+    }
+
+    fn check_phase(&self) -> Result<(), Refusal> {
+        let reason = match self.shared.meters.phase() {
+            Phase::Ready => return Ok(()),
+            Phase::Starting => "it is starting",
+            Phase::Draining => "it is draining",
+            Phase::Stopped => "it has stopped",
+        };
+        Err(Refusal::NotReady { reason: reason.to_owned() })
+    }
+
+    fn check_model(&self, request: &GenerateRequest) -> Result<(), Refusal> {
+        match &request.model {
+            Some(model) if *model != self.card.id => {
+                Err(Refusal::UnknownModel { model: model.clone(), near: vec![self.card.id.clone()] })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tokenises on a blocking thread where there is much text and a runtime to ask for one.
+    async fn read(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
+        let runtime = tokio::runtime::Handle::try_current().ok();
+        match runtime.filter(|_| text_bytes(prompt) > INLINE_BYTES) {
+            None => self.reader.read(prompt),
+            Some(runtime) => {
+                let (reader, prompt) = (self.reader.clone(), prompt.clone());
+                let read = runtime.spawn_blocking(move || reader.read(&prompt)).await;
+                read.unwrap_or_else(|_| {
+                    Err(Refusal::NotReady { reason: "its prompt reader failed".to_owned() })
+                })
+            }
+        }
+    }
+}
+
+/// Counts a request as cancelled if its future is dropped while its prompt is read.
+struct Preparing<'a> {
+    meters: Option<&'a Meters>,
+}
+
+impl Preparing<'_> {
+    fn done(mut self) {
+        self.meters = None;
+    }
+}
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        if let Some(meters) = self.meters {
+            meters.cancelled(Stage::Preparing);
+        }
+    }
+}
+
+impl Inference for Engine {
+    fn models(&self) -> Vec<ModelCard> {
+        vec![self.card.clone()]
+    }
+
+    fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
+        self.accept(request)
+            .inspect(|outcome| _ = outcome.as_ref().map_err(|r| self.shared.meters.refused(r)))
+            .boxed()
+    }
+
+    fn status(&self) -> Status {
+        let Shared { meters, gate, clock } = &self.shared;
+        let now = clock.now();
+        let oldest = Duration::from_micros(meters.oldest_queued.load(Relaxed));
+        Status {
+            phase: meters.phase(),
+            health: meters.health(now, self.settings.stall_after),
+            load: Load {
+                queued: gate.queued() as u64,
+                oldest_queued_seconds: now.saturating_sub(oldest).as_secs_f64(),
+                queue_capacity: gate.capacity() as u64,
+                running: meters.running.load(Relaxed),
+                kv_pages_used: meters.pages_used.load(Relaxed),
+                kv_pages_total: self.pages as u64,
+                kv_page_tokens: PAGE_TOKENS as u64,
+            },
+            counters: meters.counters(),
+            latency: meters.latencies(),
+        }
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        self.shared.meters.enter(Phase::Draining);
+        self.roll.empty().boxed()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let (aborted, _) = oneshot::channel();
+        let told = self.commands.send(Command::Stop { grace: Duration::ZERO, aborted }).is_ok();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (true, Some(thread)) = (told, thread) {
+            // A panic of the thread was caught and reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Numbers that the engine's thread writes and anyone reads without waiting for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::status::{Counters, Histogram, Latencies};
+use protocol::{Failure, FinishReason, Health, Phase, Refusal};
+
+/// Queue times begin far below a millisecond, where an idle engine answers.
+const QUEUE: &[f64] = &[
+    50e-6, 100e-6, 250e-6, 500e-6, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5,
+    2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0,
+];
+/// The buckets of vLLM, so that its dashboards fit.
+const FIRST_TOKEN: &[f64] = &[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
+    80.0, 160.0, 640.0, 2560.0,
+];
+const INTER_TOKEN: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
+    10.0, 20.0, 40.0, 80.0,
+];
+const REQUEST: &[f64] = &[
+    0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0,
+    240.0, 480.0, 960.0, 1920.0, 7680.0,
+];
+const STEP: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0,
+    10.0,
+];
+const STEP_TOKENS: &[f64] =
+    &[1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0];
+
+/// How long a failed step makes the engine degraded.
+const FAULT_MEMORY: Duration = Duration::from_secs(60);
+/// So many failed steps in a row make it unhealthy.
+const FAULTS_IN_A_ROW: u32 = 3;
+
+/// Where a request was when it was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Preparing,
+    Queued,
+    Prefill,
+    Decode,
+}
+
+/// A distribution; one thread writes.
+pub(crate) struct Distribution {
+    bounds: &'static [f64],
+    counts: Vec<AtomicU64>,
+    sum_bits: AtomicU64,
+}
+
+impl Distribution {
+    fn new(bounds: &'static [f64]) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, sum_bits: AtomicU64::new(0f64.to_bits()) }
+    }
+
+    /// Adds an observation. Not for two threads at once: an addition to the sum could be lost.
+    pub(crate) fn observe(&self, value: f64) {
+        let bucket = self.bounds.partition_point(|&bound| bound < value);
+        self.counts[bucket].fetch_add(1, Relaxed);
+        let sum = f64::from_bits(self.sum_bits.load(Relaxed)) + value;
+        self.sum_bits.store(sum.to_bits(), Relaxed);
+    }
+
+    fn snapshot(&self) -> Histogram {
+        Histogram {
+            bounds: self.bounds.to_vec(),
+            counts: self.counts.iter().map(|count| count.load(Relaxed)).collect(),
+            sum: f64::from_bits(self.sum_bits.load(Relaxed)),
+        }
+    }
+}
+
+/// Counters of one kind by label.
+struct Labelled<const N: usize> {
+    labels: [&'static str; N],
+    counts: [AtomicU64; N],
+}
+
+impl<const N: usize> Labelled<N> {
+    fn new(labels: [&'static str; N]) -> Self {
+        Self { labels, counts: [const { AtomicU64::new(0) }; N] }
+    }
+
+    fn add(&self, index: usize) {
+        self.counts[index].fetch_add(1, Relaxed);
+    }
+
+    fn snapshot(&self) -> Vec<(String, u64)> {
+        self.labels
+            .iter()
+            .zip(&self.counts)
+            .map(|(label, n)| ((*label).to_owned(), n.load(Relaxed)))
+            .collect()
+    }
+}
+
+#[derive(Default)]
+struct Faults {
+    in_a_row: u32,
+    last: Option<(Duration, String)>,
+}
+
+/// All numbers of one engine.
+pub(crate) struct Meters {
+    phase: AtomicU8,
+    busy: AtomicBool,
+    last_progress: AtomicU64,
+    faults: Mutex<Faults>,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) prompt_tokens: AtomicU64,
+    pub(crate) generated_tokens: AtomicU64,
+    pub(crate) steps: AtomicU64,
+    pub(crate) preemptions: AtomicU64,
+    pub(crate) running: AtomicU64,
+    pub(crate) pages_used: AtomicU64,
+    /// Acceptance of the oldest waiting request in microseconds; `u64::MAX` if none waits.
+    pub(crate) oldest_queued: AtomicU64,
+    refused: Labelled<6>,
+    completed: Labelled<2>,
+    failed: Labelled<3>,
+    cancelled: Labelled<4>,
+    pub(crate) first_token: Distribution,
+    pub(crate) inter_token: Distribution,
+    pub(crate) request: Distribution,
+    pub(crate) queue: Distribution,
+    pub(crate) step: Distribution,
+    pub(crate) step_tokens: Distribution,
+}
+
+impl Meters {
+    /// All zero, in the phase `Starting`.
+    pub(crate) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            phase: AtomicU8::new(0),
+            busy: AtomicBool::new(false),
+            last_progress: zero(),
+            faults: Mutex::default(),
+            accepted: zero(),
+            prompt_tokens: zero(),
+            generated_tokens: zero(),
+            steps: zero(),
+            preemptions: zero(),
+            running: zero(),
+            pages_used: zero(),
+            oldest_queued: AtomicU64::new(u64::MAX),
+            refused: Labelled::new([
+                "queue_full",
+                "rate_limited",
+                "unknown_model",
+                "context_length",
+                "invalid_parameter",
+                "not_ready",
+            ]),
+            completed: Labelled::new(["stop", "length"]),
+            failed: Labelled::new(["deadline_exceeded", "shutting_down", "engine"]),
+            cancelled: Labelled::new(["preparing", "queued", "prefill", "decode"]),
+            first_token: Distribution::new(FIRST_TOKEN),
+            inter_token: Distribution::new(INTER_TOKEN),
+            request: Distribution::new(REQUEST),
+            queue: Distribution::new(QUEUE),
+            step: Distribution::new(STEP),
+            step_tokens: Distribution::new(STEP_TOKENS),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        const PHASES: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Stopped];
+        PHASES[usize::from(self.phase.load(Relaxed)) % PHASES.len()]
+    }
+
+    /// Moves on to a later phase; an engine never goes back.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Relaxed);
+    }
+
+    pub(crate) fn refused(&self, refusal: &Refusal) {
+        match refusal {
+            Refusal::QueueFull { .. } => self.refused.add(0),
+            Refusal::RateLimited { .. } => self.refused.add(1),
+            Refusal::UnknownModel { .. } => self.refused.add(2),
+            Refusal::ContextLength { .. } => self.refused.add(3),
+            Refusal::InvalidParameter { .. } => self.refused.add(4),
+            _ => self.refused.add(5),
+        }
+    }
+
+    pub(crate) fn completed(&self, reason: FinishReason) {
+        self.completed.add(usize::from(reason == FinishReason::Length));
+    }
+
+    pub(crate) fn failed(&self, failure: &Failure) {
+        self.failed.add(match failure {
+            Failure::DeadlineExceeded => 0,
+            Failure::ShuttingDown => 1,
+            _ => 2,
+        });
+    }
+
+    pub(crate) fn cancelled(&self, stage: Stage) {
+        self.cancelled.add(stage as usize);
+    }
+
+    /// The engine's heartbeat: whether it has work, and that it has just got on with it.
+    pub(crate) fn progress(&self, work: usize, now: Duration) {
+        self.last_progress.store(micros(now), Relaxed);
+        self.busy.store(work > 0, Relaxed);
+    }
+
+    /// Notes that a step failed.
+    pub(crate) fn fault(&self, message: &str, now: Duration) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.in_a_row += 1;
+        faults.last = Some((now, message.to_owned()));
+    }
+
+    /// Notes that a step succeeded after one had failed.
+    pub(crate) fn recovered(&self) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).in_a_row = 0;
+    }
+
+    pub(crate) fn health(&self, now: Duration, stall_after: Duration) -> Health {
+        let quiet = micros(now).saturating_sub(self.last_progress.load(Relaxed));
+        if self.busy.load(Relaxed) && quiet > micros(stall_after) {
+            let seconds = quiet / 1_000_000;
+            return Health::Unhealthy(vec![format!(
+                "no step has finished for {seconds} s although there is work"
+            )]);
+        }
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        match &faults.last {
+            Some((_, message)) if faults.in_a_row >= FAULTS_IN_A_ROW => {
+                Health::Unhealthy(vec![format!("{} steps in a row failed: {message}", faults.in_a_row)])
+            }
+            Some((at, message)) if now.saturating_sub(*at) < FAULT_MEMORY || faults.in_a_row > 0 => {
+                Health::Degraded(vec![format!("a step failed: {message}")])
+            }
+            _ => Health::Healthy,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            accepted: self.accepted.load(Relaxed),
+            refused: self.refused.snapshot(),
+            completed: self.completed.snapshot(),
+            failed: self.failed.snapshot(),
+            cancelled: self.cancelled.snapshot(),
+            prompt_tokens: self.prompt_tokens.load(Relaxed),
+            generated_tokens: self.generated_tokens.load(Relaxed),
+            steps: self.steps.load(Relaxed),
+            preemptions: self.preemptions.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn latencies(&self) -> Latencies {
+        Latencies {
+            time_to_first_token: self.first_token.snapshot(),
+            inter_token: self.inter_token.snapshot(),
+            request: self.request.snapshot(),
+            queue: self.queue.snapshot(),
+            step: self.step.snapshot(),
+            step_tokens: self.step_tokens.snapshot(),
+        }
+    }
+}
+
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

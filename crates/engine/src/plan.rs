@@ -1,0 +1,162 @@
+//! What the next step computes: pure functions of the sequences, the free pages and the budget.
+//!
+//! Running sequences come sorted by rank, the most urgent and oldest first. Every sequence that stays gets at least
+//! one token, so nothing that runs can starve; the newest sequence of the least urgent band gives its pages back when
+//! they run out, and is computed again later. Nothing here knows requests, models or time.
+
+use protocol::Priority;
+
+/// What a running sequence means to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Urgency of its request.
+    pub(crate) band: Priority,
+    /// Tokens that are known: the prompt and what was sampled.
+    pub(crate) known: usize,
+    /// Tokens of these whose keys and values are in the pages; fewer than `known`.
+    pub(crate) computed: usize,
+    /// Pages it holds.
+    pub(crate) pages: usize,
+}
+
+/// What there is to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Pages that nobody holds.
+    pub(crate) free_pages: usize,
+    /// Tokens of a page.
+    pub(crate) page_tokens: usize,
+    /// The most tokens of one step; at least `sequences`.
+    pub(crate) tokens: usize,
+    /// The most sequences that run at once.
+    pub(crate) sequences: usize,
+}
+
+/// The sequence that would run next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Urgency of its request.
+    pub(crate) band: Priority,
+    /// Tokens to compute before its next one can be sampled.
+    pub(crate) known: usize,
+}
+
+/// Whether the head of the line may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// There is room for it.
+    Admit,
+    /// It waits for others to end.
+    Wait,
+    /// It is more urgent than the last running sequence, which gives way; ask again afterwards.
+    PreemptLast,
+}
+
+/// Rows of one sequence in the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Which running sequence.
+    pub(crate) index: usize,
+    /// How many of its tokens.
+    pub(crate) rows: usize,
+}
+
+/// What the step does. Kept from step to step for its memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StepPlan {
+    /// Rows by sequence, in rank order.
+    pub(crate) work: Vec<Work>,
+    /// Sequences from this index on give their pages back first.
+    pub(crate) keep: usize,
+}
+
+/// Whether `head` may join the `running`: only if its whole text fits into pages that no running sequence has been
+/// promised, with one page to spare for each of them to grow into.
+pub(crate) fn admission(head: Head, running: &[Slot], room: Room) -> Admission {
+    if fits(head, running, room, 0) {
+        return Admission::Admit;
+    }
+    let peers = running.partition_point(|slot| slot.band <= head.band);
+    let (peers, lesser) = running.split_at(peers);
+    let reclaimed: usize = lesser.iter().map(|slot| slot.pages).sum();
+    if !lesser.is_empty() && fits(head, peers, room, reclaimed) {
+        Admission::PreemptLast
+    } else {
+        Admission::Wait
+    }
+}
+
+fn fits(head: Head, running: &[Slot], room: Room, reclaimed: usize) -> bool {
+    let pages_of = |tokens: usize| tokens.div_ceil(room.page_tokens);
+    let promised: usize = running.iter().map(|slot| pages_of(slot.known).saturating_sub(slot.pages)).sum();
+    running.len() < room.sequences
+        && pages_of(head.known) + promised + running.len() <= room.free_pages + reclaimed
+}
+
+/// Decides the next step. Decoding sequences get their token first. Half of the budget left is shared evenly among
+/// the sequences that still read, so that a short text does not wait for a long one, and the rest goes to the
+/// oldest, so that texts read together do not all end late.
+pub(crate) fn plan(running: &[Slot], room: Room, out: &mut StepPlan) {
+    out.work.clear();
+    let mut free = room.free_pages;
+    out.keep = one_token_each(running, room, &mut free, &mut out.work);
+    let mut budget = room.tokens.saturating_sub(out.work.len());
+    let reading = out.work.iter().filter(|work| running[work.index].remaining() > 1).count();
+    let share = budget.div_ceil(2 * reading.max(1));
+    for limit in [share, usize::MAX] {
+        for work in &mut out.work {
+            let slot = running[work.index];
+            let more = slot.remaining().saturating_sub(work.rows).min(limit).min(budget);
+            budget -= grow(work, slot, more, (room.page_tokens, &mut free));
+        }
+    }
+}
+
+/// Gives every sequence that can stay the page that its next token needs, and returns how many stay.
+fn one_token_each(running: &[Slot], room: Room, free: &mut usize, work: &mut Vec<Work>) -> usize {
+    let mut keep = running.len();
+    let mut index = 0;
+    while index < keep.min(room.tokens) {
+        if running[index].computed == running[index].pages * room.page_tokens {
+            while *free == 0 && keep > index {
+                keep -= 1;
+                *free += running[keep].pages;
+            }
+            if keep == index {
+                break;
+            }
+            *free -= 1;
+        }
+        work.push(Work { index, rows: 1 });
+        index += 1;
+    }
+    keep
+}
+
+/// Adds up to `more` rows, as far as pages go, and returns how many.
+fn grow(work: &mut Work, slot: Slot, more: usize, (page_tokens, free): (usize, &mut usize)) -> usize {
+    let held = slot.pages.max((slot.computed + work.rows).div_ceil(page_tokens));
+    let reach = (held + *free) * page_tokens - slot.computed;
+    let rows = (work.rows + more).min(reach);
+    *free -= (slot.computed + rows).div_ceil(page_tokens).saturating_sub(held);
+    let added = rows - work.rows;
+    work.rows = rows;
+    added
+}
+
+impl Slot {
+    fn remaining(&self) -> usize {
+        self.known - self.computed
+    }
+}
+
+/// The place of a sequence among all others: urgency, then the order of acceptance, then the choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    /// Urgency of its request.
+    pub(crate) band: Priority,
+    /// Its request was the how-manieth.
+    pub(crate) order: u64,
+    /// Which continuation of the request.
+    pub(crate) choice: u32,
+}

@@ -1,0 +1,92 @@
+//! From what a client sent to token ids.
+
+use models::LoadedModel;
+use models::chat_template::ChatTemplate;
+use models::generation::GenerationDefaults;
+use models::tokenizer::Tokenizer;
+use protocol::{Chat, Content, Prompt, Refusal};
+use serde_json::Value;
+
+/// What turns prompts into tokens. Usable from many threads at once, and cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    first: Option<u32>,
+}
+
+impl Reader {
+    /// The reader of a model. An empty prompt begins with its first token, or its end-of-sequence token where that
+    /// is the only mark between texts, as in GPT-2.
+    pub(crate) fn new(loaded: &LoadedModel) -> Self {
+        let GenerationDefaults { bos_token_id, eos_token_ids, .. } = &loaded.generation;
+        Self {
+            tokenizer: loaded.tokenizer.clone(),
+            template: loaded.chat_template.clone(),
+            first: bos_token_id.or(eos_token_ids.first().copied()),
+        }
+    }
+
+    /// The ids of a prompt, at least one.
+    pub(crate) fn read(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
+        let ids = match prompt {
+            Prompt::Tokens(ids) => ids.clone(),
+            Prompt::Text(text) => self.encode("prompt", text)?,
+            Prompt::Chat(chat) => self.encode("messages", &self.render(chat)?)?,
+        };
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+        let first = self.first.map(|first| vec![first]);
+        first.ok_or_else(|| {
+            invalid("prompt", "the prompt is empty and the model has no token to begin with".to_owned())
+        })
+    }
+
+    /// Whether conversations can be rendered.
+    pub(crate) fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    fn encode(&self, param: &str, text: &str) -> Result<Vec<u32>, Refusal> {
+        self.tokenizer
+            .encode(text)
+            .map_err(|error| invalid(param, format!("the prompt cannot be tokenised: {error}")))
+    }
+
+    fn render(&self, chat: &Chat) -> Result<String, Refusal> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            invalid("messages", "the model has no chat template; send a text prompt instead".to_owned())
+        })?;
+        let messages: Value =
+            serde_json::to_value(&chat.messages).map_err(|error| invalid("messages", error.to_string()))?;
+        template.render(&messages, &chat.template_options).map_err(|error| {
+            invalid("messages", format!("the chat template refuses the conversation: {error}"))
+        })
+    }
+}
+
+fn invalid(param: &str, message: String) -> Refusal {
+    Refusal::InvalidParameter { param: param.to_owned(), message }
+}
+
+/// Bytes of text in a prompt, as a measure of the work to read it. Ids count nothing: they are ready.
+pub(crate) fn text_bytes(prompt: &Prompt) -> usize {
+    match prompt {
+        Prompt::Tokens(_) => 0,
+        Prompt::Text(text) => text.len(),
+        Prompt::Chat(chat) => {
+            chat.messages.iter().map(|message| content_bytes(message.content.as_ref())).sum()
+        }
+    }
+}
+
+fn content_bytes(content: Option<&Content>) -> usize {
+    match content {
+        None => 0,
+        Some(Content::Text(text)) => text.len(),
+        Some(Content::Parts(parts)) => {
+            parts.iter().flat_map(|part| part.fields.values()).filter_map(Value::as_str).map(str::len).sum()
+        }
+    }
+}

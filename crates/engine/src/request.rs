@@ -1,0 +1,134 @@
+//! An accepted request, from the queue to its terminal event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
+
+use crate::gate::Ticket;
+use crate::outbox::{Outbox, Output};
+use crate::parameters::Parameters;
+use crate::roll::Member;
+
+/// An accepted request. It ends by [`Request::complete`] or [`Request::fail`], which consume it.
+pub(crate) struct Request {
+    /// It was accepted as the how-manieth.
+    pub(crate) order: u64,
+    /// What was asked for.
+    pub(crate) parameters: Arc<Parameters>,
+    /// Whose work it is.
+    pub(crate) tenant: String,
+    /// When it was accepted.
+    pub(crate) accepted_at: Duration,
+    outbox: Outbox,
+    ticket: Option<Ticket>,
+    _member: Member,
+    ahead: Option<u32>,
+    started_at: Option<Duration>,
+    first_token_at: Option<Duration>,
+    open: u32,
+    sampled: u32,
+    first_reason: FinishReason,
+}
+
+/// What a request occupies while it is accepted: its place in the queue and in the engine.
+pub(crate) struct Seat {
+    pub(crate) ticket: Ticket,
+    pub(crate) member: Member,
+}
+
+impl Request {
+    /// A request that is accepted now.
+    pub(crate) fn new(
+        (order, accepted_at): (u64, Duration),
+        parameters: Parameters,
+        tenant: String,
+        seat: Seat,
+        outbox: Outbox,
+    ) -> Self {
+        Self {
+            order,
+            tenant,
+            accepted_at,
+            outbox,
+            ticket: Some(seat.ticket),
+            _member: seat.member,
+            ahead: None,
+            started_at: None,
+            first_token_at: None,
+            open: parameters.choices,
+            sampled: 0,
+            first_reason: FinishReason::Stop,
+            parameters: Arc::new(parameters),
+        }
+    }
+
+    /// Its urgency.
+    pub(crate) fn band(&self) -> Priority {
+        self.parameters.priority
+    }
+
+    /// Whether its deadline has passed.
+    pub(crate) fn is_late(&self, now: Duration) -> bool {
+        self.parameters.deadline.is_some_and(|limit| now >= self.accepted_at.saturating_add(limit))
+    }
+
+    /// Tells the client how many are ahead, if that is news.
+    pub(crate) fn is_behind(&mut self, ahead: u32) {
+        if self.ahead != Some(ahead) {
+            self.ahead = Some(ahead);
+            self.outbox.send(Event::Queued { ahead });
+        }
+    }
+
+    /// Leaves the queue; returns how long it waited there.
+    pub(crate) fn start(&mut self, now: Duration) -> Duration {
+        self.ticket = None;
+        self.started_at = Some(now);
+        self.outbox.send(Event::Started);
+        now.saturating_sub(self.accepted_at)
+    }
+
+    /// Sends one sampled token; returns the time to it if it is the request's first.
+    pub(crate) fn output(&mut self, output: Output<'_>, now: Duration) -> Option<Duration> {
+        self.outbox.output(output);
+        self.sampled += 1;
+        let first = self.first_token_at.is_none();
+        first.then(|| {
+            self.first_token_at = Some(now);
+            now.saturating_sub(self.accepted_at)
+        })
+    }
+
+    /// Ends one choice; returns whether it was the last one.
+    pub(crate) fn finish(&mut self, choice: u32, reason: FinishReason) -> bool {
+        self.outbox.send(Event::Finished { choice, reason });
+        if choice == 0 {
+            self.first_reason = reason;
+        }
+        self.open -= 1;
+        self.open == 0
+    }
+
+    /// Ends the request; returns why its first choice ended and how long the request took.
+    pub(crate) fn complete(self, now: Duration) -> (FinishReason, Duration) {
+        let since = |then: Option<Duration>| {
+            then.map_or(Duration::ZERO, |then| then.saturating_sub(self.accepted_at))
+        };
+        let usage = Usage {
+            prompt_tokens: u32::try_from(self.parameters.prompt.len()).unwrap_or(u32::MAX),
+            cached_tokens: 0,
+            completion_tokens: self.sampled,
+        };
+        let total = now.saturating_sub(self.accepted_at);
+        let timing =
+            Timing { queued: since(self.started_at), first_token: since(self.first_token_at), total };
+        self.outbox.end(Event::Done { usage, timing });
+        (self.first_reason, total)
+    }
+
+    /// Ends the request without completing it.
+    pub(crate) fn fail(self, failure: Failure) {
+        self.outbox.end(Event::Failed(failure));
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine's thread: it owns the model, the pages and everything that runs, and it never awaits.
+//!
+//! The outside reaches it through the closed set of [`Command`]s. With work to do it takes the commands that have
+//! come in and makes a step; without, it sleeps on the channel.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use memory::PagePool;
+use models::tokenizer::Tokenizer;
+use protocol::{Failure, Phase};
+use tensor::PAGE_TOKENS;
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::compute::{Compute, Sampled};
+use crate::gate::Gate;
+use crate::line::Line;
+use crate::meters::{Meters, Stage, micros};
+use crate::plan::{Rank, Room, Slot, StepPlan};
+use crate::request::Request;
+use crate::sequence::Sequence;
+
+/// Everything that can reach the engine's thread.
+pub(crate) enum Command {
+    /// Queue an accepted request.
+    Submit(Box<Request>),
+    /// Nobody listens to the request of this order any more.
+    Cancel {
+        /// Its order.
+        order: u64,
+    },
+    /// Finish what is accepted, for so long at most, then end the thread.
+    Stop {
+        /// How long.
+        grace: Duration,
+        /// Hears how many requests had to be failed.
+        aborted: oneshot::Sender<usize>,
+    },
+}
+
+/// What the engine's thread shares with the outside.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) meters: Arc<Meters>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// How much runs at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Width {
+    pub(crate) tokens: usize,
+    pub(crate) sequences: usize,
+}
+
+/// All that the engine's thread owns.
+pub(crate) struct RunLoop {
+    pub(crate) compute: Compute,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) pages: PagePool,
+    pub(crate) width: Width,
+    pub(crate) shared: Shared,
+    /// Requests that wait.
+    pub(crate) line: Line,
+    /// Requests that have left the line.
+    pub(crate) requests: HashMap<u64, Request>,
+    /// Sequences with pages, by rank.
+    pub(crate) running: Vec<Sequence>,
+    /// Sequences of started requests that have no pages (yet, or any more), by rank.
+    pub(crate) lobby: Vec<Sequence>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) plan: StepPlan,
+    pub(crate) sampled: Vec<Sampled>,
+    pub(crate) broken: Vec<(u64, String)>,
+    pub(crate) text: String,
+    /// Whether the last step failed.
+    pub(crate) faulty: bool,
+    commands: Receiver<Command>,
+    stopping: Option<(Duration, oneshot::Sender<usize>)>,
+}
+
+impl RunLoop {
+    /// A loop with nothing to do.
+    pub(crate) fn new(
+        (compute, tokenizer): (Compute, Tokenizer),
+        width: Width,
+        shared: Shared,
+        commands: Receiver<Command>,
+    ) -> Self {
+        Self {
+            pages: PagePool::new(u32::try_from(compute.pages()).unwrap_or(u32::MAX)),
+            compute,
+            tokenizer,
+            width,
+            shared,
+            line: Line::default(),
+            requests: HashMap::new(),
+            running: Vec::new(),
+            lobby: Vec::new(),
+            slots: Vec::new(),
+            plan: StepPlan::default(),
+            sampled: Vec::new(),
+            broken: Vec::new(),
+            text: String::new(),
+            faulty: false,
+            commands,
+            stopping: None,
+        }
+    }
+
+    /// Works until told to stop, or until nobody is left who could tell it anything.
+    pub(crate) fn run(mut self) {
+        while self.listen() {
+            if self.has_work() {
+                self.step();
+            }
+        }
+        self.end();
+    }
+
+    /// Takes the commands that have come in, waiting for one if there is nothing else to do. False when it is time to
+    /// end.
+    pub(crate) fn listen(&mut self) -> bool {
+        loop {
+            if self.is_over() {
+                return false;
+            }
+            let idle = !self.has_work();
+            let next = if idle {
+                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.commands.try_recv()
+            };
+            match next {
+                Ok(command) => self.obey(command),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return !idle,
+            }
+        }
+    }
+
+    /// Takes the commands that have come in and does not wait for any.
+    #[cfg(test)]
+    pub(crate) fn obey_all(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit(request) => {
+                self.line.push(*request);
+                self.publish();
+            }
+            Command::Cancel { order } => self.cancel(order),
+            Command::Stop { grace, aborted } => {
+                self.shared.meters.enter(Phase::Draining);
+                self.stopping = Some((self.shared.clock.now().saturating_add(grace), aborted));
+            }
+        }
+    }
+
+    /// Whether anything waits or runs.
+    pub(crate) fn has_work(&self) -> bool {
+        !(self.line.is_empty() && self.lobby.is_empty() && self.running.is_empty())
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|(until, _)| !self.has_work() || self.shared.clock.now() >= *until)
+    }
+
+    /// What there is to plan with.
+    pub(crate) fn room(&self) -> Room {
+        Room {
+            free_pages: self.pages.available(),
+            page_tokens: PAGE_TOKENS,
+            tokens: self.width.tokens,
+            sequences: self.width.sequences,
+        }
+    }
+
+    fn cancel(&mut self, order: u64) {
+        if self.line.remove(order).is_some() {
+            self.shared.meters.cancelled(Stage::Queued);
+        } else if let Some(stage) = self.stage(order) {
+            self.requests.remove(&order);
+            self.retire(order);
+            self.shared.meters.cancelled(stage);
+        }
+        self.publish();
+    }
+
+    /// What a started request is doing; `None` if it is not here.
+    fn stage(&self, order: u64) -> Option<Stage> {
+        self.requests.get(&order)?;
+        let mut own = self.running.iter().chain(&self.lobby).filter(|sequence| sequence.rank.order == order);
+        Some(if own.any(Sequence::is_reading) { Stage::Prefill } else { Stage::Decode })
+    }
+
+    /// Takes the request of that order out of the engine and tells its client why.
+    pub(crate) fn fail(&mut self, order: u64, failure: Failure) {
+        let request = self.requests.remove(&order).or_else(|| self.line.remove(order));
+        if let Some(request) = request {
+            self.retire(order);
+            self.shared.meters.failed(&failure);
+            tracing::debug!(request = order, tenant = request.tenant, %failure, "request failed");
+            request.fail(failure);
+        }
+    }
+
+    /// Removes all sequences of a request and frees their pages.
+    fn retire(&mut self, order: u64) {
+        let pages = &mut self.pages;
+        for place in [&mut self.running, &mut self.lobby] {
+            place.retain_mut(|sequence| {
+                let stays = sequence.rank.order != order;
+                if !stays {
+                    sequence.release(pages);
+                }
+                stays
+            });
+        }
+    }
+
+    /// Writes the gauges that [`crate::Engine`] reports, and the heartbeat.
+    pub(crate) fn publish(&self) {
+        let meters = &self.shared.meters;
+        let oldest = self.line.iter().map(|request| request.accepted_at).min();
+        meters.oldest_queued.store(oldest.map_or(u64::MAX, micros), Relaxed);
+        meters.running.store(self.running.len() as u64, Relaxed);
+        meters.pages_used.store(self.pages.used() as u64, Relaxed);
+        meters.progress(usize::from(self.has_work()), self.shared.clock.now());
+    }
+
+    /// Fails whoever is left, also those whose submission was not read yet.
+    fn end(mut self) {
+        let stopping = self.stopping.take();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Submit(request) = command {
+                self.line.push(*request);
+            }
+        }
+        let left: Vec<u64> = self.line.iter().map(|r| r.order).chain(self.requests.keys().copied()).collect();
+        for &order in &left {
+            self.fail(order, Failure::ShuttingDown);
+        }
+        self.publish();
+        self.shared.meters.enter(Phase::Stopped);
+        if let Some((_, aborted)) = stopping {
+            // Whoever asked may have gone away; the answer is then of no use.
+            let _ = aborted.send(left.len());
+        }
+    }
+}
+
+/// Inserts a sequence at its place by rank.
+pub(crate) fn insert_by_rank(sequences: &mut Vec<Sequence>, sequence: Sequence) {
+    let rank: Rank = sequence.rank;
+    let at = sequences.partition_point(|other| other.rank < rank);
+    sequences.insert(at, sequence);
+}

@@ -1,0 +1,152 @@
+//! What an engine is told when it starts, and the memory that this costs.
+
+use std::fmt;
+use std::time::Duration;
+
+use models::ModelShape;
+use tensor::PAGE_TOKENS;
+
+use crate::EngineError;
+
+/// How an engine works.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSettings {
+    /// The name that requests use for the model.
+    pub name: String,
+    /// Tokens of one step: the decoding sequences take one each, prompts share the rest. At least `max_sequences`, at
+    /// most the [`models::LoadOptions::max_batch_tokens`] that the model was loaded with.
+    pub max_batch_tokens: usize,
+    /// Sequences that run at once. At most the [`models::LoadOptions::max_outputs`] that the model was loaded with.
+    pub max_sequences: usize,
+    /// Requests that may wait, those whose prompt is being prepared included.
+    pub queue_requests: usize,
+    /// Prompt tokens that may wait. One request alone in the queue may exceed it.
+    pub queue_tokens: usize,
+    /// Memory for keys and values.
+    pub kv: KvBudget,
+    /// The longest prompt and output together; the model's positions and the KV memory limit it too.
+    pub max_context: Option<usize>,
+    /// With work to do and no step finished for so long, the engine calls itself unhealthy.
+    pub stall_after: Duration,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            max_batch_tokens: 512,
+            max_sequences: 64,
+            queue_requests: 512,
+            queue_tokens: 1 << 20,
+            kv: KvBudget::Bytes(1 << 30),
+            max_context: None,
+            stall_after: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How much memory keys and values may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvBudget {
+    /// At most so many bytes, and no more than `max_sequences` full contexts can use.
+    Bytes(usize),
+    /// Exactly so many pages of [`PAGE_TOKENS`] tokens.
+    Pages(usize),
+}
+
+impl EngineSettings {
+    /// Refuses settings that cannot work for a model of this shape.
+    pub(crate) fn check(&self, shape: ModelShape) -> Result<(), EngineError> {
+        let wrong =
+            |setting, expected: String, found: usize| Err(EngineError::Setting { setting, expected, found });
+        if self.max_sequences == 0 {
+            return wrong("max_sequences", "at least 1".to_owned(), 0);
+        }
+        if self.max_batch_tokens < self.max_sequences {
+            let least = self.max_sequences;
+            return wrong(
+                "max_batch_tokens",
+                format!("at least max_sequences ({least})"),
+                self.max_batch_tokens,
+            );
+        }
+        if self.queue_requests == 0 {
+            return wrong("queue_requests", "at least 1".to_owned(), 0);
+        }
+        if self.kv_pages(shape) == 0 {
+            let page = shape.kv.page_bytes();
+            return wrong("kv", format!("room for at least one page ({page} bytes)"), self.kv_bytes());
+        }
+        match self.max_context {
+            Some(context @ 0..=1) => wrong("max_context", "at least 2".to_owned(), context),
+            _ => Ok(()),
+        }
+    }
+
+    /// Pages of keys and values.
+    pub(crate) fn kv_pages(&self, shape: ModelShape) -> usize {
+        match self.kv {
+            KvBudget::Pages(pages) => pages,
+            KvBudget::Bytes(bytes) => {
+                let longest = self.max_context.unwrap_or(usize::MAX).min(shape.max_positions);
+                (bytes / shape.kv.page_bytes())
+                    .min(longest.div_ceil(PAGE_TOKENS).saturating_mul(self.max_sequences))
+            }
+        }
+    }
+
+    /// Prompt and output together hold at most this many tokens.
+    pub(crate) fn context(&self, shape: ModelShape) -> usize {
+        let pages = self.kv_pages(shape).saturating_mul(PAGE_TOKENS);
+        self.max_context.unwrap_or(usize::MAX).min(shape.max_positions).min(pages)
+    }
+
+    fn kv_bytes(&self) -> usize {
+        match self.kv {
+            KvBudget::Bytes(bytes) => bytes,
+            KvBudget::Pages(pages) => pages,
+        }
+    }
+}
+
+/// The bytes that an engine plans with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Packed weights.
+    pub weights: usize,
+    /// Keys and values.
+    pub kv: usize,
+    /// Rows of logits of a full step and the sampler's copies.
+    pub workspace: usize,
+}
+
+impl MemoryPlan {
+    /// The plan for a model of this shape.
+    pub(crate) fn new(settings: &EngineSettings, shape: ModelShape) -> Self {
+        let row = shape.vocabulary * size_of::<f32>();
+        Self {
+            weights: shape.weight_bytes,
+            kv: settings.kv_pages(shape) * shape.kv.page_bytes(),
+            workspace: row * (settings.max_sequences + 8),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.weights + self.kv + self.workspace
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            "weights {:.1} MiB + KV {:.1} MiB + workspace {:.1} MiB = {:.1} MiB",
+            mib(self.weights),
+            mib(self.kv),
+            mib(self.workspace),
+            mib(self.total())
+        )
+    }
+}

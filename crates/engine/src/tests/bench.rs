@@ -1,0 +1,197 @@
+//! An engine whose steps are made by the test, and clients that record what they hear.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use models::LoadedModel;
+use models::generation::GenerationDefaults;
+use models::tokenizer::Tokenizer;
+use protocol::{Event, FinishReason, GenerateRequest, Generation, Inference, Prompt, Refusal, TokenLogprob};
+use tensor::Dtype;
+
+use super::model::{END, HashModel};
+use crate::clock::Clock;
+use crate::run_loop::RunLoop;
+use crate::{Engine, EngineSettings, KvBudget};
+
+#[derive(Default)]
+pub(super) struct ManualClock {
+    millis: AtomicU64,
+}
+
+impl ManualClock {
+    pub(super) fn advance(&self, by: Duration) {
+        self.millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.millis.load(Ordering::SeqCst))
+    }
+}
+
+pub(super) fn tokenizer() -> Tokenizer {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/tokenizer.json");
+    Tokenizer::parse(&path, &std::fs::read(&path).unwrap()).unwrap()
+}
+
+pub(super) fn loaded(model: HashModel) -> LoadedModel {
+    LoadedModel {
+        family: "hash",
+        dtype: Dtype::F32,
+        model: Box::new(model),
+        tokenizer: tokenizer(),
+        chat_template: None,
+        generation: GenerationDefaults { eos_token_ids: vec![END], ..GenerationDefaults::default() },
+    }
+}
+
+/// Settings small enough that everything happens: chunks, waiting, preemption.
+pub(super) fn settings(pages: usize, max_batch_tokens: usize, max_sequences: usize) -> EngineSettings {
+    EngineSettings {
+        name: "hash".to_owned(),
+        max_batch_tokens,
+        max_sequences,
+        kv: KvBudget::Pages(pages),
+        ..EngineSettings::default()
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) run_loop: RunLoop,
+    pub(super) clock: Arc<ManualClock>,
+}
+
+impl Bench {
+    pub(super) fn new(model: HashModel, settings: EngineSettings) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let (engine, run_loop) = Engine::assemble(loaded(model), settings, clock.clone()).unwrap();
+        Self { engine, run_loop, clock }
+    }
+
+    pub(super) fn ask(&self, request: GenerateRequest) -> Result<Client, Refusal> {
+        let answer = self.engine.generate(request).now_or_never();
+        let generation = answer.expect("short prompts are read at once")?;
+        Ok(Client { generation, events: Vec::new() })
+    }
+
+    /// Takes commands and makes one step, checking that pages are neither lost nor shared.
+    pub(super) fn step(&mut self) {
+        self.run_loop.obey_all();
+        if self.run_loop.has_work() {
+            self.run_loop.step();
+        }
+        self.clock.advance(Duration::from_millis(10));
+        let mut held: Vec<u32> = self.run_loop.running.iter().flat_map(|s| s.pages().to_vec()).collect();
+        let count = held.len();
+        held.sort_unstable();
+        held.dedup();
+        assert_eq!(held.len(), count, "two sequences write to one page");
+        assert_eq!(held.len(), self.run_loop.pages.used(), "a page is lost");
+        assert!(self.run_loop.running.is_sorted_by_key(|s| s.rank));
+        assert!(self.run_loop.lobby.iter().all(|s| s.pages().is_empty()));
+    }
+
+    /// Steps until nothing is left to do.
+    pub(super) fn finish(&mut self) {
+        for _ in 0..200_000 {
+            self.run_loop.obey_all();
+            if !self.run_loop.has_work() {
+                return;
+            }
+            self.step();
+        }
+        panic!("the engine does not come to an end");
+    }
+}
+
+pub(super) struct Client {
+    generation: Generation,
+    pub(super) events: Vec<Event>,
+}
+
+impl Client {
+    /// Reads what has come in.
+    pub(super) fn read(&mut self) -> &[Event] {
+        while let Some(Some(event)) = self.generation.next().now_or_never() {
+            self.events.push(event);
+        }
+        &self.events
+    }
+
+    pub(super) fn transcript(mut self) -> Transcript {
+        self.read();
+        Transcript::of(&self.events)
+    }
+}
+
+/// What one choice said, with log-probabilities as bits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
+    pub(super) logprobs: Vec<(u32, u32, Vec<(u32, u32)>)>,
+    pub(super) reason: Option<FinishReason>,
+}
+
+/// What a request heard, however its deltas were merged.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Transcript {
+    pub(super) said: Vec<Said>,
+    /// The terminal event, without times.
+    pub(super) end: Option<Event>,
+}
+
+impl Transcript {
+    pub(super) fn of(events: &[Event]) -> Self {
+        let mut said: Vec<Said> = Vec::new();
+        let mut end = None;
+        for event in events {
+            assert_eq!(end, None, "nothing follows a terminal event");
+            match event {
+                Event::Delta(delta) => {
+                    let choice = choice(&mut said, delta.choice);
+                    assert_eq!(choice.reason, None, "nothing of a choice follows its end");
+                    choice.text.push_str(&delta.text);
+                    choice.tokens.extend(&delta.tokens);
+                    choice.logprobs.extend(delta.logprobs.iter().map(bits));
+                }
+                Event::Finished { choice: index, reason } => {
+                    let choice = choice(&mut said, *index);
+                    assert_eq!(choice.reason.replace(*reason), None, "a choice ends once");
+                }
+                Event::Done { usage, .. } => {
+                    assert!(said.iter().all(|said| said.reason.is_some()));
+                    end = Some(Event::Done { usage: *usage, timing: protocol::Timing::default() });
+                }
+                Event::Failed(_) => end = Some(event.clone()),
+                Event::Queued { .. } | Event::Started => {}
+            }
+        }
+        Self { said, end }
+    }
+}
+
+fn choice(said: &mut Vec<Said>, index: u32) -> &mut Said {
+    if said.len() <= index as usize {
+        said.resize_with(index as usize + 1, Said::default);
+    }
+    &mut said[index as usize]
+}
+
+fn bits(entry: &TokenLogprob) -> (u32, u32, Vec<(u32, u32)>) {
+    (entry.id, entry.logprob.to_bits(), entry.top.iter().map(|top| (top.id, top.logprob.to_bits())).collect())
+}
+
+/// A request for `max` tokens after the given ones.
+pub(super) fn tokens(prompt: Vec<u32>, max: u32) -> GenerateRequest {
+    let mut request = GenerateRequest::new("test", Prompt::Tokens(prompt));
+    request.limits.max_tokens = Some(max);
+    request.sampling.temperature = Some(0.0);
+    request
+}

@@ -1,0 +1,1 @@
+//! Cancelling, deadlines, draining, stopping, failing.

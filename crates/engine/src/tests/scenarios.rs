@@ -1,0 +1,1 @@
+//! Scenario files: what is submitted, and what every step then does.

@@ -1,0 +1,1 @@
+//! Many random requests with random cancellation.
