@@ -1,1 +1,42 @@
-//! server
+//! HTTP for any [`protocol::Inference`]: requests in the OpenAI dialect come in, [`protocol::Event`]s go out as JSON
+//! or as server-sent events.
+//!
+//! This crate refuses to know how anything is computed: it sees `dyn Inference` and plain data, never an engine, a
+//! model or a tensor. It keeps no work of its own either: a request that is dropped here is cancelled there, and a
+//! client that reads slowly makes the engine merge its deltas rather than this crate buffer them.
+//!
+//! Read `endpoints.rs` for what can be asked, `failure.rs` for every status and error code, `reply.rs` for the way
+//! from a request to its events, `serve.rs` for the life of the listening socket.
+
+mod app;
+mod body;
+mod endpoints;
+mod failure;
+mod fields;
+mod keys;
+mod linger;
+mod metrics;
+mod observe;
+mod parameters;
+mod reply;
+mod serve;
+mod settings;
+mod sse;
+mod wire;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use axum::Router;
+use protocol::Inference;
+
+pub use keys::{Key, KeyError, Keys};
+pub use serve::{Ending, serve};
+pub use settings::{Limits, Overload, Settings, Timeouts};
+
+/// Every endpoint over `inference`, for use inside a larger service or a test. [`serve`] adds the socket, its
+/// timeouts and the graceful end.
+pub fn router(inference: Arc<dyn Inference>, settings: Settings) -> Router {
+    endpoints::router(Arc::new(app::App::new(inference, settings)))
+}

@@ -1,0 +1,280 @@
+//! Every metric of the server: its name, its meaning and where its value comes from.
+//!
+//! What the engine counts is read from [`Inference::status`] at each scrape, so nothing is counted twice and a hung
+//! engine cannot delay a scrape. The server itself counts HTTP only.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use protocol::status::{self, Health, Phase, Status};
+use protocol::{Inference, ModelCard};
+
+use crate::failure::CLIENT_GONE;
+
+/// Upper bounds in seconds: from a refusal, which takes microseconds, to a long generation.
+const HTTP_SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// The server's own counters and the registry that renders them beside the engine's.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Outcome, Counter>,
+    seconds: Family<Route, Histogram>,
+    in_flight: Gauge,
+    received_bytes: Counter,
+    sent_bytes: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    route: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: &'static str,
+}
+
+impl Metrics {
+    pub(crate) fn new(inference: Arc<dyn Inference>) -> Self {
+        let requests = Family::default();
+        let seconds = Family::new_with_constructor((|| Histogram::new(HTTP_SECONDS)) as fn() -> Histogram);
+        let (in_flight, received_bytes, sent_bytes) = (Gauge::default(), Counter::default(), Counter::default());
+        let mut registry = Registry::with_prefix("tidegate");
+        registry.register(
+            "http_requests",
+            "HTTP requests that have ended, by route and class of status; 499 is a client that went away",
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from the head of a request to the last byte of its response",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register("http_requests_in_flight", "HTTP requests that have not ended", in_flight.clone());
+        registry.register_with_unit(
+            "http_request_body",
+            "Request bodies, as far as they were read",
+            Unit::Bytes,
+            received_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "http_response_body",
+            "Response bodies, as far as they were sent",
+            Unit::Bytes,
+            sent_bytes.clone(),
+        );
+        registry.register_collector(Box::new(Engine(inference)));
+        Self { registry, requests, seconds, in_flight, received_bytes, sent_bytes }
+    }
+
+    pub(crate) fn begun(&self) {
+        self.in_flight.inc();
+    }
+
+    pub(crate) fn ended(&self, route: &'static str, status: u16, took: Duration) {
+        self.in_flight.dec();
+        self.requests.get_or_create(&Outcome { route, status: class(status) }).inc();
+        self.seconds.get_or_create(&Route { route }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.received_bytes.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub(crate) fn open_metrics(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Everything in the older Prometheus text format.
+    pub(crate) fn prometheus(&self) -> Result<String, fmt::Error> {
+        Ok(to_prometheus(&self.open_metrics()?))
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        CLIENT_GONE => "499",
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// OpenMetrics describes a counter without its suffix `_total` and an info without `_info`, which readers of the
+/// older format would take for another metric that has no description.
+fn to_prometheus(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len());
+    let mut lines = open_metrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) else {
+            if !line.starts_with("# ") {
+                text.push_str(line);
+                text.push('\n');
+            }
+            continue;
+        };
+        let kind = lines.peek().and_then(|line| line.strip_prefix("# TYPE ")?.split(' ').nth(1));
+        let (suffix, kind) = match kind {
+            Some("counter") => ("_total", "counter"),
+            Some("info") => ("_info", "gauge"),
+            Some(kind) => ("", kind),
+            None => ("", "untyped"),
+        };
+        text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
+    }
+    text
+}
+
+/// The engine's side, read when asked.
+struct Engine(Arc<dyn Inference>);
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Engine {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.0.status();
+        let mut page = Page { encoder };
+        page.identity(&self.0.models())?;
+        page.state(&status)?;
+        page.load(&status.load)?;
+        page.counters(&status.counters)?;
+        page.latencies(&status.latency)
+    }
+}
+
+/// The metrics being written.
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+type Labelled<'a> = ([(&'static str, &'a str); 1], u64);
+
+impl Page<'_> {
+    fn identity(&mut self, models: &[ModelCard]) -> fmt::Result {
+        let built = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
+        self.gauges("build_info", "The release of the server that runs; always 1", &built)?;
+        let help = "A model that can be asked for; always 1";
+        let mut family = self.encoder.encode_descriptor("model_info", help, None, MetricType::Gauge)?;
+        for ModelCard { id, family: kind, dtype, .. } in models {
+            let labels = [("model", id.as_str()), ("family", kind), ("dtype", dtype)];
+            ConstGauge::new(1_u64).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, status: &Status) -> fmt::Result {
+        let phases = [
+            ("starting", Phase::Starting),
+            ("ready", Phase::Ready),
+            ("draining", Phase::Draining),
+            ("stopped", Phase::Stopped),
+        ];
+        let phases = phases.map(|(name, phase)| ([("phase", name)], u64::from(status.phase == phase)));
+        self.gauges("phase", "Where the engine is in its life: 1 for the phase it is in", &phases)?;
+        let states = [
+            ("healthy", matches!(status.health, Health::Healthy)),
+            ("degraded", matches!(status.health, Health::Degraded(_))),
+            ("unhealthy", matches!(status.health, Health::Unhealthy(_))),
+        ];
+        let states = states.map(|(name, is)| ([("state", name)], u64::from(is)));
+        self.gauges("health", "Whether work gets done: 1 for the state that holds", &states)
+    }
+
+    fn load(&mut self, load: &status::Load) -> fmt::Result {
+        let used = load.kv_pages_used as f64 / load.kv_pages_total.max(1) as f64;
+        self.gauge("requests_queued", "Requests that wait", load.queued as f64)?;
+        self.gauge("queue_oldest_age_seconds", "Age of the oldest waiting request", load.oldest_queued_seconds)?;
+        self.gauge("queue_capacity", "The most requests that may wait", load.queue_capacity as f64)?;
+        self.gauge("sequences_running", "Sequences in the batch", load.running as f64)?;
+        self.gauge("kv_pages_used", "KV pages in use", load.kv_pages_used as f64)?;
+        self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
+        self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
+        self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
+    }
+
+    fn counters(&mut self, counters: &status::Counters) -> fmt::Result {
+        self.counter("requests_accepted", "Requests accepted", counters.accepted)?;
+        self.counted("requests_refused", "Requests refused, by reason", "reason", &counters.refused)?;
+        let help = "Requests completed, by finish reason of their first choice";
+        self.counted("requests_completed", help, "finish_reason", &counters.completed)?;
+        self.counted("requests_failed", "Requests failed, by reason", "reason", &counters.failed)?;
+        let help = "Requests cancelled, by the stage they were in";
+        self.counted("requests_cancelled", help, "stage", &counters.cancelled)?;
+        self.counter("prompt_tokens", "Prompt tokens computed", counters.prompt_tokens)?;
+        self.counter("generated_tokens", "Tokens sampled", counters.generated_tokens)?;
+        self.counter("engine_steps", "Engine steps", counters.steps)?;
+        self.counter("preemptions", "Sequences put back to the queue for lack of pages", counters.preemptions)
+    }
+
+    fn latencies(&mut self, latency: &status::Latencies) -> fmt::Result {
+        let first = "Time from admission to the first token";
+        self.histogram("time_to_first_token_seconds", first, &latency.time_to_first_token)?;
+        let between = "Time between two tokens of a sequence";
+        self.histogram("inter_token_latency_seconds", between, &latency.inter_token)?;
+        self.histogram("request_duration_seconds", "Time from admission to the end", &latency.request)?;
+        let queued = "Time from admission to the first step that read the prompt";
+        self.histogram("queue_duration_seconds", queued, &latency.queue)?;
+        self.histogram("step_duration_seconds", "Duration of an engine step", &latency.step)?;
+        self.histogram("step_tokens", "Tokens in an engine step", &latency.step_tokens)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let gauge = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(gauge)
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, values: &[Labelled<'_>]) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(*value).encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(counter)
+    }
+
+    fn counted(&mut self, name: &str, help: &str, label: &'static str, values: &[(String, u64)]) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in values {
+            ConstCounter::new(*count).encode(family.encode_family(&[(label, value.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, values: &status::Histogram) -> fmt::Result {
+        let bounds = values.bounds.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(values.counts.iter().copied().chain(std::iter::repeat(0))).collect();
+        let count = values.counts.iter().sum();
+        let mut histogram = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        histogram.encode_histogram::<NoLabelSet>(values.sum, count, &buckets, None)
+    }
+}
