@@ -1,2 +1,49 @@
-//! The facade.
+//! Tidegate as a library: settings in, a running [`protocol::Inference`] out.
+//!
+//! [`open`] loads a model and starts the engine; [`serve_settings`] turns the server's part of the settings into what
+//! the HTTP front takes. The `tidegate` command is built from nothing else. Requests, events and refusals are plain
+//! data of the [`protocol`] crate, which is the one re-exported here; the crates below are private to the wiring.
+//!
+//! ```
+//! use futures::StreamExt;
+//! use tidegate::protocol::{Event, GenerateRequest, Prompt};
+//! use tidegate::settings::InferenceSettings;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Without a model in the settings this is the small one inside the library: no file, no network.
+//! let opened = tidegate::open(&InferenceSettings::default())?;
+//!
+//! let mut request = GenerateRequest::new("first", Prompt::Text("Once upon a tide".to_owned()));
+//! request.sampling.temperature = Some(0.0);
+//! request.limits.max_tokens = Some(8);
+//!
+//! let text = tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//!     let mut events = opened.inference.generate(request).await?;
+//!     let mut text = String::new();
+//!     while let Some(event) = events.next().await {
+//!         match event {
+//!             Event::Delta(delta) => text += &delta.text,
+//!             Event::Failed(failure) => return Err(failure.into()),
+//!             _ => {}
+//!         }
+//!     }
+//!     Ok::<_, Box<dyn std::error::Error>>(text)
+//! })?;
+//! assert!(!text.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
+
+mod embedded;
+mod error;
+mod keys;
+mod machine;
+mod open;
 pub mod settings;
+
+pub use error::OpenError;
+pub use keys::serve_settings;
+pub use open::{Opened, Summary, open};
+pub use protocol;

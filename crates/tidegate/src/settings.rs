@@ -98,8 +98,14 @@ pub struct BatchSettings {
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        let positive = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
         Self { max_batch_tokens: positive(512), max_sequences: positive(64) }
+    }
+}
+
+const fn positive(number: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(number) {
+        Some(number) => number,
+        None => NonZeroUsize::MIN,
     }
 }
 
@@ -110,11 +116,14 @@ pub struct QueueSettings {
     /// Most requests that wait; more are refused at once.
     #[arg(long, env = "TIDEGATE_MAX_QUEUE", value_name = "N", default_value_t = Self::default().max_queue)]
     pub max_queue: NonZeroUsize,
+    /// Most prompt tokens that wait; more are refused at once.
+    #[arg(long, env = "TIDEGATE_MAX_QUEUE_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_queue_tokens)]
+    pub max_queue_tokens: NonZeroUsize,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { max_queue: NonZeroUsize::new(512).unwrap_or(NonZeroUsize::MIN) }
+        Self { max_queue: positive(512), max_queue_tokens: positive(1 << 20) }
     }
 }
 
@@ -143,9 +152,18 @@ pub struct ServerSettings {
     /// File with one such key a line; empty lines and lines that begin with # are skipped.
     #[arg(long, env = "TIDEGATE_API_KEYS_FILE", value_name = "FILE")]
     pub api_keys_file: Option<PathBuf>,
+    /// Key that opens /metrics; without it, everyone may read them.
+    #[arg(long, env = "TIDEGATE_METRICS_KEY", value_name = "KEY", hide_env_values = true)]
+    pub metrics_key: Option<Secret>,
     /// Largest request body.
     #[arg(long, env = "TIDEGATE_BODY_LIMIT", value_name = "BYTES", default_value_t = Self::default().body_limit)]
     pub body_limit: ByteSize,
+    /// Most connections open at once; more wait in the kernel.
+    #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = Self::default().max_connections)]
+    pub max_connections: NonZeroUsize,
+    /// Status of a request that is refused because the queue is full.
+    #[arg(long, env = "TIDEGATE_OVERLOAD_STATUS", value_name = "STATUS", default_value_t = Self::default().overload_status)]
+    pub overload_status: OverloadStatus,
     /// Time that running requests have to finish after the first SIGTERM or Ctrl-C.
     #[arg(long, env = "TIDEGATE_SHUTDOWN_TIMEOUT", value_name = "TIME", default_value_t = Self::default().shutdown_timeout)]
     pub shutdown_timeout: TimeSpan,
@@ -158,7 +176,10 @@ impl Default for ServerSettings {
             port: 8080,
             api_key: Vec::new(),
             api_keys_file: None,
-            body_limit: ByteSize(4 << 20),
+            metrics_key: None,
+            body_limit: ByteSize(8 << 20),
+            max_connections: positive(4096),
+            overload_status: OverloadStatus::TooManyRequests,
             shutdown_timeout: TimeSpan::from_secs(30),
         }
     }
@@ -204,6 +225,35 @@ impl From<Precision> for Dtype {
     }
 }
 
+/// Status of a request that is refused because the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OverloadStatus {
+    /// What client libraries retry.
+    #[value(name = "429")]
+    TooManyRequests,
+    /// What makes a load balancer try the next server.
+    #[value(name = "503")]
+    Unavailable,
+}
+
+impl fmt::Display for OverloadStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooManyRequests => "429",
+            Self::Unavailable => "503",
+        })
+    }
+}
+
+impl From<OverloadStatus> for server::Overload {
+    fn from(status: OverloadStatus) -> Self {
+        match status {
+            OverloadStatus::TooManyRequests => Self::TooManyRequests,
+            OverloadStatus::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
 /// A text that is not shown in logs and listings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -238,12 +288,16 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_batch_tokens", section: "batch", name: "tokens", unset: "" },
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },
     Key { id: "max_queue", section: "queue", name: "max", unset: "" },
+    Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },
     Key { id: "api_key", section: "server", name: "api_key", unset: "anyone may ask" },
     Key { id: "api_keys_file", section: "server", name: "api_keys_file", unset: "none" },
+    Key { id: "metrics_key", section: "server", name: "metrics_key", unset: "everyone may read the metrics" },
     Key { id: "body_limit", section: "server", name: "body_limit", unset: "" },
+    Key { id: "max_connections", section: "server", name: "connections", unset: "" },
+    Key { id: "overload_status", section: "server", name: "overload_status", unset: "" },
     Key { id: "shutdown_timeout", section: "server", name: "shutdown_timeout", unset: "" },
     Key { id: "log", section: "log", name: "filter", unset: "info when serving, warn otherwise" },
     Key { id: "log_format", section: "log", name: "format", unset: "human on a terminal, json elsewhere" },

@@ -44,12 +44,12 @@ impl Key {
 
     /// Whether the file may hold a list.
     pub(super) fn repeats(&self) -> bool {
-        self.is_secret()
+        self.id == "api_key"
     }
 
     /// Whether the value must not be shown.
     pub fn is_secret(&self) -> bool {
-        self.id == "api_key"
+        matches!(self.id, "api_key" | "metrics_key")
     }
 }
 
@@ -188,7 +188,8 @@ fn check_values(file: &ConfigFile) -> Result<(), SettingsError> {
     for (key, values) in file.keys() {
         for value in values {
             let origin = || Origin::File { path: file.path().to_owned(), key: key.path() };
-            check_value(&arguments, key, value).map_err(|message| SettingsError::BadValue { origin: origin(), message })?;
+            check_value(&arguments, key, value)
+                .map_err(|message| SettingsError::BadValue { origin: origin(), message })?;
         }
     }
     Ok(())
@@ -239,8 +240,7 @@ fn unknown_variables() -> Vec<String> {
 
 /// What to say about a variable of ours with an unknown name.
 fn remark(name: &str) -> Option<String> {
-    let known: Vec<String> =
-        KEYS.iter().map(Key::variable).chain(["TIDEGATE_CONFIG".to_owned()]).collect();
+    let known: Vec<String> = KEYS.iter().map(Key::variable).chain(["TIDEGATE_CONFIG".to_owned()]).collect();
     if known.iter().any(|known| known == name) {
         return None;
     }

@@ -1,0 +1,259 @@
+//! `tidegate bench`: what the whole engine delivers on made-up prompts of an exact length.
+//!
+//! All requests of a run arrive at once, are greedy, ignore the end-of-sequence token and write exactly as many tokens
+//! as asked for. Times are taken where a client would take them, at the event stream. The figures and their names are
+//! those that the scripts for other engines print, so that runs can take turns and be compared.
+
+mod host;
+mod measure;
+
+use std::io::{Write, stdout};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures::StreamExt;
+use futures::future::try_join_all;
+use indicatif::{ProgressBar, ProgressStyle};
+use protocol::{Event, GenerateRequest, Generation, Inference, Prompt};
+use serde_json::{Value, json};
+use tidegate::Opened;
+use tidegate::settings::{InferenceSettings, LogSettings};
+use tokio::runtime::Builder;
+
+use super::summary::greeting;
+use super::{Exit, Talk, logging};
+use host::{Busy, Memory};
+use measure::{Arrival, Figure, Measured, Stream, summarise};
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// Tokens of every prompt.
+    #[arg(long, value_name = "N", default_value = "512")]
+    prompt: NonZeroUsize,
+    /// Tokens that every request writes.
+    #[arg(long, value_name = "N", default_value = "128")]
+    out: NonZeroU32,
+    /// Requests that arrive at once.
+    #[arg(long, value_name = "N", default_value = "1")]
+    concurrency: NonZeroUsize,
+    /// Measured runs; figures are medians over them.
+    #[arg(long, value_name = "N", default_value = "3")]
+    repeat: NonZeroUsize,
+    /// Runs before them that are not measured.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warmup: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    inference: InferenceSettings,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+/// The load of one run.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    prompt: usize,
+    out: u32,
+    concurrency: usize,
+}
+
+impl Arguments {
+    fn load(&self) -> Load {
+        Load { prompt: self.prompt.get(), out: self.out.get(), concurrency: self.concurrency.get() }
+    }
+
+    /// The settings with room for the load: a benchmark that waits for its own limits would measure them.
+    fn roomy(&self) -> InferenceSettings {
+        let mut settings = self.inference.clone();
+        let (load, batch, queue) = (self.load(), &mut settings.batch, &mut settings.queue);
+        batch.max_sequences = batch.max_sequences.max(self.concurrency);
+        batch.max_batch_tokens = batch.max_batch_tokens.max(batch.max_sequences);
+        queue.max_queue = queue.max_queue.max(self.concurrency);
+        let tokens = NonZeroUsize::new(load.prompt.saturating_mul(load.concurrency));
+        queue.max_queue_tokens = queue.max_queue_tokens.max(tokens.unwrap_or(NonZeroUsize::MIN));
+        settings
+    }
+}
+
+pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
+    logging::start(&arguments.log, "warn")?;
+    let opened = tidegate::open(&arguments.roomy())?;
+    let loaded = Memory::now();
+    let load = arguments.load();
+    check_room(&opened, load)?;
+    if talk == Talk::Normal {
+        eprintln!("{}", greeting(&opened.summary));
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let total = arguments.warmup + arguments.repeat.get();
+    let progress = progress(total, load, talk);
+    let mut runs = Vec::new();
+    for index in 0..total {
+        let warming = index < arguments.warmup;
+        let load = if warming { Load { out: load.out.min(8), ..load } } else { load };
+        let prompts = prompts(load, opened.summary.card.vocabulary, 1000 * index as u64 + 7);
+        let measured = runtime.block_on(measure(&opened.inference, prompts, load.out, &progress))?;
+        if !warming {
+            runs.push(measured);
+        }
+    }
+    progress.finish_and_clear();
+    let figures = summarise(&runs);
+    let memory = Memory { after_load: loaded.resident, ..Memory::now() };
+    let text = match arguments.json {
+        true => format!("{}\n", to_json(&arguments, &opened, &figures, (&runs, memory))),
+        false => table(load, &figures, memory),
+    };
+    stdout().write_all(text.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn check_room(opened: &Opened, load: Load) -> anyhow::Result<()> {
+    let (needed, context) = (load.prompt + load.out as usize, opened.summary.card.context as usize);
+    if needed > context {
+        bail!(
+            "a prompt of {} and an output of {} tokens need {needed}, but the context of {} holds {context}; \
+             lower --prompt or --out",
+            load.prompt,
+            load.out,
+            opened.summary.card.id
+        );
+    }
+    Ok(())
+}
+
+fn progress(runs: usize, load: Load, talk: Talk) -> ProgressBar {
+    if talk == Talk::Quiet {
+        return ProgressBar::hidden();
+    }
+    let tokens = runs as u64 * load.concurrency as u64 * u64::from(load.out);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens, {per_sec}, {eta} left");
+    ProgressBar::new(tokens).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Prompts that share nothing, so that no cache can help. The lowest ids are left out: they are special tokens and
+/// single bytes in most vocabularies.
+fn prompts(load: Load, vocabulary: u32, seed: u64) -> Vec<Vec<u32>> {
+    let first = 300.min(vocabulary / 2);
+    let mut random = SplitMix(seed);
+    let mut prompt = || (0..load.prompt).map(|_| first + random.below(vocabulary - first)).collect();
+    (0..load.concurrency).map(|_| prompt()).collect()
+}
+
+/// The generator of Steele, Lea and Flood (2014): small, and the same everywhere.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u32) -> u32 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32
+    }
+}
+
+/// Lets all requests arrive at once and follows them to their ends.
+async fn measure(
+    inference: &Arc<dyn Inference>,
+    prompts: Vec<Vec<u32>>,
+    out: u32,
+    progress: &ProgressBar,
+) -> anyhow::Result<Measured> {
+    let prompt = prompts.first().map_or(0, Vec::len);
+    let (busy, start) = (Busy::now(), Instant::now());
+    let requests = prompts.into_iter().enumerate().map(|(index, tokens)| request(index, tokens, out));
+    let streams = requests.map(|request| async {
+        let generation = inference.generate(request).await?;
+        arrivals(generation, start, progress).await
+    });
+    let streams = try_join_all(streams).await?;
+    let wall = start.elapsed();
+    if let Some(found) = streams.iter().map(Stream::tokens).find(|found| *found != u64::from(out)) {
+        bail!("a request wrote {found} tokens instead of {out}");
+    }
+    Ok(Measured { prompt, wall, streams, others: busy.others_until_now(wall) })
+}
+
+fn request(index: usize, tokens: Vec<u32>, out: u32) -> GenerateRequest {
+    let mut request = GenerateRequest::new(format!("bench-{index}"), Prompt::Tokens(tokens));
+    request.sampling.temperature = Some(0.0);
+    request.sampling.repetition_penalty = Some(1.0);
+    request.limits.max_tokens = Some(out);
+    request.limits.ignore_eos = true;
+    request
+}
+
+async fn arrivals(
+    mut generation: Generation,
+    start: Instant,
+    progress: &ProgressBar,
+) -> anyhow::Result<Stream> {
+    let mut stream = Stream::default();
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Delta(delta) if !delta.tokens.is_empty() => {
+                let tokens = delta.tokens.len() as u64;
+                stream.arrivals.push(Arrival { at: start.elapsed(), tokens });
+                progress.inc(tokens);
+            }
+            Event::Failed(failure) => return Err(failure.into()),
+            _ => {}
+        }
+    }
+    Ok(stream)
+}
+
+fn to_json(
+    arguments: &Arguments,
+    opened: &Opened,
+    figures: &[Figure],
+    (runs, memory): (&[Measured], Memory),
+) -> Value {
+    let (load, summary) = (arguments.load(), &opened.summary);
+    let mut object = json!({
+        "peer": "tidegate",
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": summary.card.id,
+        "precision": summary.card.dtype,
+        "compute": summary.compute,
+        "prompt": load.prompt,
+        "out": load.out,
+        "concurrency": load.concurrency,
+        "threads": summary.threads,
+        "load_s": round(summary.took.as_secs_f64()),
+        "rss_after_load_mb": memory.after_load,
+        "peak_rss_mb": memory.peak,
+        "loadavg": host::load_average(),
+    });
+    for figure in figures {
+        object[figure.name] = json!(round(figure.median));
+        object[format!("{}_spread", figure.name)] = json!([round(figure.least), round(figure.most)]);
+    }
+    object["other_cpu"] = runs.iter().map(|run| round(run.others.cores)).collect();
+    object["steal_cpu"] = runs.iter().map(|run| round(run.others.stolen)).collect();
+    object
+}
+
+fn round(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+fn table(load: Load, figures: &[Figure], memory: Memory) -> String {
+    let Load { prompt, out, concurrency } = load;
+    let mut text = format!("{concurrency} x {prompt} tokens in, {out} tokens out\n");
+    for figure in figures {
+        let Figure { words, unit, median, least, most, .. } = figure;
+        text += &format!("  {words:<34}{median:>10.1} {unit:<9} ({least:.1} to {most:.1})\n");
+    }
+    text += &format!("  {:<34}{:>10} MB\n", "peak memory", memory.peak);
+    text
+}

@@ -1,0 +1,104 @@
+//! How the command ends, and what it says when it ends badly.
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use protocol::{Failure, Refusal};
+use tidegate::settings::SettingsError;
+
+/// Appended to the help.
+pub(super) const TABLE: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    wrong use: arguments, settings or prompt
+  4    the time given by --timeout passed
+  130  interrupted by Ctrl-C";
+
+/// How the command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    Done,
+    Failed,
+    WrongUse,
+    TimedOut,
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::WrongUse => 2,
+            Exit::TimedOut => 4,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// The user asked for something that cannot be; the text says what and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misuse(pub(super) String);
+
+/// Prints an error for people and chooses the exit code.
+pub(super) fn report(error: &anyhow::Error) -> Exit {
+    let exit = classify(error);
+    // A reader that has closed our standard output has what it wants: that is no error.
+    if exit != Exit::Done {
+        eprintln!("error: {error:#}");
+    }
+    exit
+}
+
+/// Prints what is wrong with the command line or a setting; help and version are printed as asked for.
+pub(super) fn report_settings(error: SettingsError) -> Exit {
+    match error {
+        SettingsError::Arguments(error) => {
+            let failed = error.use_stderr();
+            error.print().ok();
+            if failed { Exit::WrongUse } else { Exit::Done }
+        }
+        error => {
+            eprintln!("error: {error}");
+            Exit::WrongUse
+        }
+    }
+}
+
+fn classify(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<io::Error>()
+            && error.kind() == ErrorKind::BrokenPipe
+        {
+            return Exit::Done;
+        }
+        if cause.is::<Misuse>() || matches!(cause.downcast_ref(), Some(Refusal::InvalidParameter { .. })) {
+            return Exit::WrongUse;
+        }
+        if matches!(cause.downcast_ref(), Some(Failure::DeadlineExceeded)) {
+            return Exit::TimedOut;
+        }
+    }
+    Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exits() {
+        let check = |error: anyhow::Error, exit: Exit| assert_eq!(classify(&error), exit, "{error:#}");
+        check(anyhow::anyhow!("no such model"), Exit::Failed);
+        check(Misuse("the prompt is empty".into()).into(), Exit::WrongUse);
+        check(io::Error::from(ErrorKind::BrokenPipe).into(), Exit::Done);
+        check(anyhow::Error::from(io::Error::from(ErrorKind::BrokenPipe)).context("writing"), Exit::Done);
+        check(io::Error::from(ErrorKind::NotFound).into(), Exit::Failed);
+        check(Failure::DeadlineExceeded.into(), Exit::TimedOut);
+        check(Failure::ShuttingDown.into(), Exit::Failed);
+        let refusal = Refusal::InvalidParameter { param: "top_p".into(), message: "top_p is above 1".into() };
+        check(refusal.into(), Exit::WrongUse);
+    }
+}

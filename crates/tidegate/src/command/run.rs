@@ -1,0 +1,149 @@
+//! `tidegate run`: one answer to an argument or a pipe, or a chat at a terminal.
+
+use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use protocol::{Chat, GenerateRequest, Inference, Limits, Message, Prompt, Sampling};
+use tidegate::settings::{InferenceSettings, LogSettings, TimeSpan};
+use tokio::runtime::{Builder, Runtime};
+
+use super::answer::{Answer, Ending, Form, Printer, follow};
+use super::interrupts::Interrupts;
+use super::prompt::{Source, Stdin, source};
+use super::sampling::SamplingArguments;
+use super::summary::greeting;
+use super::{Exit, Talk, logging, repl};
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    /// What to answer; `-` reads standard input, and so does leaving it out when that is not a terminal. Left out at a
+    /// terminal, a chat opens.
+    prompt: Option<String>,
+    /// System message that stands before the conversation.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as it stands, without the model's chat template.
+    #[arg(long)]
+    raw: bool,
+    /// Print JSON: one object at the end, or with =lines one object per event as it comes.
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "object")]
+    json: Option<Form>,
+    /// Give up after this time.
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<TimeSpan>,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    #[command(flatten)]
+    inference: InferenceSettings,
+    #[command(flatten)]
+    log: LogSettings,
+}
+
+/// How prompts become requests in this call.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) system: Option<String>,
+    style: Style,
+    sampling: Sampling,
+    limits: Limits,
+    timeout: Option<Duration>,
+}
+
+/// What a prompt is to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// A turn of a conversation.
+    Chat,
+    /// Text to be continued.
+    Raw,
+}
+
+impl Asking {
+    fn new(arguments: &Arguments, style: Style) -> Self {
+        Self {
+            system: arguments.system.clone(),
+            style,
+            sampling: arguments.sampling.sampling(),
+            limits: arguments.sampling.limits(),
+            timeout: arguments.timeout.map(|span| span.0),
+        }
+    }
+
+    pub(super) fn style(&self) -> Style {
+        self.style
+    }
+
+    pub(super) fn request(&self, prompt: Prompt) -> GenerateRequest {
+        let mut request = GenerateRequest::new("run", prompt);
+        request.sampling = self.sampling.clone();
+        request.limits = self.limits.clone();
+        request.deadline = self.timeout;
+        request
+    }
+
+    /// A single prompt as the model shall see it.
+    fn prompt(&self, text: String) -> Prompt {
+        match self.style {
+            Style::Raw => Prompt::Text(text),
+            Style::Chat => {
+                let system = self.system.iter().map(|text| Message::text("system", text.as_str()));
+                let messages = system.chain([Message::text("user", text)]).collect();
+                Prompt::Chat(Chat { messages, ..Chat::default() })
+            }
+        }
+    }
+}
+
+pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
+    logging::start(&arguments.log, "warn")?;
+    let stdin_is = if stdin().is_terminal() { Stdin::Terminal } else { Stdin::Pipe };
+    let source = source(arguments.prompt.as_deref(), stdin_is, stdin().lock())?;
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let opened = tidegate::open(&arguments.inference)?;
+    let has_template = opened.summary.card.chat;
+    let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
+    let asking = Asking::new(&arguments, style);
+    let inference = opened.inference;
+    match source {
+        Source::Chat => {
+            if talk == Talk::Normal {
+                eprintln!("{}", greeting(&opened.summary));
+            }
+            repl::chat(&runtime, &inference, &asking, talk)
+        }
+        Source::Prompt(text) => {
+            let form = arguments.json.unwrap_or(Form::Text);
+            let answer = once(&runtime, &inference, asking.request(asking.prompt(text)), form)?;
+            if talk == Talk::Normal && form == Form::Text && stdout().is_terminal() && stderr().is_terminal()
+            {
+                eprintln!("({})", answer.remark());
+            }
+            Ok(match answer.ending {
+                Ending::Interrupted => Exit::Interrupted,
+                Ending::Finished(_) => Exit::Done,
+            })
+        }
+    }
+}
+
+/// Answers one request; Ctrl-C ends it, and after it the engine is drained, which a second Ctrl-C cuts short.
+fn once(
+    runtime: &Runtime,
+    inference: &Arc<dyn Inference>,
+    request: GenerateRequest,
+    form: Form,
+) -> anyhow::Result<Answer> {
+    runtime.block_on(async {
+        let mut interrupts = Interrupts::listen().context("cannot listen for Ctrl-C")?;
+        let generation = inference.generate(request).await?;
+        let answer = follow(generation, &mut Printer::new(form, stdout()), interrupts.next()).await;
+        tokio::select! {
+            () = inference.drain() => {}
+            () = interrupts.next() => {}
+        }
+        answer
+    })
+}

@@ -1,0 +1,121 @@
+//! `tidegate serve`: a model over HTTP until someone asks it to stop.
+
+mod pulse;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use server::Ending;
+use tidegate::settings::{ServerSettings, Settings};
+use tidegate::{Summary, serve_settings};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use super::interrupts::Interrupts;
+use super::summary::rows;
+use super::{Exit, Talk, logging};
+
+/// Threads for sockets and JSON. The computing is done by the engine's own threads.
+const HTTP_THREADS: usize = 2;
+
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let settings = arguments.settings;
+    logging::start(&settings.log, "info")?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(HTTP_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let exit = runtime.block_on(serve(&settings, started, talk));
+    // What still runs has had its time; waiting for it here would take that decision back.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Result<Exit> {
+    let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
+    let front = serve_settings(&settings.server)?;
+    // The port is taken before the model is loaded: a port in use shall not cost the time to load.
+    let listener = listen(&settings.server).await?;
+    let address = listener.local_addr().context("the socket has no address")?;
+    let inference = settings.inference.clone();
+    let opened = tokio::task::spawn_blocking(move || tidegate::open(&inference));
+    let opened = tokio::select! {
+        opened = opened => opened.context("loading broke off")??,
+        () = interrupts.next() => return Ok(Exit::Interrupted),
+    };
+    if talk == Talk::Normal {
+        eprintln!("{}", banner(&opened.summary, &settings.server, address, started));
+    }
+    // This line stays even when quiet: with --port 0 nothing else says where the server is.
+    eprintln!("listening on http://{address}");
+    let pulse = tokio::spawn(pulse::report(Arc::clone(&opened.inference)));
+    let serving = server::serve(listener, Arc::clone(&opened.inference), front, async {
+        interrupts.next().await;
+        tracing::info!("finishing what runs; a second signal ends at once");
+    });
+    let mut again = Interrupts::listen().context("cannot listen for signals")?;
+    let ending = tokio::select! {
+        ending = serving => ending,
+        () = async { again.next().await; again.next().await } => return Ok(Exit::Interrupted),
+    };
+    pulse.abort();
+    match ending {
+        Ending::Drained => tracing::info!("everything accepted was finished"),
+        Ending::TimedOut { connections } => {
+            bail!("{connections} connections were cut because --shutdown-timeout passed")
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("port {} is in use; try --port 0, which takes a free one", settings.port)
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            bail!("port {} needs privileges that this process lacks; try --port 8080", settings.port)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+    }
+}
+
+fn banner(summary: &Summary, server: &ServerSettings, address: SocketAddr, started: Instant) -> String {
+    let guarded = !server.api_key.is_empty() || server.api_keys_file.is_some();
+    let mut rows = rows(summary);
+    rows.push(("keys", if guarded { "needed" } else { "not needed" }.to_owned()));
+    rows.push(("API", format!("http://{address}/v1")));
+    rows.push(("health", format!("http://{address}/readyz, metrics http://{address}/metrics")));
+    rows.push(("ready in", format!("{:.2} s", started.elapsed().as_secs_f64())));
+    let rows = rows.iter().map(|(word, says)| format!("  {word:<12}{says}\n")).collect::<String>();
+    format!("tidegate {}\n{rows}\n{}\n", env!("CARGO_PKG_VERSION"), example(summary, guarded, address))
+}
+
+/// One line that can be pasted into a shell.
+fn example(summary: &Summary, guarded: bool, address: SocketAddr) -> String {
+    let key = if guarded { "-H 'authorization: Bearer YOUR_KEY' " } else { "" };
+    let json = "-H 'content-type: application/json'";
+    let model = &summary.card.id;
+    if summary.card.chat {
+        let body =
+            format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Once upon a tide"}}]}}"#);
+        format!("  curl http://{address}/v1/chat/completions {key}{json} -d '{body}'")
+    } else {
+        let body = format!(r#"{{"model":"{model}","prompt":"Once upon a tide","max_tokens":32}}"#);
+        format!("  curl http://{address}/v1/completions {key}{json} -d '{body}'")
+    }
+}

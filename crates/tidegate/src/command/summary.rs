@@ -1,0 +1,61 @@
+//! What was opened, in words.
+
+use tidegate::Summary;
+use tidegate::settings::ByteSize;
+
+/// One line: the model and what it runs on.
+pub(super) fn greeting(summary: &Summary) -> String {
+    let card = &summary.card;
+    format!("{} ({}, {}, {})", card.id, parameters(card.parameters), card.dtype, summary.compute)
+}
+
+/// The rows of the banner: a word and what it says.
+pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
+    let card = &summary.card;
+    let size = |bytes: usize| format!("{} ({bytes} bytes)", ByteSize(bytes as u64).approximate());
+    let place = match &summary.source {
+        Some(folder) => folder.display().to_string(),
+        None => "embedded, for wiring and not for wisdom".to_owned(),
+    };
+    let memory = &summary.memory;
+    vec![
+        ("model", format!("{} ({place})", card.id)),
+        ("family", format!("{}, {} parameters, {}", card.family, parameters(card.parameters), card.dtype)),
+        ("context", format!("{} tokens{}", card.context, if card.chat { "" } else { ", no chat template" })),
+        ("compute", summary.compute.clone()),
+        ("memory", size(memory.total())),
+        ("  weights", size(memory.weights)),
+        ("  KV", size(memory.kv)),
+        ("  workspace", size(memory.workspace)),
+        (
+            "limits",
+            format!(
+                "{} running, {} waiting, {} tokens a step",
+                summary.max_sequences, summary.max_queue, summary.max_batch_tokens
+            ),
+        ),
+    ]
+}
+
+fn parameters(number: u64) -> String {
+    match number {
+        0..1_000_000 => format!("{:.0}K", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1}M", number as f64 / 1e6),
+        _ => format!("{:.1}B", number as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameter_counts() {
+        let check = |number: u64, words: &str| assert_eq!(parameters(number), words);
+        check(3_499, "3K");
+        check(3_520_000, "3.5M");
+        check(124_439_808, "124.4M");
+        check(596_049_920, "596.0M");
+        check(7_615_616_512, "7.6B");
+    }
+}

@@ -1,0 +1,52 @@
+//! What can go wrong between settings and a running engine.
+
+use std::path::PathBuf;
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The path names a file of a format that is not read.
+    #[error(
+        "{} is a {format} file; Tidegate reads Hugging Face folders (config.json, tokenizer.json, *.safetensors): \
+         give the folder of the original model",
+        path.display()
+    )]
+    Format {
+        /// Which path.
+        path: PathBuf,
+        /// What it holds.
+        format: &'static str,
+    },
+    /// The model's files are missing or wrong.
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
+    /// The instruction set does not run here.
+    #[error(transparent)]
+    Tensor(#[from] tensor::TensorError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
+    /// A file with API keys cannot be read.
+    #[error("cannot read the API keys in {}: {source}", path.display())]
+    KeysFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file with API keys was given and holds none, which would leave the server open to all.
+    #[error("{} holds no API key; write one a line, with a name before it if you like", path.display())]
+    NoKeys {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// An API key is written wrongly.
+    #[error("an API key from {place} cannot be used: {source}")]
+    Key {
+        /// Where it stands.
+        place: String,
+        /// What is wrong with it.
+        source: server::KeyError,
+    },
+}

@@ -1,0 +1,127 @@
+//! From settings to a running engine.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{Engine, EngineSettings, KvBudget, MemoryPlan};
+use models::{LoadOptions, Repository};
+use protocol::{Inference, ModelCard};
+use tensor::Isa;
+
+use crate::settings::InferenceSettings;
+use crate::{OpenError, embedded, machine};
+
+/// The share of available memory that keys and values may take where no size is set.
+const KV_SHARE: u64 = 2;
+/// The least memory for keys and values that is planned where no size is set, so that a machine that calls itself full
+/// still answers: most of it is never touched, and so never taken.
+const KV_LEAST: u64 = 64 << 20;
+
+/// A running engine and what it was built from.
+pub struct Opened {
+    /// Takes requests. Dropping the last handle stops the engine.
+    pub inference: Arc<dyn Inference>,
+    /// What was built.
+    pub summary: Summary,
+}
+
+/// What was built from the settings.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The model as requests see it.
+    pub card: ModelCard,
+    /// The folder that the model came from; `None` is the embedded one.
+    pub source: Option<std::path::PathBuf>,
+    /// Instruction set and threads: `avx512bf16, 2 threads`.
+    pub compute: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Bytes that the engine plans with.
+    pub memory: MemoryPlan,
+    /// Most sequences that run at once.
+    pub max_sequences: usize,
+    /// Most tokens of one step.
+    pub max_batch_tokens: usize,
+    /// Most requests that wait.
+    pub max_queue: usize,
+    /// From the call to readiness.
+    pub took: Duration,
+}
+
+/// Loads the model that the settings name, or the embedded one, and starts an engine on it.
+///
+/// # Errors
+/// When the model's files are wrong, the instruction set does not run here, or the engine cannot start.
+pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
+    let started = Instant::now();
+    let repository = repository(settings.model.model.as_deref())?;
+    let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
+    let threads = settings.compute.threads.map_or_else(machine::processors, usize::from);
+    let kernels = tensor::kernels(isa, threads);
+    let compute = kernels.describe();
+    let options = LoadOptions {
+        dtype: settings.model.dtype.map(Into::into),
+        max_batch_tokens: settings.batch.max_batch_tokens.get(),
+        max_outputs: settings.batch.max_sequences.get(),
+    };
+    let model = models::load(&repository, &options, kernels)?;
+    let name = settings.model.model_name.clone().unwrap_or_else(|| repository.name());
+    let engine = Engine::start(model, engine_settings(settings, name))?;
+    let memory = engine.memory();
+    let inference: Arc<dyn Inference> = engine;
+    let summary = Summary {
+        card: inference.models().swap_remove(0),
+        source: settings.model.model.clone(),
+        compute,
+        threads,
+        memory,
+        max_sequences: options.max_outputs,
+        max_batch_tokens: options.max_batch_tokens,
+        max_queue: settings.queue.max_queue.get(),
+        took: started.elapsed(),
+    };
+    Ok(Opened { inference, summary })
+}
+
+fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {
+    let Some(path) = model else { return Ok(embedded::TINY) };
+    match format(path) {
+        Some(format) => Err(OpenError::Format { path: path.to_owned(), format }),
+        None => Ok(Repository::folder(path)?),
+    }
+}
+
+/// What a single file holds, if it is one of the model formats that people have.
+fn format(path: &Path) -> Option<&'static str> {
+    let mut magic = [0; 4];
+    File::open(path).ok()?.read_exact(&mut magic).ok()?;
+    match path.extension().and_then(|extension| extension.to_str()) {
+        _ if magic == *b"GGUF" => Some("GGUF"),
+        Some("safetensors") => Some("safetensors"),
+        Some("bin" | "pt" | "pth") => Some("PyTorch"),
+        Some("onnx") => Some("ONNX"),
+        _ => None,
+    }
+}
+
+fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings {
+    let kv = settings.memory.kv_memory.map_or_else(automatic_kv, |size| size.0);
+    EngineSettings {
+        name,
+        max_batch_tokens: settings.batch.max_batch_tokens.get(),
+        max_sequences: settings.batch.max_sequences.get(),
+        queue_requests: settings.queue.max_queue.get(),
+        queue_tokens: settings.queue.max_queue_tokens.get(),
+        kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
+        max_context: settings.model.context.map(|context| context as usize),
+        ..EngineSettings::default()
+    }
+}
+
+/// The engine takes no more of it than its sequences can fill.
+fn automatic_kv() -> u64 {
+    machine::available_memory().map_or(1 << 30, |available| (available / KV_SHARE).max(KV_LEAST))
+}
