@@ -1,11 +1,110 @@
-//! Runs the cases of a folder of recorded references.
+//! Runs the cases of a folder of recorded references: what transformers computed against what this engine computes.
+//!
+//! A case is a folder with `expected.json`; the README of the fixtures describes its fields. Nothing here knows the
+//! names or sizes of particular cases.
 
-use std::path::Path;
+mod batches;
+mod case;
+mod causal_lm;
+mod recorded;
+mod report;
+mod rig;
+mod sampling;
+mod text;
+mod trace;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use tensor::{Isa, Kernels};
 
-/// Runs every case of `dir` and prints a line for each.
-pub(crate) fn run(dir: &Path) -> Result<ExitCode> {
-    bail!("no case of {} can be run: this build has no fixture runner", dir.display())
+use case::Case;
+use report::Check;
+
+/// Kinds whose models this build does not have yet.
+const LATER: [&str; 3] = ["qwen3_vl", "sentence_embedding", "weight_quantisation"];
+
+/// What to run, and on what.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A folder of cases, or one case.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// The instruction set to compute with: scalar, avx2, avx512, avx512bf16, amx [default: the best of this machine]
+    #[arg(long, value_name = "NAME")]
+    isa: Option<Isa>,
+    /// Compute threads.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+}
+
+/// What to compute with.
+struct Machine {
+    isa: Isa,
+    threads: usize,
+}
+
+impl Machine {
+    fn kernels(&self) -> Arc<dyn Kernels> {
+        tensor::kernels(self.isa, self.threads)
+    }
+}
+
+/// Runs every case and prints a line for each group of fields; the exit code is 1 if anything missed.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let isa = options.isa.unwrap_or_else(Isa::best).require()?;
+    let machine = Machine { isa, threads: options.threads };
+    let cases = cases(&options.dir)?;
+    println!("{} cases of {} with {}", cases.len(), options.dir.display(), machine.kernels().describe());
+
+    let (mut passed, mut missed, mut later) = (0, 0, 0);
+    for dir in &cases {
+        let (name, checks) = match Case::open(dir) {
+            Ok(case) if LATER.contains(&case.kind.as_str()) => {
+                println!("{:<24} {:<40} not supported yet", case.name, case.kind);
+                later += 1;
+                continue;
+            }
+            Ok(case) => (case.name.clone(), checks(&case, &machine)),
+            Err(error) => {
+                (dir.display().to_string(), vec![Check::failed("expected.json", format!("{error:#}"))])
+            }
+        };
+        for check in checks.iter().filter(|check| !check.is_empty()) {
+            println!("{name:<24} {check}");
+            if check.missed() { missed += 1 } else { passed += 1 }
+        }
+    }
+    println!("{passed} ok, {missed} missed, {later} cases not supported yet");
+    ensure!(passed + missed + later > 0, "no case compared anything");
+    Ok(if missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The checks of a case; a panic is a miss, and the other cases go on.
+fn checks(case: &Case, machine: &Machine) -> Vec<Check> {
+    let run = || match case.kind.as_str() {
+        "causal_lm" => causal_lm::run(case, machine),
+        "logit_processors" => sampling::run(case),
+        other => Err(anyhow!("the kind '{other}' is unknown")),
+    };
+    let checks = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(anyhow!("it panicked")));
+    checks.unwrap_or_else(|error| vec![Check::failed("(whole case)", format!("{error:#}"))])
+}
+
+/// The folder itself if it is a case, or else its subfolders that are, by name.
+fn cases(dir: &Path) -> Result<Vec<PathBuf>> {
+    if Case::is_at(dir) {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let listing = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut cases: Vec<PathBuf> =
+        listing.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| Case::is_at(path)).collect();
+    cases.sort();
+    ensure!(!cases.is_empty(), "{} holds no case: expected folders with expected.json", dir.display());
+    Ok(cases)
 }

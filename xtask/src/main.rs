@@ -2,7 +2,6 @@
 
 mod fixtures;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -18,16 +17,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run every case of a folder of recorded references; exit code 1 on any miss.
-    Fixtures {
-        /// The folder.
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-    },
+    Fixtures(fixtures::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Fixtures { dir } => fixtures::run(&dir),
+        Command::Fixtures(options) => fixtures::run(&options),
     };
     match outcome {
         Ok(code) => code,

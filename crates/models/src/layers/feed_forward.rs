@@ -35,7 +35,7 @@ impl FeedForward {
                 let gated = work.gated.rows(rows);
                 kernels.norm(x, norm.view(), normed);
                 kernels.linear(normed, gate_up, Epilogue::default(), inner);
-                kernels.silu_mul(inner, gate_up.outputs(), gated);
+                kernels.silu_mul(inner, down.inputs(), gated);
                 kernels.linear(gated, down, residual, x);
             }
         }
