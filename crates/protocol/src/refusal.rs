@@ -7,7 +7,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Refusal {
     /// The queue is full; trying again after `retry_after` is likely to succeed.
-    #[error("the queue is full ({queued} requests wait); try again in {} s", retry_after.as_secs().max(1))]
+    #[error("the queue is full ({queued} requests wait); try again in {} s", seconds(*retry_after))]
     QueueFull {
         /// Requests that wait now.
         queued: usize,
@@ -15,7 +15,7 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// The tenant's own rate is used up; other tenants are not affected.
-    #[error("rate limit reached; try again in {} s", retry_after.as_secs().max(1))]
+    #[error("rate limit reached; try again in {} s", seconds(*retry_after))]
     RateLimited {
         /// When the next request fits.
         retry_after: Duration,
@@ -55,6 +55,11 @@ pub enum Refusal {
         /// What it is doing instead.
         reason: String,
     },
+}
+
+/// Whole seconds, rounded up, so that nobody is told to come back too early.
+fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn asked(max_tokens: Option<u32>) -> String {

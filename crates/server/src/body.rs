@@ -58,7 +58,8 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 /// form or plain text is refused also keeps a web page from posting to a server on its reader's machine.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let told = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(found) = told(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+    if let Some(found) = told(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+    {
         return Err(Problem::MediaType { expected: "sent without compression", found });
     }
     let Some(found) = told(CONTENT_TYPE) else { return Ok(()) };

@@ -74,7 +74,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Problem> {
     let matched = request.extensions().get::<MatchedPath>();
     // A path without a route is treated like a client's, so that without a key nobody learns which paths exist.
-    let access = matched.and_then(|path| find(path.as_str())).map_or(Access::Client, |endpoint| endpoint.access);
+    let access =
+        matched.and_then(|path| find(path.as_str())).map_or(Access::Client, |endpoint| endpoint.access);
     match access {
         Access::Probe => {}
         Access::Metrics => keys::opens(app.settings.metrics_key.as_ref(), request.headers())?,

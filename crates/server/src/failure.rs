@@ -22,7 +22,7 @@ pub(crate) enum Problem {
     Failed(#[from] Failure),
     #[error("the server is shutting down and takes no new work; send the request to another one")]
     Draining,
-    #[error("the request body is not valid JSON: {message}")]
+    #[error("the request body is not a JSON object: {message}")]
     InvalidJson { message: String },
     #[error("Invalid type for '{param}': expected {expected}, but got {found} instead.")]
     InvalidType { param: String, expected: &'static str, found: &'static str },
@@ -117,7 +117,9 @@ impl Problem {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { refusal, .. } => match refusal {
-                Refusal::QueueFull { retry_after, .. } | Refusal::RateLimited { retry_after } => Some(*retry_after),
+                Refusal::QueueFull { retry_after, .. } | Refusal::RateLimited { retry_after } => {
+                    Some(*retry_after)
+                }
                 Refusal::NotReady { .. } => Some(NOT_READY_RETRY),
                 _ => None,
             },
@@ -152,7 +154,9 @@ impl Problem {
     /// The error as clients read it, in a response body or inside a stream.
     pub(crate) fn envelope(&self) -> Envelope {
         let (_, kind, code) = self.verdict();
-        Envelope { error: Told { message: self.to_string(), kind, param: self.param().map(str::to_owned), code } }
+        Envelope {
+            error: Told { message: self.to_string(), kind, param: self.param().map(str::to_owned), code },
+        }
     }
 
     /// The error code, for logs.
@@ -219,4 +223,3 @@ impl IntoResponse for Problem {
         response
     }
 }
-

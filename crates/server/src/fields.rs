@@ -22,6 +22,9 @@ impl Fields {
         let path = path.into();
         match value {
             Value::Object(map) => Ok(Self { path, map }),
+            other if path.is_empty() => {
+                Err(Problem::InvalidJson { message: format!("it is {}", kind(&other)) })
+            }
             other => Err(wrong_type(path, "an object", &other)),
         }
     }
@@ -76,11 +79,11 @@ impl Fields {
     }
 
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, Problem> {
-        self.read(name, |value, path| Self::of(value, path))
+        self.read(name, Self::of)
     }
 
     pub(crate) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Problem> {
-        self.read(name, |value, path| list(value, path))
+        self.read(name, list)
     }
 
     /// What nobody has taken.
@@ -108,7 +111,11 @@ pub(crate) fn list(value: Value, path: impl Into<String>) -> Result<Vec<Value>, 
     }
 }
 
-pub(crate) fn integer(value: &Value, path: impl Into<String>, range: &RangeInclusive<i64>) -> Result<i64, Problem> {
+pub(crate) fn integer(
+    value: &Value,
+    path: impl Into<String>,
+    range: &RangeInclusive<i64>,
+) -> Result<i64, Problem> {
     let Value::Number(number) = value else { return Err(wrong_type(path, "an integer", value)) };
     if number.is_f64() {
         return Err(wrong_type(path, "an integer", value));
@@ -119,7 +126,11 @@ pub(crate) fn integer(value: &Value, path: impl Into<String>, range: &RangeInclu
     }
 }
 
-pub(crate) fn number(value: &Value, path: impl Into<String>, range: &RangeInclusive<f64>) -> Result<f32, Problem> {
+pub(crate) fn number(
+    value: &Value,
+    path: impl Into<String>,
+    range: &RangeInclusive<f64>,
+) -> Result<f32, Problem> {
     let Value::Number(number) = value else { return Err(wrong_type(path, "a number", value)) };
     match number.as_f64() {
         Some(found) if range.contains(&found) => Ok(found as f32),

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_tenant_is_the_name_of_the_key() {
-        let keys = Keys::default().with("alice", Key::of("a")).with("bob", Key::of("b")).with("bob", Key::of("c"));
+        let keys =
+            Keys::default().with("alice", Key::of("a")).with("bob", Key::of("b")).with("bob", Key::of("c"));
         let tenant = |headers: HeaderMap| keys.tenant(&headers).map(|tenant| tenant.0).ok();
         assert_eq!(tenant(asked("authorization", "Bearer a")).as_deref(), Some("alice"));
         assert_eq!(tenant(asked("authorization", "bearer c")).as_deref(), Some("bob"));

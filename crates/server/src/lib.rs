@@ -22,9 +22,9 @@ mod reply;
 mod serve;
 mod settings;
 mod sse;
-mod wire;
 #[cfg(test)]
 mod testing;
+mod wire;
 
 use std::sync::Arc;
 

@@ -50,7 +50,8 @@ impl Metrics {
     pub(crate) fn new(inference: Arc<dyn Inference>) -> Self {
         let requests = Family::default();
         let seconds = Family::new_with_constructor((|| Histogram::new(HTTP_SECONDS)) as fn() -> Histogram);
-        let (in_flight, received_bytes, sent_bytes) = (Gauge::default(), Counter::default(), Counter::default());
+        let (in_flight, received_bytes, sent_bytes) =
+            (Gauge::default(), Counter::default(), Counter::default());
         let mut registry = Registry::with_prefix("tidegate");
         registry.register(
             "http_requests",
@@ -209,7 +210,11 @@ impl Page<'_> {
     fn load(&mut self, load: &status::Load) -> fmt::Result {
         let used = load.kv_pages_used as f64 / load.kv_pages_total.max(1) as f64;
         self.gauge("requests_queued", "Requests that wait", load.queued as f64)?;
-        self.gauge("queue_oldest_age_seconds", "Age of the oldest waiting request", load.oldest_queued_seconds)?;
+        self.gauge(
+            "queue_oldest_age_seconds",
+            "Age of the oldest waiting request",
+            load.oldest_queued_seconds,
+        )?;
         self.gauge("queue_capacity", "The most requests that may wait", load.queue_capacity as f64)?;
         self.gauge("sequences_running", "Sequences in the batch", load.running as f64)?;
         self.gauge("kv_pages_used", "KV pages in use", load.kv_pages_used as f64)?;
@@ -262,7 +267,13 @@ impl Page<'_> {
         ConstCounter::new(value).encode(counter)
     }
 
-    fn counted(&mut self, name: &str, help: &str, label: &'static str, values: &[(String, u64)]) -> fmt::Result {
+    fn counted(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: &[(String, u64)],
+    ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (value, count) in values {
             ConstCounter::new(*count).encode(family.encode_family(&[(label, value.as_str())])?)?;
@@ -272,9 +283,13 @@ impl Page<'_> {
 
     fn histogram(&mut self, name: &str, help: &str, values: &status::Histogram) -> fmt::Result {
         let bounds = values.bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(values.counts.iter().copied().chain(std::iter::repeat(0))).collect();
+        let buckets: Vec<(f64, u64)> =
+            bounds.zip(values.counts.iter().copied().chain(std::iter::repeat(0))).collect();
         let count = values.counts.iter().sum();
         let mut histogram = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         histogram.encode_histogram::<NoLabelSet>(values.sum, count, &buckets, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

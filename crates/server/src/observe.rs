@@ -202,3 +202,6 @@ impl HttpBody for Observed {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,7 +121,9 @@ fn logit_bias(fields: &mut Fields, most: &settings::Limits) -> Result<Vec<(u32, 
     at_most(most.token_entries, biases.len(), &path, "entries")?;
     let read = |(token, bias): (String, Value)| {
         let path = format!("{path}.{token}");
-        let id = token.parse().map_err(|_| Problem::invalid(&path, "the key must be a token id, as in \"42\"."))?;
+        let id = token
+            .parse()
+            .map_err(|_| Problem::invalid(&path, "the key must be a token id, as in \"42\"."))?;
         Ok((id, fields::number(&bias, path, &(-100.0..=100.0))?))
     };
     biases.into_iter().map(read).collect()

@@ -87,12 +87,15 @@ impl Reply {
 
     /// Turns one prompt's event into the request's; `None` if the request hears nothing of it.
     fn join(&mut self, tagged: Option<Tagged>) -> Option<Event> {
-        let broken = || Event::Failed(Failure::Engine { message: "the reply ended without a result".to_owned() });
+        let broken =
+            || Event::Failed(Failure::Engine { message: "the reply ended without a result".to_owned() });
         let Some((place, event)) = tagged else { return Some(broken()) };
         let first = place * self.choices;
         match event {
             Some(Event::Delta(delta)) => Some(Event::Delta(Delta { choice: first + delta.choice, ..delta })),
-            Some(Event::Finished { choice, reason }) => Some(Event::Finished { choice: first + choice, reason }),
+            Some(Event::Finished { choice, reason }) => {
+                Some(Event::Finished { choice: first + choice, reason })
+            }
             Some(Event::Done { usage, timing }) => {
                 self.usage.prompt_tokens += usage.prompt_tokens;
                 self.usage.cached_tokens += usage.cached_tokens;
@@ -117,7 +120,8 @@ impl Reply {
             Event::Finished { reason, .. } => facts.finish = Some(finish_reason(*reason)),
             Event::Done { usage, timing } => {
                 (facts.queued, facts.first_token) = (Some(timing.queued), Some(timing.first_token));
-                (facts.prompt_tokens, facts.completion_tokens) = (usage.prompt_tokens, usage.completion_tokens);
+                (facts.prompt_tokens, facts.completion_tokens) =
+                    (usage.prompt_tokens, usage.completion_tokens);
             }
             Event::Failed(failure) => facts.code = Some(Problem::Failed(failure.clone()).code()),
         });

@@ -104,7 +104,8 @@ impl House {
         let Ok(place) = Arc::clone(&self.room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let connection = converse(self.app.clone(), self.router.clone(), stream, self.closing.subscribe());
+                let connection =
+                    converse(self.app.clone(), self.router.clone(), stream, self.closing.subscribe());
                 self.connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -135,7 +136,12 @@ fn is_about_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), Is::ConnectionRefused | Is::ConnectionAborted | Is::ConnectionReset)
 }
 
-async fn converse(app: Arc<App>, router: axum::Router, stream: TcpStream, mut closing: watch::Receiver<bool>) {
+async fn converse(
+    app: Arc<App>,
+    router: axum::Router,
+    stream: TcpStream,
+    mut closing: watch::Receiver<bool>,
+) {
     // Tokens are small and late ones are useless: they must not wait for one another in the kernel.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection keeps its delay");
@@ -157,3 +163,5 @@ async fn converse(app: Arc<App>, router: axum::Router, stream: TcpStream, mut cl
     }
 }
 
+#[cfg(test)]
+mod tests;

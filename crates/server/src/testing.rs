@@ -100,7 +100,10 @@ pub(crate) fn compare(case: &str, shown: &str) {
         return;
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(expected == shown, "{case} differs; UPDATE_EXPECT=1 accepts\n--- expected\n{expected}\n--- found\n{shown}");
+    assert!(
+        expected == shown,
+        "{case} differs; UPDATE_EXPECT=1 accepts\n--- expected\n{expected}\n--- found\n{shown}"
+    );
 }
 
 fn shown(headers: &HeaderMap) -> String {
@@ -122,7 +125,9 @@ fn pretty(body: &str) -> String {
 fn masked(text: &str) -> String {
     let digits = |letter: char| letter.is_ascii_digit();
     let hex = |letter: char| letter.is_ascii_hexdigit();
-    let text = ["chatcmpl-", "cmpl-", "req_", "fp_"].iter().fold(text.to_owned(), |text, mark| mask(&text, mark, hex));
+    let text = ["chatcmpl-", "cmpl-", "req_", "fp_"]
+        .iter()
+        .fold(text.to_owned(), |text, mark| mask(&text, mark, hex));
     ["\"created\": ", "\"created\":"].iter().fold(text, |text, mark| mask(&text, mark, digits))
 }
 

@@ -20,7 +20,7 @@ use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
 use crate::reply::{self, Choice, finish_reason};
 use crate::settings::Limits;
 use crate::sse::{self, Chunks, Frames};
-use crate::wire::{Head, Kind, UsageTold, told_logprob, token_text};
+use crate::wire::{Head, Kind, UsageTold, token_text, told_logprob};
 
 pub(super) const ENDPOINTS: &[Endpoint] =
     &[Endpoint { path: "/v1/chat/completions", access: Access::Work, route: || post(create) }];
@@ -57,7 +57,10 @@ fn read(mut fields: Fields, most: &Limits) -> Result<(Parameters, Chat), Problem
     asked.logprobs = logprobs(&mut fields)?;
     let chat = Chat { messages, template_options: template_options(&mut fields)? };
     if fields.boolean("echo")?.unwrap_or(false) {
-        return Err(Problem::unsupported("echo", "a conversation is not repeated; /v1/completions can echo a prompt."));
+        return Err(Problem::unsupported(
+            "echo",
+            "a conversation is not repeated; /v1/completions can echo a prompt.",
+        ));
     }
     parameters::note_unknown(fields);
     Ok((asked, chat))
@@ -69,7 +72,9 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u32>, Problem> {
     match (wanted, top) {
         (true, top) => Ok(Some(top.map_or(0, |top| top as u32))),
         (false, None | Some(0)) => Ok(None),
-        (false, Some(_)) => Err(Problem::invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")),
+        (false, Some(_)) => {
+            Err(Problem::invalid("top_logprobs", "it is only allowed when 'logprobs' is true."))
+        }
     }
 }
 
@@ -119,7 +124,9 @@ fn text_of(content: Value, path: &str) -> Result<String, Problem> {
             "text" | "refusal" => part.text(&kind)?.ok_or_else(|| part.missing(&kind)),
             other => Err(Problem::unsupported(
                 part.path_of("type"),
-                format!("a part of kind '{other}' cannot be read, because the model takes text only; send text parts."),
+                format!(
+                    "a part of kind '{other}' cannot be read, because the model takes text only; send text parts."
+                ),
             )),
         }?;
         Ok(text)

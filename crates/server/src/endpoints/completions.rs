@@ -20,7 +20,7 @@ use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
 use crate::reply::{self, Choice, finish_reason};
 use crate::settings::Limits;
 use crate::sse::{self, Chunks, Frames};
-use crate::wire::{Head, Kind, UsageTold, told_logprob, token_text};
+use crate::wire::{Head, Kind, UsageTold, token_text, told_logprob};
 
 pub(super) const ENDPOINTS: &[Endpoint] =
     &[Endpoint { path: "/v1/completions", access: Access::Work, route: || post(create) }];
@@ -81,7 +81,10 @@ impl Asked {
         if choices <= u64::from(most.choices) {
             return Ok(());
         }
-        let told = format!("{choices} continuations over all prompts were asked for, but at most {} are made.", most.choices);
+        let told = format!(
+            "{choices} continuations over all prompts were asked for, but at most {} are made.",
+            most.choices
+        );
         Err(Problem::invalid("n", told))
     }
 
@@ -111,7 +114,9 @@ impl Asked {
     /// One for each choice of the reply, numbered through over the prompts.
     fn texts(&self) -> Vec<Text> {
         let text = |prompt: &Prompt| match (self.echo, prompt) {
-            (Echo::Prompt, Prompt::Text(prompt)) => Text { echo: prompt.clone(), ..Text::new(&self.parameters) },
+            (Echo::Prompt, Prompt::Text(prompt)) => {
+                Text { echo: prompt.clone(), ..Text::new(&self.parameters) }
+            }
             _ => Text::new(&self.parameters),
         };
         let choices = self.parameters.choices as usize;
@@ -138,7 +143,9 @@ fn prompts(value: Value, most: &Limits) -> Result<Vec<Prompt>, Problem> {
 fn prompt(item: Value, path: &str) -> Result<Prompt, Problem> {
     match item {
         Value::String(text) => Ok(Prompt::Text(text)),
-        Value::Array(ids) if ids.is_empty() => Err(Problem::invalid(path, "at least one token id is needed.")),
+        Value::Array(ids) if ids.is_empty() => {
+            Err(Problem::invalid(path, "at least one token id is needed."))
+        }
         Value::Array(ids) => Ok(Prompt::Tokens(parameters::token_ids(&ids, path)?)),
         other => Err(fields::wrong_type(path, "a string or an array of token ids", &other)),
     }
@@ -259,7 +266,10 @@ impl Chunks for TextChunks {
     fn finished(&mut self, choice: u32, reason: FinishReason, frames: &mut Frames) {
         let index = choice as usize;
         let Some(text) = self.texts.get_mut(index).map(|text| text.told("")) else { return };
-        self.chunk(ChoiceTold { index, text, logprobs: None, finish_reason: Some(finish_reason(reason)) }, frames);
+        self.chunk(
+            ChoiceTold { index, text, logprobs: None, finish_reason: Some(finish_reason(reason)) },
+            frames,
+        );
     }
 
     fn done(&mut self, usage: Usage, frames: &mut Frames) {

@@ -147,7 +147,8 @@ mod tests {
         judged("draining", |status| status.phase = Phase::Draining).await;
         judged("stopped", |status| status.phase = Phase::Stopped).await;
         judged("slow", |status| status.health = Health::Degraded(vec!["steps take long".to_owned()])).await;
-        judged("stalled", |status| status.health = Health::Unhealthy(vec!["no step for 20 s".to_owned()])).await;
+        judged("stalled", |status| status.health = Health::Unhealthy(vec!["no step for 20 s".to_owned()]))
+            .await;
         judged("full", |status| (status.load.queued, status.load.queue_capacity) = (8, 8)).await;
     }
 }

@@ -34,11 +34,14 @@ async fn every_refusal_has_its_status() {
     refused("queue_full_at_once", full(0.0)).await;
     refused("queue_full_for_long", full(900.0)).await;
     refused("rate_limited", Refusal::RateLimited { retry_after: Duration::from_secs(7) }).await;
-    refused("context", Refusal::ContextLength { prompt_tokens: 3000, max_tokens: Some(2000), context: 4096 }).await;
+    refused("context", Refusal::ContextLength { prompt_tokens: 3000, max_tokens: Some(2000), context: 4096 })
+        .await;
     refused("not_ready", Refusal::NotReady { reason: "it is loading".to_owned() }).await;
     let message = "the token 99999 is not in the vocabulary of 32000".to_owned();
-    refused("engine_says_invalid", Refusal::InvalidParameter { param: "logit_bias".to_owned(), message }).await;
-    let unknown = Refusal::UnknownModel { model: "tid".to_owned(), near: vec!["tide".to_owned(), "tidy".to_owned()] };
+    refused("engine_says_invalid", Refusal::InvalidParameter { param: "logit_bias".to_owned(), message })
+        .await;
+    let unknown =
+        Refusal::UnknownModel { model: "tid".to_owned(), near: vec!["tide".to_owned(), "tidy".to_owned()] };
     refused("unknown_model", unknown).await;
 }
 
@@ -62,7 +65,12 @@ async fn routes_and_methods() {
     let bench = Bench::over(Scripted::new());
     check("errors/unknown_route", &bench, "GET /v1/nothing?secret=1").await;
     check("errors/wrong_method", &bench, "GET /v1/chat/completions").await;
-    check("errors/form", &bench, "POST /v1/completions\ncontent-type: application/x-www-form-urlencoded\n\n{}").await;
+    check(
+        "errors/form",
+        &bench,
+        "POST /v1/completions\ncontent-type: application/x-www-form-urlencoded\n\n{}",
+    )
+    .await;
     check("errors/gzip", &bench, "POST /v1/completions\ncontent-encoding: gzip\n\n{}").await;
     check("errors/empty_body", &bench, "POST /v1/completions").await;
 }
@@ -108,7 +116,8 @@ fn small() -> Bench {
 #[tokio::test]
 async fn a_large_body_is_refused_before_it_is_read() {
     let unread = stream::once(async { panic!("the body was read") as Result<Bytes, std::io::Error> });
-    let request = Request::post("/v1/completions").header("content-length", "65").header("expect", "100-continue");
+    let request =
+        Request::post("/v1/completions").header("content-length", "65").header("expect", "100-continue");
     let answer = small().router.oneshot(request.body(Body::from_stream(unread)).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 413);
     check("errors/too_large", &small(), &format!("POST /v1/completions\n\n{}", "x".repeat(65))).await;
@@ -117,7 +126,8 @@ async fn a_large_body_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn a_large_body_without_length_is_refused_while_it_is_read() {
     let endless = stream::repeat(Bytes::from_static(b"xxxxxxxxxxxxxxxx")).map(Ok::<_, std::io::Error>);
-    let request = Request::post("/v1/completions").header("expect", "x").body(Body::from_stream(endless.take(5)));
+    let request =
+        Request::post("/v1/completions").header("expect", "x").body(Body::from_stream(endless.take(5)));
     let answer = small().router.oneshot(request.unwrap()).await.unwrap();
     assert_eq!(answer.status(), 413);
 }

@@ -14,13 +14,18 @@ struct Unsupported {
 }
 
 const TOOLS: &str = "the model cannot call tools; leave it out or set tool_choice to 'none'.";
-const STRUCTURE: &str = "output cannot be constrained to a grammar or schema; ask for the format in the prompt.";
+const STRUCTURE: &str =
+    "output cannot be constrained to a grammar or schema; ask for the format in the prompt.";
 const TEXT_ONLY: &str = "this server reads and writes text only.";
 const SAMPLER: &str = "there is no such sampler; temperature, top_p, top_k and min_p are available.";
 const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs reach it.";
 const TOKEN_IDS: &str = "replies hold text; log-probabilities tell the bytes of every token.";
 
-const fn unsupported(name: &'static str, asks_nothing: fn(&Value) -> bool, told: &'static str) -> Unsupported {
+const fn unsupported(
+    name: &'static str,
+    asks_nothing: fn(&Value) -> bool,
+    told: &'static str,
+) -> Unsupported {
     Unsupported { name, asks_nothing, told }
 }
 

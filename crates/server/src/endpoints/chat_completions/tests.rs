@@ -26,7 +26,8 @@ fn two_choices() -> Script {
 }
 
 fn splits_a_character() -> Script {
-    let entry = |id, bytes: &[u8], logprob| TokenLogprob { id, bytes: bytes.to_vec(), logprob, top: Vec::new() };
+    let entry =
+        |id, bytes: &[u8], logprob| TokenLogprob { id, bytes: bytes.to_vec(), logprob, top: Vec::new() };
     let delta = |text: &str, logprobs: Vec<TokenLogprob>| {
         let tokens = logprobs.iter().map(|entry| entry.id).collect();
         Event::Delta(Delta { choice: 0, text: text.to_owned(), tokens, logprobs })
@@ -126,8 +127,11 @@ async fn parameters_reach_the_engine() {
     let ignored = r#""user": "u", "metadata": null, "store": true, "parallel_tool_calls": false, "tools": [],
   "tool_choice": "auto", "response_format": {"type": "text"}, "modalities": ["text"], "reasoning_effort": "low""#;
     let template = r#""chat_template_kwargs": {"enable_thinking": false}, "add_generation_prompt": false"#;
-    check_request("chat/request_full", &format!("{{{ASK},\n  {sampling},\n  {limits},\n  {ignored},\n  {template}}}"))
-        .await;
+    check_request(
+        "chat/request_full",
+        &format!("{{{ASK},\n  {sampling},\n  {limits},\n  {ignored},\n  {template}}}"),
+    )
+    .await;
     let turns = r#"{"messages": [
   {"role": "developer", "content": "Be brief"},
   {"role": "user", "name": "ann", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
@@ -231,4 +235,17 @@ async fn what_makes_no_sense_is_refused() {
     ];
     let bodies: Vec<&str> = invalid.iter().map(String::as_str).chain(bodies).collect();
     check_refusals("chat/invalid", &bench, PATH, &bodies).await;
+}
+
+#[tokio::test]
+async fn what_the_client_has_not_read_stays_with_the_engine() {
+    let long = (0..10_000).fold(Script::new().started(), |script, _| script.say("word ")).finish_and_done();
+    let bench = Bench::saying(long);
+    let mut body = bench.send(&post(r#", "stream": true"#)).await.into_body().into_data_stream();
+    let first = body.next().await.unwrap().unwrap();
+    assert!((16 << 10..20 << 10).contains(&first.len()), "{} bytes were written at once", first.len());
+    assert_eq!(bench.scripted.ledger().active(), 1);
+    let rest = body.fold(0, async |bytes, frame| bytes + frame.unwrap().len()).await;
+    assert!(rest > 1 << 20);
+    assert_eq!(bench.scripted.ledger().active(), 0);
 }

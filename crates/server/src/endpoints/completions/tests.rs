@@ -21,7 +21,8 @@ async fn every_form_of_prompt() {
     let bench = pair(&[" upon"], &[" a"]);
     check("completions/text", &bench, &post(r#""prompt": "Once""#)).await;
     check("completions/tokens", &bench, &post(r#""prompt": [5, 6]"#)).await;
-    check("completions/texts", &pair(&["1", "2"], &["3"]), &post(r#""prompt": ["a", "b"], "echo": true"#)).await;
+    check("completions/texts", &pair(&["1", "2"], &["3"]), &post(r#""prompt": ["a", "b"], "echo": true"#))
+        .await;
     let bench = pair(&["x"], &["y"]);
     check("completions/token_lists", &bench, &post(r#""prompt": [[1], [2, 3]], "max_tokens": 4"#)).await;
     let asked = bench.scripted.ledger().accepted;
@@ -36,7 +37,8 @@ async fn the_dialect_has_a_small_default_length() {
     let bench = Bench::saying(Script::text(&["x"]));
     bench.send(&post(r#""prompt": "a""#)).await;
     bench.send(&post(r#""prompt": "a", "min_tokens": 20"#)).await;
-    let asked: Vec<_> = bench.scripted.ledger().accepted.iter().map(|request| request.limits.max_tokens).collect();
+    let asked: Vec<_> =
+        bench.scripted.ledger().accepted.iter().map(|request| request.limits.max_tokens).collect();
     assert_eq!(asked, [Some(16), Some(20)]);
 }
 
@@ -75,13 +77,15 @@ async fn streams_byte_by_byte() {
 async fn logprobs_with_offsets() {
     let bench = Bench::saying(Script::text(&[" tide", "é", "!"]));
     check("completions/logprobs", &bench, &post(r#""prompt": "The", "logprobs": 2"#)).await;
-    check("completions/stream_logprobs", &bench, &post(r#""prompt": "The", "logprobs": 0, "stream": true"#)).await;
+    check("completions/stream_logprobs", &bench, &post(r#""prompt": "The", "logprobs": 0, "stream": true"#))
+        .await;
 }
 
 #[test]
 fn offsets_count_characters_not_bytes() {
     let mut text = Text::default();
-    let offsets: Vec<usize> = [&b"a"[..], &[0xf0, 0x9f], &[0x8c], &[0x8a, b'b'], b"c"].map(|t| text.offset(t)).into();
+    let offsets: Vec<usize> =
+        [&b"a"[..], &[0xf0, 0x9f], &[0x8c], &[0x8a, b'b'], b"c"].map(|t| text.offset(t)).into();
     assert_eq!(offsets, [0, 1, 1, 1, 3]);
 }
 

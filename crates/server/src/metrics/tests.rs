@@ -1,0 +1,102 @@
+//! The page that Prometheus reads.
+
+use std::collections::BTreeMap;
+
+use axum::body::to_bytes;
+use axum::http::header::CONTENT_TYPE;
+use protocol::scripted::{Script, Scripted};
+use protocol::status::Histogram;
+
+use crate::testing::{Bench, compare};
+
+fn bench() -> Bench {
+    let scripted = Scripted::new().always(Script::text(&["Hi"]));
+    let counted = |reason: &str, count| (reason.to_owned(), count);
+    scripted.set_status(|status| {
+        status.load.oldest_queued_seconds = 0.25;
+        (status.load.kv_pages_used, status.load.kv_pages_total, status.load.kv_page_tokens) = (3, 12, 16);
+        status.counters.refused = vec![counted("queue_full", 4)];
+        status.counters.completed = vec![counted("stop", 5), counted("length", 6)];
+        status.counters.failed = vec![counted("deadline_exceeded", 1)];
+        status.counters.cancelled = vec![counted("queued", 1), counted("running", 2)];
+        status.counters.prompt_tokens = 700;
+        status.counters.generated_tokens = 800;
+        status.counters.steps = 90;
+        status.latency.time_to_first_token =
+            Histogram { bounds: vec![0.001, 0.01], counts: vec![1, 2, 3], sum: 0.5 };
+        status.latency.step_tokens = Histogram { bounds: vec![1.0, 8.0], counts: vec![4, 0, 1], sum: 20.0 };
+    });
+    Bench::over(scripted)
+}
+
+async fn scrape(bench: &Bench, accept: &str) -> (String, String) {
+    let answer = bench.send(&format!("GET /metrics\naccept: {accept}")).await;
+    let kind = answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
+    let bytes = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (kind, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn each_reader_gets_its_format() {
+    let (kind, text) = scrape(&bench(), "*/*").await;
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    compare("metrics/prometheus", &text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    let (kind, text) =
+        scrape(&bench(), "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;q=0.1").await;
+    assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+/// The rules of `promtool check metrics`, as far as they concern us.
+#[tokio::test]
+async fn names_units_and_descriptions_are_as_prometheus_wants_them() {
+    let bench = bench();
+    bench.send("GET /v1/models").await;
+    let (_, text) = scrape(&bench, "*/*").await;
+    let mut kinds: BTreeMap<String, String> = BTreeMap::new();
+    let mut described: Vec<String> = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            described.push(rest.split(' ').next().unwrap().to_owned());
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} is described twice");
+        } else {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            let family = family.filter(|family| kinds.get(*family).is_some_and(|kind| kind == "histogram"));
+            assert!(kinds.contains_key(family.unwrap_or(name)), "{name} has no type");
+        }
+    }
+    for (name, kind) in &kinds {
+        assert!(described.contains(name), "{name} is not described");
+        assert!(name.starts_with("tidegate_"), "{name}");
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+        for unit in ["_ms", "_milliseconds", "_kb", "_megabytes", "_percent", "_bucket", "_sum", "_count"] {
+            assert!(!name.ends_with(unit), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_and_bytes_are_counted() {
+    let bench = bench();
+    let sent = bench.json("GET /v1/models").await;
+    bench.json("GET /v1/models/unknown").await;
+    let ask = "{\"prompt\": \"Once\"}";
+    bench.json(&format!("POST /v1/completions\n\n{ask}")).await;
+    let (_, text) = scrape(&bench, "*/*").await;
+    for told in [
+        "tidegate_http_requests_total{route=\"/v1/models\",status=\"2xx\"} 1".to_owned(),
+        "tidegate_http_requests_total{route=\"/v1/models/{*id}\",status=\"4xx\"} 1".to_owned(),
+        "tidegate_http_request_duration_seconds_count{route=\"/v1/completions\"} 1".to_owned(),
+        format!("tidegate_http_request_body_bytes_total {}", ask.len()),
+        "tidegate_http_requests_in_flight 1".to_owned(),
+        "tidegate_requests_accepted_total 1".to_owned(),
+    ] {
+        assert!(text.contains(&format!("{told}\n")), "{told} is missing in\n{text}");
+    }
+    let sent_bytes =
+        text.lines().find_map(|line| line.strip_prefix("tidegate_http_response_body_bytes_total "));
+    assert!(sent_bytes.unwrap().parse::<usize>().unwrap() > sent.to_string().len());
+}
