@@ -9,6 +9,8 @@
 //! - Steady state allocates nothing: scratch memory grows to the largest call and is kept.
 //! - [`crate::reference::Reference`] is the meaning of every operation; an implementation agrees within tolerance.
 
+use std::ops::Range;
+
 use crate::{KvArena, Linear, Ragged, safetensors::TensorView};
 
 /// Point-wise function applied by a linear layer to its output.
@@ -56,6 +58,14 @@ pub struct Angles<'a> {
     pub half: usize,
 }
 
+impl Angles<'_> {
+    /// The angles of some rows.
+    pub(crate) fn rows(self, rows: Range<usize>) -> Self {
+        let part = rows.start * self.half..rows.end * self.half;
+        Self { cos: &self.cos[part.clone()], sin: &self.sin[part], half: self.half }
+    }
+}
+
 /// Normalisation over the last axis.
 #[derive(Clone, Copy, Debug)]
 pub enum Norm<'a> {
@@ -97,10 +107,19 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Width of a row of a fused `[q | k | v]` product.
+    /// Width of a row of [`Fused`].
     pub const fn fused(&self) -> usize {
         (self.query + 2 * self.kv) * self.dim
     }
+}
+
+/// The queries, keys and values of some rows, every row `[q | k | v]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Fused<'a> {
+    /// Row-major, [`Heads::fused`] wide.
+    pub rows: &'a [f32],
+    /// What a row consists of.
+    pub heads: Heads,
 }
 
 /// The fused operations that models are written in.
@@ -126,15 +145,15 @@ pub trait Kernels: Send + Sync {
     /// `out = silu(gate) · up` where every row of `gate_up` is `[gate | up]`. `out` has half the width.
     fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]);
 
-    /// Writes the keys and values of a fused `[q | k | v]` product into the pages of `layer`.
-    fn kv_write(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: &mut KvArena, layer: usize);
+    /// Writes the keys and values of the batch into the pages of a layer: `kv` is the arena and the layer's number.
+    fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&mut KvArena, usize));
 
-    /// Causal attention of the queries of a fused `[q | k | v]` product against the pages of `layer`, scaled by
-    /// `dim^-0.5`, softmax in `f32`. Walks absolute blocks of [`crate::PAGE_TOKENS`] keys. `out` is `rows × heads·dim`.
-    fn attend(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
+    /// Causal attention of the queries against the pages of a layer, scaled by `dim^-0.5`, softmax in `f32`. Walks
+    /// absolute blocks of [`crate::PAGE_TOKENS`] keys. `out` is `rows × query heads · dim`.
+    fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
 
-    /// Bidirectional attention inside each segment of a fused `[q | k | v]` product; `segments` are row counts.
-    fn attend_segments(&self, qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]);
+    /// Bidirectional attention inside each segment; `segments` are row counts.
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]);
 
     /// Mean over the rows of each segment, then division by the L2 norm (floored at 1e-12).
     fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]);

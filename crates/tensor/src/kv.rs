@@ -130,7 +130,7 @@ impl KvArena {
     }
 
     /// Byte ranges of the keys and of the values of one layer of a page; the values follow the keys.
-    fn planes(&self, page: u32, layer: usize) -> (Range<usize>, Range<usize>) {
+    pub(crate) fn planes(&self, page: u32, layer: usize) -> (Range<usize>, Range<usize>) {
         assert!(layer < self.layout.layers, "layer {layer} of {}", self.layout.layers);
         let plane = self.layout.plane() * self.layout.dtype.size();
         let start = page as usize * self.layout.page_bytes() + 2 * layer * plane;

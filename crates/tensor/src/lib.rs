@@ -14,17 +14,19 @@ pub mod ragged;
 pub mod reference;
 pub mod safetensors;
 
+#[cfg(target_arch = "x86_64")]
 mod cpu;
 mod error;
 mod shapes;
 
 use std::sync::Arc;
 
+#[cfg(target_arch = "x86_64")]
 pub use cpu::Cpu;
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use isa::Isa;
-pub use kernels::{Activation, Angles, Epilogue, Kernels, Norm, Write};
+pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Write};
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::{Linear, Packer};
 pub use pool::Pool;
@@ -32,9 +34,12 @@ pub use ragged::{Ragged, Span};
 
 /// The kernels of an instruction set, on `threads` threads (the caller's included; the scalar ones use no others).
 /// The machine must run `isa`: see [`Isa::require`].
-pub fn kernels(isa: Isa, _threads: usize) -> Arc<dyn Kernels> {
+pub fn kernels(isa: Isa, threads: usize) -> Arc<dyn Kernels> {
     match isa {
         Isa::Scalar => Arc::new(reference::Reference),
-        _ => Arc::new(reference::Reference),
+        #[cfg(target_arch = "x86_64")]
+        _ => Arc::new(Cpu::new(isa, Arc::new(Pool::new(threads)))),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => panic!("this machine does not run {isa}, {threads} threads or not"),
     }
 }

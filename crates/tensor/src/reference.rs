@@ -10,11 +10,12 @@ use half::bf16;
 pub use attention::softmax;
 pub use erf::erf;
 
-use crate::kernels::{Heads, Place};
+use crate::kernels::Place;
 use crate::kv::Element;
 use crate::safetensors::TensorView;
 use crate::{
-    Activation, Angles, Dtype, Epilogue, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write, shapes,
+    Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write,
+    shapes,
 };
 
 /// The scalar kernels. Slow on purpose: they are what the others are tested against.
@@ -86,25 +87,25 @@ impl Kernels for Reference {
         }
     }
 
-    fn kv_write(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: &mut KvArena, layer: usize) {
-        shapes::kv_write(qkv, heads, batch, (kv, layer));
+    fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize)) {
+        shapes::kv_write(qkv, batch, (kv, layer));
         match kv.layout().dtype {
-            Dtype::F32 => write_keys_and_values::<f32>(qkv, heads, batch, kv, layer),
-            _ => write_keys_and_values::<bf16>(qkv, heads, batch, kv, layer),
+            Dtype::F32 => write_keys_and_values::<f32>(qkv, batch, (kv, layer)),
+            _ => write_keys_and_values::<bf16>(qkv, batch, (kv, layer)),
         }
     }
 
-    fn attend(&self, qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
-        shapes::attend(qkv, heads, batch, kv, out);
+    fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
+        shapes::attend(qkv, batch, kv, out);
         match kv.0.layout().dtype {
-            Dtype::F32 => attention::paged::<f32>(qkv, heads, batch, kv, out),
-            _ => attention::paged::<bf16>(qkv, heads, batch, kv, out),
+            Dtype::F32 => attention::paged::<f32>(qkv, batch, kv, out),
+            _ => attention::paged::<bf16>(qkv, batch, kv, out),
         }
     }
 
-    fn attend_segments(&self, qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]) {
-        shapes::attend_segments(qkv, heads, segments, out);
-        attention::segments(qkv, heads, segments, out);
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {
+        shapes::attend_segments(qkv, segments, out);
+        attention::segments(qkv, segments, out);
     }
 
     fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]) {
@@ -183,16 +184,14 @@ fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
 }
 
 fn write_keys_and_values<E: Element>(
-    qkv: &[f32],
-    heads: Heads,
+    Fused { rows, heads }: Fused<'_>,
     batch: &Ragged,
-    kv: &mut KvArena,
-    layer: usize,
+    (kv, layer): (&mut KvArena, usize),
 ) {
     let dim = heads.dim;
     for span in &batch.spans {
         for row in 0..span.rows {
-            let fused = &qkv[(span.first_row + row) * heads.fused()..][..heads.fused()];
+            let fused = &rows[(span.first_row + row) * heads.fused()..][..heads.fused()];
             let (keys, values) = fused[heads.query * dim..].split_at(heads.kv * dim);
             let position = span.context + row;
             let token = position % PAGE_TOKENS;

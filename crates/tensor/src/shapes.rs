@@ -2,7 +2,7 @@
 
 use crate::kernels::{Heads, Place};
 use crate::safetensors::TensorView;
-use crate::{Angles, KvArena, Linear, Norm, PAGE_TOKENS, Ragged};
+use crate::{Angles, Fused, KvArena, Linear, Norm, PAGE_TOKENS, Ragged};
 
 /// The width of a row of the table.
 pub(crate) fn embed(table: &TensorView, ids: &[u32], out: &[f32]) -> usize {
@@ -47,8 +47,8 @@ pub(crate) fn silu_mul(gate_up: &[f32], width: usize, out: &[f32]) -> usize {
     rows
 }
 
-pub(crate) fn kv_write(qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize)) {
-    assert_eq!(qkv.len(), batch.rows() * heads.fused(), "a fused product of {} rows", batch.rows());
+pub(crate) fn kv_write(Fused { rows, heads }: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize)) {
+    assert_eq!(rows.len(), batch.rows() * heads.fused(), "a fused product of {} rows", batch.rows());
     let layout = kv.0.layout();
     assert_eq!((layout.heads, layout.dim), (heads.kv, heads.dim), "pages are made for these heads");
     assert!(kv.1 < layout.layers, "layer {} of {}", kv.1, layout.layers);
@@ -63,15 +63,15 @@ pub(crate) fn kv_write(qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena,
     );
 }
 
-pub(crate) fn attend(qkv: &[f32], heads: Heads, batch: &Ragged, kv: (&KvArena, usize), out: &[f32]) {
-    kv_write(qkv, heads, batch, kv);
-    query_rows(heads, batch.rows(), out);
+pub(crate) fn attend(qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &[f32]) {
+    kv_write(qkv, batch, kv);
+    query_rows(qkv.heads, batch.rows(), out);
 }
 
-pub(crate) fn attend_segments(qkv: &[f32], heads: Heads, segments: &[usize], out: &[f32]) {
+pub(crate) fn attend_segments(qkv: Fused<'_>, segments: &[usize], out: &[f32]) {
     let rows = segments.iter().sum::<usize>();
-    assert_eq!(qkv.len(), rows * heads.fused(), "a fused product of {rows} rows");
-    query_rows(heads, rows, out);
+    assert_eq!(qkv.rows.len(), rows * qkv.heads.fused(), "a fused product of {rows} rows");
+    query_rows(qkv.heads, rows, out);
 }
 
 pub(crate) fn mean_pool(x: &[f32], width: usize, segments: &[usize], out: &[f32]) {

@@ -1,7 +1,7 @@
 //! Pre-norm causal self-attention with its residual.
 
 use tensor::kernels::{Heads, Place};
-use tensor::{Epilogue, Linear, Write};
+use tensor::{Epilogue, Fused, Linear, Write};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
@@ -33,9 +33,10 @@ impl Attention {
         if let Some(norms) = &self.rotation {
             self.rotate(step, norms, work);
         }
-        kernels.kv_write(work.qkv.rows(rows), heads, step.ragged, step.kv, layer);
+        let qkv = Fused { rows: work.qkv.rows(rows), heads };
+        kernels.kv_write(qkv, step.ragged, (&mut *step.kv, layer));
         let attended = work.attended.rows(rows);
-        kernels.attend(work.qkv.rows(rows), heads, step.ragged, (step.kv, layer), attended);
+        kernels.attend(qkv, step.ragged, (step.kv, layer), attended);
         let residual = Epilogue { write: Write::Add, ..Epilogue::default() };
         kernels.linear(attended, &self.out, residual, work.x.rows(rows));
     }

@@ -1,8 +1,7 @@
 //! Attention, one query at a time.
 
-use crate::kernels::Heads;
 use crate::kv::Element;
-use crate::{KvArena, PAGE_TOKENS, Ragged};
+use crate::{Fused, KvArena, PAGE_TOKENS, Ragged};
 
 /// Replaces scores by their softmax. Public because samplers and tests need its meaning too.
 pub fn softmax(scores: &mut [f32]) {
@@ -14,8 +13,7 @@ pub fn softmax(scores: &mut [f32]) {
 
 /// Causal attention against pages.
 pub(super) fn paged<E: Element>(
-    qkv: &[f32],
-    heads: Heads,
+    Fused { rows: qkv, heads }: Fused<'_>,
     batch: &Ragged,
     (kv, layer): (&KvArena, usize),
     out: &mut [f32],
@@ -47,7 +45,7 @@ pub(super) fn paged<E: Element>(
 }
 
 /// Bidirectional attention inside each segment.
-pub(super) fn segments(qkv: &[f32], heads: Heads, segments: &[usize], out: &mut [f32]) {
+pub(super) fn segments(Fused { rows: qkv, heads }: Fused<'_>, segments: &[usize], out: &mut [f32]) {
     let (dim, fused) = (heads.dim, heads.fused());
     let mut scores = Vec::new();
     let mut first = 0;

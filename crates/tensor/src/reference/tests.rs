@@ -1,6 +1,7 @@
 //! The reference against results worked out by hand or by a second, slower road.
 
 use super::*;
+use crate::kernels::Heads;
 use crate::{KvLayout, Packer};
 
 const HEADS: Heads = Heads { query: 2, kv: 1, dim: 2 };
@@ -92,15 +93,17 @@ fn causal_attention_of_the_last_row_is_attention_over_the_segment() {
     for (context, chunk) in [(0, 40), (40, 29), (69, 1)] {
         let mut batch = Ragged::default();
         batch.push(context, chunk, &pages);
-        let qkv = qkv(context..context + chunk);
-        Reference.kv_write(&qkv, HEADS, &batch, &mut kv, layer);
+        let rows = qkv(context..context + chunk);
+        let qkv = Fused { rows: &rows, heads: HEADS };
+        Reference.kv_write(qkv, &batch, (&mut kv, layer));
         let mut out = vec![0.0; chunk * 4];
-        Reference.attend(&qkv, HEADS, &batch, (&kv, layer), &mut out);
+        Reference.attend(qkv, &batch, (&kv, layer), &mut out);
         found.extend(out);
     }
     for last in [0, 31, 32, 69] {
         let mut all = vec![0.0; (last + 1) * 4];
-        Reference.attend_segments(&qkv(0..last + 1), HEADS, &[last + 1], &mut all);
+        let qkv = Fused { rows: &qkv(0..last + 1), heads: HEADS };
+        Reference.attend_segments(qkv, &[last + 1], &mut all);
         assert_eq!(found[last * 4..(last + 1) * 4], all[last * 4..]);
     }
     assert_eq!(found.len(), rows * 4);
@@ -111,6 +114,7 @@ fn attention_weighs_values_by_softmax() {
     let heads = Heads { query: 1, kv: 1, dim: 1 };
     let mut out = [0.0; 2];
     // q = 1 and 0; k = 0 and ln 3; v = 4 and 8.
-    Reference.attend_segments(&[1.0, 0.0, 4.0, 0.0, 3f32.ln(), 8.0], heads, &[2], &mut out);
+    let qkv = Fused { rows: &[1.0, 0.0, 4.0, 0.0, 3f32.ln(), 8.0], heads };
+    Reference.attend_segments(qkv, &[2], &mut out);
     close(&out, &[7.0, 6.0]);
 }

@@ -1,0 +1,222 @@
+//! A few queries against one block of [`PAGE_TOKENS`] keys and values: one step of the online softmax.
+
+use crate::PAGE_TOKENS;
+use crate::cpu::lanes::Lanes;
+use crate::cpu::math::exp;
+
+use super::stored::Stored;
+
+/// The most queries that share one pass over a block.
+pub(super) const QUERIES: usize = 6;
+
+/// A query on its way through the blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Query {
+    /// `dim` values.
+    pub(super) q: *const f32,
+    /// `dim` values: Σ p · v of the blocks behind, while the sum of `p` is `weight`.
+    pub(super) out: *mut f32,
+    /// The highest score so far.
+    pub(super) highest: f32,
+    /// Σ p of the blocks behind, with `p = e^(score − highest)`.
+    pub(super) weight: f32,
+}
+
+impl Query {
+    /// Holds the place of a query.
+    pub(super) const NONE: Self =
+        Self { q: std::ptr::null(), out: std::ptr::null_mut(), highest: f32::NEG_INFINITY, weight: 0.0 };
+}
+
+/// A block of keys and values of one head.
+#[derive(Clone, Copy)]
+pub(super) struct Block<K, V> {
+    /// `[dim][PAGE_TOKENS]`.
+    pub(super) keys: *const K,
+    /// `[PAGE_TOKENS]` rows of `dim` values, `stride` apart.
+    pub(super) values: *const V,
+    pub(super) stride: usize,
+    /// Tokens that the queries may see, the first ones of the block.
+    pub(super) tokens: usize,
+    pub(super) dim: usize,
+}
+
+/// Takes `queries` (at most [`QUERIES`]) past the block. What happens to one of them does not depend on the others:
+/// every lane of every sum follows the tokens and coordinates in order.
+///
+/// # Safety
+/// Queries and block point to as much as they say, and nobody else touches what the queries write.
+#[inline(always)]
+pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored>(l: L, queries: &mut [Query], block: Block<K, V>) {
+    // SAFETY: the caller's.
+    unsafe {
+        match queries.len() {
+            1 => pass_rows::<L, K, V, 1>(l, queries, block),
+            2 => pass_rows::<L, K, V, 2>(l, queries, block),
+            3 => pass_rows::<L, K, V, 3>(l, queries, block),
+            4 => pass_rows::<L, K, V, 4>(l, queries, block),
+            5 => pass_rows::<L, K, V, 5>(l, queries, block),
+            _ => pass_rows::<L, K, V, QUERIES>(l, queries, block),
+        }
+    }
+}
+
+/// What `R` queries make of a block before they look at its values.
+struct Weights<const R: usize> {
+    /// `e^(score − highest)`; zero for tokens that are not seen.
+    p: [[f32; PAGE_TOKENS]; R],
+    /// What the sums of the blocks behind shrink by, because the highest score has risen.
+    shrink: [f32; R],
+    tokens: usize,
+}
+
+/// Some coordinates of the values of a block.
+#[derive(Clone, Copy)]
+struct Columns<V> {
+    values: *const V,
+    stride: usize,
+    /// The first coordinate.
+    first: usize,
+}
+
+#[inline(always)]
+unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
+    l: L,
+    queries: &mut [Query],
+    block: Block<K, V>,
+) {
+    let Ok(queries) = <&mut [Query; R]>::try_from(queries) else { unreachable!("{R} queries") };
+    let mut weights = Weights { p: [[0.0; PAGE_TOKENS]; R], shrink: [0.0; R], tokens: block.tokens };
+    // SAFETY: the caller's; the columns stay below `dim`.
+    unsafe {
+        if L::N == 16 {
+            products::<L, K, R, 2>(l, queries, (block.keys, block.dim), &mut weights);
+        } else {
+            products::<L, K, R, 4>(l, queries, (block.keys, block.dim), &mut weights);
+        }
+        soften(l, queries, block.dim, &mut weights);
+        let mut columns = Columns { values: block.values, stride: block.stride, first: 0 };
+        while columns.first + 4 * L::N <= block.dim {
+            add_values::<L, V, R, 4>(l, queries, &weights, columns);
+            columns.first += 4 * L::N;
+        }
+        while columns.first < block.dim {
+            add_few_values(l, queries, &weights, (columns, block.dim - columns.first));
+            columns.first += L::N;
+        }
+    }
+}
+
+/// `weights.p = q · k`, `W` registers of tokens.
+#[inline(always)]
+unsafe fn products<L: Lanes, K: Stored, const R: usize, const W: usize>(
+    l: L,
+    queries: &[Query; R],
+    (keys, dim): (*const K, usize),
+    weights: &mut Weights<R>,
+) {
+    let mut sums = [[l.splat(0.0); W]; R];
+    for d in 0..dim {
+        for w in 0..W {
+            // SAFETY: the caller's; the block has `dim` lines of `W · N` tokens.
+            unsafe {
+                let keys = K::load(l, keys.add(d * PAGE_TOKENS + w * L::N));
+                for (sums, query) in sums.iter_mut().zip(queries) {
+                    sums[w] = l.fma(l.splat(*query.q.add(d)), keys, sums[w]);
+                }
+            }
+        }
+    }
+    for (p, sums) in weights.p.iter_mut().zip(sums) {
+        for (w, sum) in sums.into_iter().enumerate() {
+            l.write(&mut p[w * L::N..], sum);
+        }
+    }
+}
+
+/// Turns products into weights, and brings the queries' highest score and sum of weights up to date.
+#[inline(always)]
+fn soften<L: Lanes, const R: usize>(l: L, queries: &mut [Query; R], dim: usize, weights: &mut Weights<R>) {
+    let scale = l.splat(1.0 / (dim as f32).sqrt());
+    let unseen = l.splat(f32::NEG_INFINITY);
+    for (r, (query, p)) in queries.iter_mut().zip(&mut weights.p).enumerate() {
+        let mut highest = l.splat(query.highest);
+        for at in (0..PAGE_TOKENS).step_by(L::N) {
+            let score = l.mul(l.read(&p[at..]), scale);
+            let score = l.keep_first(weights.tokens.saturating_sub(at), score, unseen);
+            highest = l.max(score, highest);
+            l.write(&mut p[at..], score);
+        }
+        let highest = l.splat(l.highest(highest));
+        let mut sum = l.splat(0.0);
+        for at in (0..PAGE_TOKENS).step_by(L::N) {
+            let power = exp(l, l.sub(l.read(&p[at..]), highest));
+            sum = l.add(sum, power);
+            l.write(&mut p[at..], power);
+        }
+        let mut shrink = [0.0; 16];
+        l.write(&mut shrink, exp(l, l.sub(l.splat(query.highest), highest)));
+        weights.shrink[r] = shrink[0];
+        query.highest = l.highest(highest);
+        query.weight = query.weight * shrink[0] + l.sum(sum);
+    }
+}
+
+/// `out = out · shrink + Σ p · v` for `C` registers of coordinates.
+#[inline(always)]
+unsafe fn add_values<L: Lanes, V: Stored, const R: usize, const C: usize>(
+    l: L,
+    queries: &[Query; R],
+    weights: &Weights<R>,
+    columns: Columns<V>,
+) {
+    let mut sums = [[l.splat(0.0); C]; R];
+    // SAFETY: the caller's.
+    unsafe {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let out = queries[r].out.add(columns.first);
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = l.mul(l.load(out.add(c * L::N)), l.splat(weights.shrink[r]));
+            }
+        }
+        for token in 0..weights.tokens.min(PAGE_TOKENS) {
+            for c in 0..C {
+                let value = V::load(l, columns.values.add(token * columns.stride + columns.first + c * L::N));
+                for (sums, p) in sums.iter_mut().zip(&weights.p) {
+                    sums[c] = l.fma(l.splat(p[token]), value, sums[c]);
+                }
+            }
+        }
+        for (query, sums) in queries.iter().zip(sums) {
+            for (c, sum) in sums.into_iter().enumerate() {
+                l.store(query.out.add(columns.first + c * L::N), sum);
+            }
+        }
+    }
+}
+
+/// The same for one register of coordinates, of which `count` (or all, if there are more) exist.
+#[inline(always)]
+unsafe fn add_few_values<L: Lanes, V: Stored, const R: usize>(
+    l: L,
+    queries: &[Query; R],
+    weights: &Weights<R>,
+    (columns, count): (Columns<V>, usize),
+) {
+    if count >= L::N {
+        // SAFETY: the caller's.
+        return unsafe { add_values::<L, V, R, 1>(l, queries, weights, columns) };
+    }
+    for (r, query) in queries.iter().enumerate() {
+        // SAFETY: the caller's; `count` coordinates are there.
+        unsafe {
+            let out = query.out.add(columns.first);
+            let mut sum = l.mul(l.load_first(out, count), l.splat(weights.shrink[r]));
+            for token in 0..weights.tokens {
+                let value = columns.values.add(token * columns.stride + columns.first);
+                sum = l.fma(l.splat(weights.p[r][token]), V::load_first(l, value, count), sum);
+            }
+            l.store_first(out, count, sum);
+        }
+    }
+}

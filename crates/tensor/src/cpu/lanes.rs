@@ -1,0 +1,132 @@
+//! One vocabulary over vector registers of different widths, so that an operation is written once.
+//!
+//! A value of a type that implements [`Lanes`] is the proof that the machine has the instructions; it is made in
+//! [`super::dispatch`] alone. Everything here is inlined into the functions that enable the instructions, which is why
+//! every body that works on lanes is `#[inline(always)]` and holds no closure.
+
+mod avx2;
+mod avx512;
+
+use half::bf16;
+
+pub(super) use avx2::Avx2;
+pub(super) use avx512::{Avx512, Avx512Bf16};
+
+/// Registers of [`Lanes::N`] `f32` values.
+pub(super) trait Lanes: Copy {
+    /// Values in a register.
+    const N: usize;
+
+    /// A register.
+    type F: Copy;
+
+    /// Reads `N` values.
+    ///
+    /// # Safety
+    /// `from` is valid for reading them; so it is for every method that takes a pointer. No alignment is needed.
+    unsafe fn load(self, from: *const f32) -> Self::F;
+
+    /// Reads the first `count < N` values; the other lanes are zero.
+    ///
+    /// # Safety
+    /// `from` is valid for reading `count` values.
+    unsafe fn load_first(self, from: *const f32, count: usize) -> Self::F;
+
+    /// Reads and widens `N` values.
+    ///
+    /// # Safety
+    /// As for `load`.
+    unsafe fn load_bf16(self, from: *const bf16) -> Self::F;
+
+    /// Reads `N` pairs of bf16 values and widens the first and the second members.
+    ///
+    /// # Safety
+    /// As for `load`.
+    unsafe fn load_pairs(self, from: *const u32) -> [Self::F; 2];
+
+    /// Writes `N` values.
+    ///
+    /// # Safety
+    /// `to` is valid for writing them.
+    unsafe fn store(self, to: *mut f32, value: Self::F);
+
+    /// Writes the first `count < N` values.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `count` values.
+    unsafe fn store_first(self, to: *mut f32, count: usize, value: Self::F);
+
+    /// Rounds to bf16 (nearest, ties to even) and widens again. NaN stays NaN.
+    fn round_bf16(self, value: Self::F) -> Self::F;
+
+    /// Writes `N` values rounded to bf16 (nearest, ties to even). NaN stays NaN.
+    ///
+    /// # Safety
+    /// `to` is valid for writing them.
+    unsafe fn store_bf16(self, to: *mut bf16, value: Self::F);
+
+    /// Reads the first values of `from`, at most `N`; lanes behind its end are zero.
+    #[inline(always)]
+    fn read(self, from: &[f32]) -> Self::F {
+        // SAFETY: no more is read than the slice holds.
+        unsafe {
+            if from.len() >= Self::N {
+                self.load(from.as_ptr())
+            } else {
+                self.load_first(from.as_ptr(), from.len())
+            }
+        }
+    }
+
+    /// Writes to the first places of `to`, at most `N`; lanes behind its end are dropped.
+    #[inline(always)]
+    fn write(self, to: &mut [f32], value: Self::F) {
+        // SAFETY: no more is written than the slice holds.
+        unsafe {
+            if to.len() >= Self::N {
+                self.store(to.as_mut_ptr(), value);
+            } else {
+                self.store_first(to.as_mut_ptr(), to.len(), value);
+            }
+        }
+    }
+
+    fn splat(self, value: f32) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `b` where either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `b` where either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    fn abs(self, value: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    fn round(self, value: Self::F) -> Self::F;
+    /// `2^n` of whole numbers in -126..=127.
+    fn power_of_two(self, n: Self::F) -> Self::F;
+    /// `yes` where `a < b`, else `no`; `no` where either is NaN.
+    fn if_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
+    /// `value` in the first `count` lanes (all, if `count >= N`), `rest` in the others.
+    fn keep_first(self, count: usize, value: Self::F, rest: Self::F) -> Self::F;
+    /// Sum over the lanes, by halves.
+    fn sum(self, value: Self::F) -> f32;
+    /// Maximum over the lanes.
+    fn highest(self, value: Self::F) -> f32;
+}
+
+/// Defines methods whose bodies are intrinsics, all under the same proof.
+macro_rules! proven {
+    ($($(#[$note:meta])* fn $name:ident($self:ident, $($arg:ident: $kind:ty),*) -> $out:ty $body:block)*) => {$(
+        $(#[$note])*
+        #[inline(always)]
+        fn $name($self, $($arg: $kind),*) -> $out {
+            // SAFETY: the value `self` exists, so the machine has the instructions (see the module's head); none of
+            // these intrinsics touches memory.
+            unsafe { $body }
+        }
+    )*};
+}
+use proven;

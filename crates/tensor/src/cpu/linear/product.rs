@@ -1,0 +1,111 @@
+//! What meets what in a linear layer: a line of a panel (64 columns of one input, or of a pair) and the activations.
+
+use std::arch::x86_64::{__m512i, _mm512_loadu_si512};
+
+use crate::cpu::lanes::{Avx512, Avx512Bf16, Lanes};
+
+/// The innermost step of a linear layer. All weights of a line are 4 bytes a column: one f32, or a pair of bf16.
+pub(super) trait Product: Copy {
+    type Lanes: Lanes;
+
+    /// The activations of one row that meet one line.
+    type X: Copy;
+
+    /// A register of columns of a line.
+    type Weights: Copy;
+
+    fn lanes(self) -> Self::Lanes;
+
+    /// Reads one register of columns.
+    ///
+    /// # Safety
+    /// `columns` is valid for reading [`Lanes::N`] of them.
+    unsafe fn weights(self, columns: *const u32) -> Self::Weights;
+
+    /// Adds the products of the line to the sums. Inputs are added one after the other, in order.
+    fn step(
+        self,
+        sum: <Self::Lanes as Lanes>::F,
+        x: Self::X,
+        weights: Self::Weights,
+    ) -> <Self::Lanes as Lanes>::F;
+}
+
+/// f32 weights, f32 activations.
+#[derive(Clone, Copy)]
+pub(super) struct Single<L>(pub(super) L);
+
+impl<L: Lanes> Product for Single<L> {
+    type Lanes = L;
+    type X = f32;
+    type Weights = L::F;
+
+    #[inline(always)]
+    fn lanes(self) -> L {
+        self.0
+    }
+
+    #[inline(always)]
+    unsafe fn weights(self, columns: *const u32) -> L::F {
+        // SAFETY: the caller's.
+        unsafe { self.0.load(columns.cast()) }
+    }
+
+    #[inline(always)]
+    fn step(self, sum: L::F, x: f32, weights: L::F) -> L::F {
+        self.0.fma(self.0.splat(x), weights, sum)
+    }
+}
+
+/// Pairs of bf16 weights, widened in registers; activations rounded to bf16 and held as f32.
+#[derive(Clone, Copy)]
+pub(super) struct Widened<L>(pub(super) L);
+
+impl<L: Lanes> Product for Widened<L> {
+    type Lanes = L;
+    type X = [f32; 2];
+    type Weights = [L::F; 2];
+
+    #[inline(always)]
+    fn lanes(self) -> L {
+        self.0
+    }
+
+    #[inline(always)]
+    unsafe fn weights(self, columns: *const u32) -> [L::F; 2] {
+        // SAFETY: the caller's.
+        unsafe { self.0.load_pairs(columns) }
+    }
+
+    #[inline(always)]
+    fn step(self, sum: L::F, x: [f32; 2], weights: [L::F; 2]) -> L::F {
+        let sum = self.0.fma(self.0.splat(x[0]), weights[0], sum);
+        self.0.fma(self.0.splat(x[1]), weights[1], sum)
+    }
+}
+
+/// Pairs of bf16 weights and pairs of bf16 activations, by `vdpbf16ps`.
+#[derive(Clone, Copy)]
+pub(super) struct Paired(pub(super) Avx512Bf16);
+
+impl Product for Paired {
+    type Lanes = Avx512;
+    type X = u32;
+    type Weights = __m512i;
+
+    #[inline(always)]
+    fn lanes(self) -> Avx512 {
+        self.0.lanes()
+    }
+
+    #[inline(always)]
+    unsafe fn weights(self, columns: *const u32) -> __m512i {
+        // SAFETY: the caller's for the memory; `self` proves the instruction.
+        unsafe { _mm512_loadu_si512(columns.cast()) }
+    }
+
+    #[inline(always)]
+    fn step(self, sum: <Avx512 as Lanes>::F, x: u32, weights: __m512i) -> <Avx512 as Lanes>::F {
+        self.0.add_pair_products(sum, x, weights)
+    }
+}

@@ -1,0 +1,84 @@
+//! Functions of lanes: the exponential and what is made of it.
+
+use crate::Activation;
+
+use super::lanes::Lanes;
+
+/// e^x to about 1e-7 of its value; zero below -87.3, the largest finite power above 88.3, NaN for NaN.
+///
+/// `e^x = 2^n · e^r` with `n` the whole number next to `x / ln 2`, and for `e^r` the polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(super) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const COEFFICIENTS: [f32; 6] =
+        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let lowest = l.splat(-87.336_54);
+    let bounded = l.max(lowest, l.min(l.splat(88.376_26), x));
+    let n = l.round(l.mul(bounded, l.splat(std::f32::consts::LOG2_E)));
+    let r = l.fma(n, l.splat(-LN_2_HIGH), bounded);
+    let r = l.fma(n, l.splat(-LN_2_LOW), r);
+    let mut sum = l.splat(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        sum = l.fma(sum, r, l.splat(*coefficient));
+    }
+    let power = l.fma(l.mul(r, r), sum, l.add(r, l.splat(1.0)));
+    l.if_less(x, lowest, l.splat(0.0), l.mul(power, l.power_of_two(n)))
+}
+
+/// x · sigmoid(x).
+#[inline(always)]
+pub(super) fn silu<L: Lanes>(l: L, x: L::F) -> L::F {
+    x_sigmoid(l, x, x)
+}
+
+/// x · sigmoid(y).
+#[inline(always)]
+fn x_sigmoid<L: Lanes>(l: L, x: L::F, y: L::F) -> L::F {
+    l.div(x, l.add(l.splat(1.0), exp(l, l.sub(l.splat(0.0), y))))
+}
+
+/// GELU in its tanh approximation, by `(1 + tanh z) / 2 = sigmoid(2z)`.
+#[inline(always)]
+fn gelu_tanh<L: Lanes>(l: L, x: L::F) -> L::F {
+    const TWICE_ROOT: f32 = 1.595_769_2;
+    let cubic = l.mul(l.mul(x, x), l.splat(0.044_715));
+    x_sigmoid(l, x, l.mul(l.splat(TWICE_ROOT), l.fma(cubic, x, x)))
+}
+
+/// x · Φ(x), by the rational approximation of erfc in Numerical Recipes (`erfcc`, 1.2e-7 of its value).
+#[inline(always)]
+fn gelu_erf<L: Lanes>(l: L, x: L::F) -> L::F {
+    const COEFFICIENTS: [f32; 10] = [
+        0.170_872_77,
+        -0.822_152_23,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_07,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_7,
+        -1.265_512_2,
+    ];
+    let one = l.splat(1.0);
+    let z = l.mul(l.abs(x), l.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let t = l.div(one, l.fma(l.splat(0.5), z, one));
+    let mut sum = l.splat(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        sum = l.fma(sum, t, l.splat(*coefficient));
+    }
+    let tail = l.mul(l.mul(l.splat(0.5), t), exp(l, l.sub(sum, l.mul(z, z))));
+    l.mul(x, l.if_less(x, l.splat(0.0), tail, l.sub(one, tail)))
+}
+
+/// The point-wise function of a linear layer's epilogue.
+#[inline(always)]
+pub(super) fn activate<L: Lanes>(l: L, x: L::F, activation: Activation) -> L::F {
+    match activation {
+        Activation::None => x,
+        Activation::GeluTanh => gelu_tanh(l, x),
+        Activation::GeluErf => gelu_erf(l, x),
+        Activation::Silu => silu(l, x),
+    }
+}

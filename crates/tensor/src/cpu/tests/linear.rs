@@ -1,0 +1,118 @@
+//! Linear layers.
+
+use proptest::prelude::*;
+
+use super::{all, near, noise, same_bits};
+use crate::reference::Reference;
+use crate::safetensors::TensorView;
+use crate::{Activation, Dtype, Epilogue, Kernels, Linear, Packer, Write};
+
+fn layer(inputs: usize, outputs: usize, dtype: Dtype) -> Linear {
+    let mut packer = Packer::new(inputs, outputs, dtype).unwrap();
+    packer.rows(0, &TensorView::from_f32(&[outputs, inputs], &noise(inputs * outputs, 1)));
+    if outputs % 2 == 1 {
+        packer.bias(0, &TensorView::from_f32(&[outputs], &noise(outputs, 2)));
+    }
+    packer.finish()
+}
+
+fn epilogue() -> impl Strategy<Value = Epilogue> {
+    use Activation::{GeluErf, GeluTanh, None, Silu};
+    let activation = prop::sample::select(vec![None, GeluTanh, GeluErf, Silu]);
+    let write = prop::sample::select(vec![Write::Replace, Write::Add]);
+    (activation, write).prop_map(|(activation, write)| Epilogue { activation, write })
+}
+
+fn dtype() -> impl Strategy<Value = Dtype> {
+    prop::sample::select(vec![Dtype::F32, Dtype::Bf16])
+}
+
+/// Shapes on all sides of the sizes of registers, blocks, tiles and panels, and of going to the pool.
+fn shape() -> impl Strategy<Value = (usize, usize, usize)> {
+    let small = (1usize..40, 1usize..100, 1usize..150);
+    let large = (1usize..70, 60usize..300, 100usize..330);
+    prop_oneof![3 => small, 1 => large]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn near_the_reference_and_each_row_alone(
+        (rows, inputs, outputs) in shape(), dtype in dtype(), epilogue in epilogue(),
+    ) {
+        let layer = layer(inputs, outputs, dtype);
+        let x = noise(rows * inputs, 3);
+        let before = noise(rows * outputs, 4);
+        let mut expected = before.clone();
+        Reference.linear(&x, &layer, epilogue, &mut expected);
+        for cpu in all() {
+            let mut found = before.clone();
+            cpu.linear(&x, &layer, epilogue, &mut found);
+            near(cpu, &found, &expected, 2e-5);
+            for (row, found) in found.chunks(outputs).enumerate() {
+                let mut alone = before[row * outputs..(row + 1) * outputs].to_vec();
+                cpu.linear(&x[row * inputs..(row + 1) * inputs], &layer, epilogue, &mut alone);
+                same_bits(cpu, found, &alone);
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_bits() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let layer = layer(500, 401, dtype);
+        let x = noise(9 * 500, 5);
+        for pair in all().chunks(2) {
+            let [one, two] = [0, 1].map(|i| {
+                let mut out = vec![0.0; 9 * 401];
+                pair[i].linear(&x, &layer, Epilogue::default(), &mut out);
+                out
+            });
+            same_bits(&pair[1], &two, &one);
+        }
+    }
+}
+
+#[test]
+fn activations_are_accurate_over_their_whole_range() {
+    let mut packer = Packer::new(1, 1, Dtype::F32).unwrap();
+    packer.rows(0, &TensorView::from_f32(&[1, 1], &[1.0]));
+    let identity = packer.finish();
+    let x: Vec<f32> = (-3000..=3000).map(|i| i as f32 * 0.01).collect();
+    for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        let epilogue = Epilogue { activation, write: Write::Replace };
+        let mut expected = vec![0.0; x.len()];
+        Reference.linear(&x, &identity, epilogue, &mut expected);
+        for cpu in all() {
+            let mut found = vec![0.0; x.len()];
+            cpu.linear(&x, &identity, epilogue, &mut found);
+            near(cpu, &found, &expected, 5e-7);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_in_its_row() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        let layer = layer(70, 67, dtype);
+        let mut x = noise(3 * 70, 6);
+        x[70 + 5] = f32::NAN;
+        x[2 * 70 + 69] = f32::INFINITY;
+        for cpu in all() {
+            let mut out = vec![0.0; 3 * 67];
+            cpu.linear(&x, &layer, Epilogue::default(), &mut out);
+            assert!(out[..67].iter().all(|y| y.is_finite()));
+            assert!(out[67..2 * 67].iter().all(|y| y.is_nan()), "{}", cpu.describe());
+            assert!(out[2 * 67..].iter().all(|y| y.is_infinite()), "{}", cpu.describe());
+        }
+    }
+}
+
+#[test]
+fn no_rows_are_no_work() {
+    for cpu in all() {
+        cpu.linear(&[], &layer(5, 7, Dtype::Bf16), Epilogue::default(), &mut []);
+    }
+}
