@@ -102,6 +102,9 @@ fn message(turn: Value, path: String) -> Result<Message, Problem> {
         let told = "expected one of 'developer', 'system', 'user', 'assistant' and 'tool'.";
         return Err(Problem::invalid(fields.path_of("role"), told));
     }
+    // The newer name of the same role; templates of the models at hand know the older one only, and leave out what
+    // they do not know without a word.
+    let role = if role == "developer" { "system".to_owned() } else { role };
     let path = fields.path_of("content");
     let content = fields.take("content").map(|content| text_of(content, &path)).transpose()?;
     if content.is_none() && role != "assistant" {
