@@ -74,8 +74,16 @@ class Attention(nn.Module):
         q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
+        return self.o_proj(causal_attention(q, k, v).transpose(1, 2).reshape(batch, length, -1))
+
+
+def causal_attention(q, k, v):
+    """Softmax attention written out: for rows of a few hundred tokens this trains faster on a CPU than torch's fused kernel."""
+    batch, heads, length, head_dim = q.shape
+    q, k, v = (x.reshape(batch * heads, length, head_dim) for x in (q, k, v))
+    future = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+    scores = torch.baddbmm(future.expand(len(q), length, length), q, k.transpose(1, 2), alpha=head_dim**-0.5)
+    return torch.bmm(scores.softmax(-1, dtype=v.dtype), v).view(batch, heads, length, head_dim)
 
 
 class MLP(nn.Module):
@@ -144,14 +152,13 @@ class Qwen3(nn.Module):
 
 
 def rotation(c):
-    """Cosine and sine tables of the rotary position embedding, [positions, head_dim]."""
+    """Cosine and signed sine tables of the rotary position embedding, [positions, head_dim]."""
     frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).float() / c.head_dim)
     angle = torch.outer(torch.arange(c.max_position_embeddings).float(), frequency)
-    angle = torch.cat((angle, angle), dim=-1)
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x, cos, sin):
-    """Rotate the two halves of every head against each other."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-right, left), dim=-1) * sin
+    """Rotate the two halves of every head against each other (``sin`` carries the sign of the first half)."""
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin

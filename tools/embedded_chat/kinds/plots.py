@@ -17,7 +17,7 @@ class Plot:
 
 PLOTS = (
     Plot("losing something and finding it again", (
-        "{h} had {athing} that {he} [loved very much|took everywhere|had been given by {his} grandmother|kept in {his} pocket].",
+        "{h} had {athing} that {he} [loved very much|took everywhere|had been given by {his} grandmother|would not give away for anything].",
         "{when} {h} [looked for|reached for|wanted to play with] the {noun}, but it was [gone|not there|nowhere to be seen]. \"Oh no!\" {he} cried. \"Where is my {noun}?\"",
         "[{he} looked under the bed and behind the door.|{he} searched {inplace2}, but found only dust and leaves.|{he} looked high and low, but there was no {noun} to be found.] {he} [felt very sad|began to cry|sat down and sighed].",
         "[Then|Just then|After a while,] {fdesc} named {f} came by. \"[What is wrong|Why are you sad|What is the matter]?\" asked {f}. \"I have lost my {noun},\" said {h}. \"[Let us look together|I will help you look|Two can look better than one],\" said {f}.",

@@ -102,7 +102,7 @@ def _tell(rng, plot, scene, allow_bare=True, pinned_place=False):
     """The lead (how it opens) and the whole text."""
     openings = EVENTS if rng.random() < 0.25 else INTRODUCTIONS
     leads = [lead for lead in openings if lead or allow_bare]
-    weights = [4 if lead.startswith("Once upon") else 1 for lead in leads]
+    weights = [5 if lead.startswith("Once upon") else 1 for lead in leads]
     lead = rng.choices(leads, weights)[0]
     scene["when"] = fill(rng, AFTER_EVENT if openings is EVENTS else AFTER_INTRODUCTION)
     scene["when2"] = scene["when"].rstrip(",")
