@@ -7,6 +7,7 @@ mod block;
 mod epilogue;
 mod product;
 mod round;
+mod tiles;
 
 use std::ops::Range;
 
@@ -16,6 +17,7 @@ use crate::{Dtype, Epilogue, Isa, Linear, Pool};
 use self::block::{Operands, ROWS, Sums};
 use self::product::{Paired, Product, Single, Widened};
 use self::round::{Form, Round};
+use self::tiles::{Hardware, SIDE, Tiled};
 use super::dispatch::{Level, Work};
 use super::lanes::{Avx512Bf16, Lanes};
 use super::split::{self, Disjoint};
@@ -68,14 +70,18 @@ fn rounded<'a>(
     // A line more than needed, so that the rows of a block do not all fall into the same sets of the cache.
     let stride = form.words(depth) + 16;
     let words = x.len() / inputs * stride;
-    if scratch.len() < words {
-        scratch.resize(words, 0.0);
+    // Tiles read whole blocks of rows and are fastest where no row crosses a cache line.
+    let whole = (x.len() / inputs).next_multiple_of(SIDE) * stride;
+    if scratch.len() < whole + 16 {
+        scratch.resize(whole + 16, 0.0);
     }
+    let aligned = scratch.as_ptr().align_offset(64);
+    let scratch = &mut scratch[aligned..aligned + whole];
     split::rows(pool, &mut scratch[..words], (stride, ROUND_ALONE), |rows, out| {
         let x = &x[rows.start * inputs..rows.end * inputs];
         level.run(Round { x, inputs, depth, form, stride, out });
     });
-    (&scratch[..words], stride)
+    (scratch, stride)
 }
 
 /// Some panels of a call, all rows.
@@ -97,6 +103,9 @@ impl Panels<'_> {
     fn run_on(self, level: Level) {
         if self.weight.dtype() == Dtype::F32 {
             level.run(Singles(self));
+        } else if level.isa() == Isa::Amx {
+            // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
+            level.run(Tiled { panels: self, tiles: unsafe { Hardware::configure() } });
         } else if let Err(Pairs(panels)) = level.run_bf16(Pairs(self)) {
             level.run(Widens(panels));
         }

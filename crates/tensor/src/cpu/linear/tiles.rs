@@ -1,0 +1,174 @@
+//! bf16 panels by the tiles of AMX.
+//!
+//! A tile is 16 rows of 64 bytes. `C[16 rows][16 columns]` gathers `A[16 rows][32 inputs] · B[32 inputs][16 columns]`,
+//! and every element of `C` follows from its own row of `A`, its own column of `B` and the order of the inputs. So a
+//! row's bits do not depend on what else is in the tile: rows behind the last one are computed and dropped.
+
+mod hardware;
+#[cfg(test)]
+mod software;
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::dispatch::Work;
+use crate::cpu::lanes::Lanes;
+use crate::packed::{DEPTH, PANEL, Panel};
+
+use super::{Panels, epilogue};
+
+pub(super) use hardware::Hardware;
+
+/// Rows of a tile, and columns of a tile of sums.
+pub(super) const SIDE: usize = 16;
+
+/// Eight tile registers, all of 16 rows and 64 bytes. Numbers are constants because they are part of instructions.
+pub(super) trait Tiles {
+    /// Makes all elements of tile `T` zero.
+    fn zero<const T: usize>(&mut self);
+
+    /// Reads the rows of tile `T`, `stride` bytes apart.
+    ///
+    /// # Safety
+    /// 16 rows of 64 bytes can be read there.
+    unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize);
+
+    /// Adds to the f32 tile `C` the products of the bf16 tiles `A` and `B` (pairs of inputs along the rows of `B`).
+    fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
+
+    /// Writes the rows of tile `T`, `stride` bytes apart.
+    ///
+    /// # Safety
+    /// 16 rows of 64 bytes can be written there.
+    unsafe fn store<const T: usize>(&self, to: *mut f32, stride: usize);
+}
+
+/// The sums of two rows of tiles before the epilogue.
+type Sums = [[f32; PANEL]; 2 * SIDE];
+
+/// A panel, and the rows that meet it.
+#[derive(Clone, Copy)]
+struct Operands {
+    /// Pairs of activations, `stride` bytes from row to row.
+    x: *const u32,
+    stride: usize,
+    panel: *const u32,
+    /// Steps of [`DEPTH`] inputs.
+    steps: usize,
+}
+
+/// Some panels of a call, all rows, by tiles.
+pub(super) struct Tiled<'a, T> {
+    pub(super) panels: Panels<'a>,
+    pub(super) tiles: T,
+}
+
+impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
+    #[inline(always)]
+    fn run(self, l: L) {
+        let Self { panels: Panels { x, stride, rows, weight, epilogue, out, panels }, mut tiles } = self;
+        let steps = weight.depth() / DEPTH;
+        assert!(steps * DEPTH / 2 <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
+        let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
+        for panel in panels {
+            let Panel::Bf16(weights) = weight.panel(panel) else { panic!("tiles multiply bf16") };
+            let first_column = panel * PANEL;
+            let count = (weight.outputs() - first_column).min(PANEL);
+            let bias = weight.panel_bias(panel);
+            for first_row in (0..rows).step_by(2 * SIDE) {
+                let block = (rows - first_row).min(2 * SIDE);
+                // SAFETY: `x` has rows up to the next multiple of a tile's, each of at least `steps` tiles, and so has
+                // the panel.
+                unsafe {
+                    let x = x.as_ptr().add(first_row * stride).cast();
+                    let operands = Operands { x, stride: stride * 4, panel: weights.as_ptr().cast(), steps };
+                    if block > SIDE {
+                        two_by_two(&mut tiles, operands, 0, &mut sums);
+                        two_by_two(&mut tiles, operands, 2 * SIDE, &mut sums);
+                    } else {
+                        one_by_four(&mut tiles, operands, &mut sums);
+                    }
+                }
+                for (row, sums) in (first_row..first_row + block).zip(&sums) {
+                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
+                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
+                    epilogue::finish(l, &sums[..count], bias, epilogue, out);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a line of a panel, which is a row of its tiles.
+const LINE: usize = PANEL * 4;
+
+/// 32 rows against the 32 columns from `first` on: four loads for four products.
+///
+/// # Safety
+/// 32 rows and a panel can be read, both `steps` tiles deep.
+#[inline(always)]
+unsafe fn two_by_two<T: Tiles>(tiles: &mut T, operands: Operands, first: usize, sums: &mut Sums) {
+    let Operands { x, stride, panel, steps } = operands;
+    tiles.zero::<0>();
+    tiles.zero::<1>();
+    tiles.zero::<2>();
+    tiles.zero::<3>();
+    for step in 0..steps {
+        // SAFETY: the caller's; columns `first..first + 32` are in the panel.
+        unsafe {
+            let x = x.add(step * DEPTH / 2);
+            let lines = panel.add(step * DEPTH / 2 * PANEL + first);
+            tiles.load::<4>(x, stride);
+            tiles.load::<6>(lines, LINE);
+            tiles.load::<7>(lines.add(SIDE), LINE);
+            tiles.load::<5>(x.byte_add(SIDE * stride), stride);
+        }
+        tiles.multiply::<0, 4, 6>();
+        tiles.multiply::<1, 4, 7>();
+        tiles.multiply::<2, 5, 6>();
+        tiles.multiply::<3, 5, 7>();
+    }
+    let to = sums.as_flattened_mut().as_mut_ptr();
+    // SAFETY: the sums are 32 rows of a line, of which these are the columns from `first` on.
+    unsafe {
+        tiles.store::<0>(to.add(first), LINE);
+        tiles.store::<1>(to.add(first + SIDE), LINE);
+        tiles.store::<2>(to.add(SIDE * PANEL + first), LINE);
+        tiles.store::<3>(to.add(SIDE * PANEL + first + SIDE), LINE);
+    }
+}
+
+/// At most 16 rows against the whole panel, read once from front to back.
+///
+/// # Safety
+/// 16 rows and a panel can be read, both `steps` tiles deep.
+#[inline(always)]
+unsafe fn one_by_four<T: Tiles>(tiles: &mut T, operands: Operands, sums: &mut Sums) {
+    let Operands { x, stride, panel, steps } = operands;
+    tiles.zero::<0>();
+    tiles.zero::<1>();
+    tiles.zero::<2>();
+    tiles.zero::<3>();
+    for step in 0..steps {
+        // SAFETY: the caller's.
+        unsafe {
+            let lines = panel.add(step * DEPTH / 2 * PANEL);
+            tiles.load::<4>(x.add(step * DEPTH / 2), stride);
+            tiles.load::<6>(lines, LINE);
+            tiles.load::<7>(lines.add(SIDE), LINE);
+            tiles.multiply::<0, 4, 6>();
+            tiles.multiply::<1, 4, 7>();
+            tiles.load::<6>(lines.add(2 * SIDE), LINE);
+            tiles.load::<7>(lines.add(3 * SIDE), LINE);
+            tiles.multiply::<2, 4, 6>();
+            tiles.multiply::<3, 4, 7>();
+        }
+    }
+    let to = sums.as_flattened_mut().as_mut_ptr();
+    // SAFETY: the sums are rows of a line, more than 16.
+    unsafe {
+        tiles.store::<0>(to, LINE);
+        tiles.store::<1>(to.add(SIDE), LINE);
+        tiles.store::<2>(to.add(2 * SIDE), LINE);
+        tiles.store::<3>(to.add(3 * SIDE), LINE);
+    }
+}

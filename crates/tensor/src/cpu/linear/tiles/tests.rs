@@ -1,0 +1,117 @@
+//! The whole road of a layer by tiles, on tiles in memory, and those against the machine's where it has them.
+
+use half::bf16;
+use proptest::prelude::*;
+
+use super::software::{Software, flushed};
+use super::*;
+use crate::cpu::dispatch::Level;
+use crate::cpu::linear::round::Form;
+use crate::cpu::linear::{Call, rounded};
+use crate::reference::Reference;
+use crate::safetensors::TensorView;
+use crate::{Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Write};
+
+fn noise(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i + 1) * (2 * seed + 1) * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()
+}
+
+fn layer(inputs: usize, outputs: usize) -> Linear {
+    let mut packer = Packer::new(inputs, outputs, Dtype::Bf16).unwrap();
+    packer.rows(0, &TensorView::from_f32(&[outputs, inputs], &noise(inputs * outputs, 1)));
+    packer.bias(0, &TensorView::from_f32(&[outputs], &noise(outputs, 2)));
+    packer.finish()
+}
+
+/// The layer's output by `tiles`, or nothing where the machine has no lanes for the epilogue.
+fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) -> Option<Vec<f32>> {
+    let isa = Isa::available().into_iter().rfind(|&isa| isa != Isa::Scalar)?;
+    let (level, pool, rows) = (Level::new(isa), Pool::new(1), x.len() / layer.inputs());
+    let mut scratch = vec![f32::NAN; 100_000];
+    let (x, stride) = rounded(x, layer, Form::Pairs, (level, &pool), &mut scratch);
+    let mut out = noise(rows * layer.outputs(), 4);
+    let panels = Panels {
+        x,
+        stride,
+        rows,
+        weight: layer,
+        epilogue,
+        out: crate::cpu::split::Disjoint::new(&mut out),
+        panels: 0..layer.panels(),
+    };
+    level.run(Tiled { panels, tiles });
+    Some(out)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn near_the_reference_and_each_row_alone(
+        rows in 1usize..70, inputs in 1usize..100, outputs in 1usize..140, add: bool,
+    ) {
+        let layer = layer(inputs, outputs);
+        let x = noise(rows * inputs, 3);
+        let write = if add { Write::Add } else { Write::Replace };
+        let epilogue = Epilogue { write, ..Epilogue::default() };
+        let mut expected = noise(rows * outputs, 4);
+        Reference.linear(&x, &layer, epilogue, &mut expected);
+        let Some(found) = by_tiles(Software::new(), &x, &layer, epilogue) else { return Ok(()) };
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert!((found - expected).abs() < 2e-5 * expected.abs().max(1.0), "{} is not {}", found, expected);
+        }
+        let replace = Epilogue::default();
+        let all = by_tiles(Software::new(), &x, &layer, replace).unwrap();
+        for (x, row) in x.chunks(inputs).zip(all.chunks(outputs)) {
+            let alone = by_tiles(Software::new(), x, &layer, replace).unwrap();
+            prop_assert_eq!(alone.as_slice(), row);
+        }
+    }
+}
+
+#[test]
+fn products_are_added_in_the_order_of_the_manual() {
+    let mut tiles = Software::new();
+    let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
+    let words = |pairs: [[f32; 2]; 2]| {
+        let mut tile = [[0u32; SIDE]; SIDE];
+        for (i, [first, second]) in pairs.into_iter().enumerate() {
+            tile[0][i] = bits(first) | bits(second) << 16;
+            tile[i][0] = tile[0][i];
+        }
+        tile
+    };
+    // Even and odd members are summed apart: 2^24 + 1 is 2^24 in f32, but 1 + 1 are two before they meet it.
+    let a = words([[16_777_216.0, 1.0], [0.0, 1.0]]);
+    let one = words([[1.0, 1.0], [1.0, 1.0]]);
+    let mut sums = [[0.0f32; SIDE]; SIDE];
+    // SAFETY: tiles are 16 rows of 64 bytes.
+    unsafe {
+        tiles.load::<4>(a.as_flattened().as_ptr(), 64);
+        tiles.load::<6>(one.as_flattened().as_ptr(), 64);
+        tiles.zero::<0>();
+        tiles.multiply::<0, 4, 6>();
+        tiles.store::<0>(sums.as_flattened_mut().as_mut_ptr(), 64);
+    }
+    assert_eq!(sums[0][0], 16_777_218.0);
+    assert_eq!((flushed(1e-40), flushed(1.5)), (0.0, 1.5));
+}
+
+#[test]
+fn the_machine_does_what_the_manual_says() {
+    if !Isa::available().contains(&Isa::Amx) {
+        println!("skipped: this machine has no AMX");
+        return;
+    }
+    for (rows, inputs, outputs) in [(1, 64, 64), (16, 100, 70), (17, 33, 130), (64, 200, 65)] {
+        let layer = layer(inputs, outputs);
+        let x = noise(rows * inputs, 3);
+        // SAFETY: AMX is available.
+        let hardware = by_tiles(unsafe { Hardware::configure() }, &x, &layer, Epilogue::default());
+        assert_eq!(hardware, by_tiles(Software::new(), &x, &layer, Epilogue::default()));
+        let mut called = vec![0.0; rows * outputs];
+        let call = Call { x: &x, rows, weight: &layer, epilogue: Epilogue::default(), out: &mut called };
+        call.run(Level::new(Isa::Amx), &Pool::new(2), &mut Vec::new());
+        assert_eq!(hardware, Some(called));
+    }
+}
