@@ -139,9 +139,11 @@ impl<W: Write> Printer<W> {
             Form::Text => self.out.write_all(b"\n").and_then(|()| self.out.flush()),
             Form::Object => self.line(&answer.to_json()),
             Form::Lines => {
-                let mut object = answer.to_json();
-                object["event"] = json!("done");
-                self.line(&object)
+                let mut line = json!({ "event": "done" });
+                if let (Value::Object(line), Value::Object(answer)) = (&mut line, answer.to_json()) {
+                    line.extend(answer);
+                }
+                self.line(&line)
             }
         }
     }
@@ -204,3 +206,6 @@ fn millis(duration: Duration) -> f64 {
 fn round(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests;

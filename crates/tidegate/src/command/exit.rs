@@ -3,7 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
+use engine::EngineError;
 use protocol::{Failure, Refusal};
+use tensor::TensorError;
+use tidegate::OpenError;
 use tidegate::settings::SettingsError;
 
 /// Appended to the help.
@@ -67,6 +70,22 @@ pub(super) fn report_settings(error: SettingsError) -> Exit {
     }
 }
 
+/// Whether the request can never be served as it stands.
+fn is_misuse(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::InvalidParameter { .. } | Refusal::ContextLength { .. })
+}
+
+/// Whether another setting, and not another model or machine, is what helps.
+fn is_wrong_setting(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Engine(EngineError::Setting { .. })
+            | OpenError::Tensor(TensorError::IsaUnavailable { .. })
+            | OpenError::Key { .. }
+            | OpenError::NoKeys { .. }
+    )
+}
+
 fn classify(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<io::Error>()
@@ -74,7 +93,10 @@ fn classify(error: &anyhow::Error) -> Exit {
         {
             return Exit::Done;
         }
-        if cause.is::<Misuse>() || matches!(cause.downcast_ref(), Some(Refusal::InvalidParameter { .. })) {
+        if cause.is::<Misuse>()
+            || cause.downcast_ref().is_some_and(is_misuse)
+            || cause.downcast_ref().is_some_and(is_wrong_setting)
+        {
             return Exit::WrongUse;
         }
         if matches!(cause.downcast_ref(), Some(Failure::DeadlineExceeded)) {
@@ -100,5 +122,9 @@ mod tests {
         check(Failure::ShuttingDown.into(), Exit::Failed);
         let refusal = Refusal::InvalidParameter { param: "top_p".into(), message: "top_p is above 1".into() };
         check(refusal.into(), Exit::WrongUse);
+        check(Refusal::NotReady { reason: "loading".into() }.into(), Exit::Failed);
+        check(OpenError::NoKeys { path: "keys".into() }.into(), Exit::WrongUse);
+        let model = models::ModelError::NotAFolder { path: "x".into() };
+        check(OpenError::Model(model).into(), Exit::Failed);
     }
 }

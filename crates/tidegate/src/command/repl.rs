@@ -1,6 +1,6 @@
 //! The chat at a terminal.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{Write, stdout};
 use std::sync::Arc;
 
 use protocol::{Chat, Inference, Message, Prompt, Refusal};
@@ -109,7 +109,8 @@ pub(super) fn chat(
                 conversation = Conversation { system: text.map(str::to_owned), turns: Vec::new() };
             }
             Line::Say(said) => {
-                let answering = answer(inference, asking, &mut conversation, said, &mut interrupts);
+                let ways = (stdout(), interrupts.next());
+                let answering = answer(inference, asking, &mut conversation, said, ways);
                 if let Err(error) = runtime.block_on(answering) {
                     eprintln!("error: {error:#}{}", advice(&error));
                 }
@@ -119,21 +120,20 @@ pub(super) fn chat(
 }
 
 /// Answers one message and remembers both, unless the request was refused or failed.
-async fn answer(
+async fn answer<W: Write>(
     inference: &Arc<dyn Inference>,
     asking: &Asking,
     conversation: &mut Conversation,
     said: &str,
-    interrupts: &mut Interrupts,
+    (out, stop): (W, impl Future<Output = ()>),
 ) -> anyhow::Result<()> {
     let prompt = match asking.style() {
         Style::Raw => Prompt::Text(said.to_owned()),
         Style::Chat => Prompt::Chat(conversation.with(said)),
     };
     let generation = inference.generate(asking.request(prompt)).await?;
-    let mut printer = Printer::new(Form::Text, stdout().lock());
-    let answer = follow(generation, &mut printer, interrupts.next()).await?;
-    if stderr().is_terminal() && answer.ending == Ending::Interrupted {
+    let answer = follow(generation, &mut Printer::new(Form::Text, out), stop).await?;
+    if answer.ending == Ending::Interrupted {
         eprintln!("(stopped)");
     }
     conversation.keep(said, answer.text);
@@ -150,6 +150,12 @@ fn advice(error: &anyhow::Error) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use futures::executor::block_on;
+    use protocol::scripted::{Script, Scripted};
+    use protocol::{Content, Failure};
+
     use super::*;
 
     #[test]
@@ -165,6 +171,27 @@ mod tests {
         check("/quit", Line::Quit);
         check("/dance now", Line::Unknown("/dance"));
         check("what is /help?", Line::Say("what is /help?"));
+    }
+
+    #[test]
+    fn refused_and_failed_messages_are_not_kept() {
+        let full = Refusal::ContextLength { prompt_tokens: 9, max_tokens: None, context: 8 };
+        let scripted = Scripted::new()
+            .then(Script::text(&["hel", "lo"]))
+            .then(Script::refuse(full))
+            .then(Script::new().started().say("ha").fail(Failure::ShuttingDown))
+            .then(Script::text(&["bye"]));
+        let inference: Arc<dyn Inference> = Arc::new(scripted.clone());
+        let (asking, mut conversation, mut out) = (Asking::default(), Conversation::default(), Vec::new());
+        for (said, fine) in [("one", true), ("two", false), ("three", false), ("four", true)] {
+            let ways = (&mut out, pending());
+            let answered = block_on(answer(&inference, &asking, &mut conversation, said, ways));
+            assert_eq!(answered.is_ok(), fine, "{said}");
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), "hello\nhabye\n");
+        let turns: Vec<_> = conversation.turns.iter().map(|turn| turn.content.clone()).collect();
+        let expected = ["one", "hello", "four", "bye"].map(|text| Some(Content::Text(text.to_owned())));
+        assert_eq!(turns, expected);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct Arguments {
 }
 
 /// How prompts become requests in this call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Asking {
     pub(super) system: Option<String>,
     style: Style,
@@ -53,9 +53,10 @@ pub(super) struct Asking {
 }
 
 /// What a prompt is to the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Style {
     /// A turn of a conversation.
+    #[default]
     Chat,
     /// Text to be continued.
     Raw,

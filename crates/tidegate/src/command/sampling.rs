@@ -14,19 +14,19 @@ pub(super) struct SamplingArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     min_tokens: u32,
     /// Randomness: 0 always takes the most probable token.
-    #[arg(long, short, value_name = "X")]
+    #[arg(long, short, value_name = "X", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the K most probable tokens; 0 keeps all.
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
     /// Keep the most probable tokens that together reach P.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Drop tokens less probable than this share of the most probable one.
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Divide the score of every token seen so far by X.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Subtract X for every time that a token was written.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]

@@ -58,6 +58,9 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     if talk == Talk::Normal {
         eprintln!("{}", banner(&opened.summary, &settings.server, address, started));
     }
+    if !is_guarded(&settings.server) && !address.ip().is_loopback() {
+        eprintln!("warning: whoever reaches {address} may use this server; --api-key closes it");
+    }
     // This line stays even when quiet: with --port 0 nothing else says where the server is.
     eprintln!("listening on http://{address}");
     let pulse = tokio::spawn(pulse::report(Arc::clone(&opened.inference)));
@@ -94,20 +97,24 @@ async fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {
     }
 }
 
+fn is_guarded(server: &ServerSettings) -> bool {
+    !server.api_key.is_empty() || server.api_keys_file.is_some()
+}
+
 fn banner(summary: &Summary, server: &ServerSettings, address: SocketAddr, started: Instant) -> String {
-    let guarded = !server.api_key.is_empty() || server.api_keys_file.is_some();
+    let guarded = is_guarded(server);
     let mut rows = rows(summary);
     rows.push(("keys", if guarded { "needed" } else { "not needed" }.to_owned()));
     rows.push(("API", format!("http://{address}/v1")));
     rows.push(("health", format!("http://{address}/readyz, metrics http://{address}/metrics")));
     rows.push(("ready in", format!("{:.2} s", started.elapsed().as_secs_f64())));
     let rows = rows.iter().map(|(word, says)| format!("  {word:<12}{says}\n")).collect::<String>();
-    format!("tidegate {}\n{rows}\n{}\n", env!("CARGO_PKG_VERSION"), example(summary, guarded, address))
+    let key = if guarded { "-H 'authorization: Bearer YOUR_KEY' " } else { "" };
+    format!("tidegate {}\n{rows}\n{}\n", env!("CARGO_PKG_VERSION"), example(summary, key, address))
 }
 
 /// One line that can be pasted into a shell.
-fn example(summary: &Summary, guarded: bool, address: SocketAddr) -> String {
-    let key = if guarded { "-H 'authorization: Bearer YOUR_KEY' " } else { "" };
+fn example(summary: &Summary, key: &str, address: SocketAddr) -> String {
     let json = "-H 'content-type: application/json'";
     let model = &summary.card.id;
     if summary.card.chat {

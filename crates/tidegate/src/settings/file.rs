@@ -103,10 +103,10 @@ fn article(kind: &str) -> String {
 /// The setting that someone who wrote `key` may have meant, whether by its name here or by that of its flag.
 fn near(key: &str) -> Option<String> {
     let written = key.replace('-', "_").to_ascii_lowercase();
-    let distance = |name: &str| strsim::osa_distance(&written, name);
-    KEYS.iter()
-        .map(|key| (distance(&key.path()).min(distance(key.id)), key.path()))
-        .filter(|(distance, path)| *distance <= path.len().max(written.len()) / 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, path)| path)
+    let names = KEYS.iter().flat_map(|key| [(key.path(), key), (key.id.to_owned(), key)]);
+    names
+        .map(|(name, key)| (strsim::osa_distance(&written, &name), name.len(), key))
+        .filter(|(distance, length, _)| *distance <= length.min(&written.len()) / 3)
+        .min_by_key(|(distance, ..)| *distance)
+        .map(|(.., key)| key.path())
 }

@@ -94,6 +94,8 @@ fn wrong_files() {
     };
     check("typo", "[queue]\nmaxx = 1", "'queue.maxx' is not a setting; did you mean 'queue.max'?");
     check("flat", "max_queue = 1", "'max_queue' is not a setting; did you mean 'queue.max'?");
+    check("short", "a = 1", "'a' is not a setting; `tidegate config show`");
+    check("dashes", "[queue]\nmax-tokens = 1", "'queue.max-tokens' is not a setting");
     check("section", "[sever]\nport = 1", "'sever' is not a setting");
     check("far", "[queue]\nbananas = 1", "'queue.bananas' is not a setting; `tidegate config show`");
     check("range", "[server]\nport = 99999", ".toml: server.port: invalid value '99999'");

@@ -1,0 +1,9 @@
+//! The built program from the outside: what it prints, where, and how it exits. All of it runs on the embedded model.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod config;
+mod interrupted;
+mod program;
+mod run;
+mod serve;

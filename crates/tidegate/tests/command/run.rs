@@ -1,0 +1,184 @@
+//! `tidegate run` and `tidegate bench` without a terminal.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::program::{Case, Folder, check, check_in, tidegate};
+
+/// Greedy and short.
+const SHORT: [&str; 4] = ["--temperature", "0", "--max-tokens", "8"];
+
+fn run(more: &[&'static str]) -> Vec<&'static str> {
+    ["run"].into_iter().chain(SHORT).chain(more.iter().copied()).collect()
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn argument_pipe_and_dash_give_the_same_text() {
+    let from_argument =
+        check(&Case { arguments: &run(&["Once upon a tide"]), stdout: &["\n"], ..Case::default() });
+    let from_pipe = check(&Case {
+        arguments: &run(&[]),
+        stdin: Some("Once upon a tide\n"),
+        stdout: &["\n"],
+        ..Case::default()
+    });
+    let from_dash = check(&Case {
+        arguments: &run(&["-"]),
+        stdin: Some("Once upon a tide"),
+        stdout: &["\n"],
+        ..Case::default()
+    });
+    assert!(from_argument.trim().len() > 1, "{from_argument:?}");
+    assert_eq!(from_argument, from_pipe);
+    assert_eq!(from_argument, from_dash);
+}
+
+#[test]
+fn json_object() {
+    let text = check(&Case {
+        arguments: &run(&["--json", "--ignore-eos", "Hello"]),
+        stdout: &["{"],
+        ..Case::default()
+    });
+    let object = parse(&text);
+    assert_eq!(object["model"], "tidegate-tiny");
+    assert_eq!(object["finish_reason"], "length");
+    assert_eq!(object["usage"]["completion_tokens"], 8);
+    assert!(object["usage"]["prompt_tokens"].as_u64().unwrap() > 0);
+    assert!(object["timing"]["first_token_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn json_lines_concatenate_to_the_text() {
+    let text =
+        check(&Case { arguments: &run(&["--json=lines", "Hello"]), stdout: &["{"], ..Case::default() });
+    let lines: Vec<Value> = text.lines().map(parse).collect();
+    assert_eq!(lines[0]["event"], "accepted");
+    let pieces: String = lines
+        .iter()
+        .filter(|line| line["event"] == "delta")
+        .filter_map(|line| line["text"].as_str())
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(last["event"], "done");
+    assert_eq!(last["text"], pieces);
+}
+
+#[test]
+fn seed_repeats_and_raw_differs_from_chat() {
+    let sampled = |more: &[&str]| {
+        let arguments: Vec<_> =
+            ["run", "-t", "1", "-n", "12", "--json", "Tell me"].iter().chain(more).copied().collect();
+        parse(&check(&Case { arguments: &arguments, stdout: &["{"], ..Case::default() }))
+    };
+    let (once, again) = (sampled(&["--seed", "7"]), sampled(&["--seed", "7"]));
+    assert_eq!(once["text"], again["text"]);
+    let raw = sampled(&["--seed", "7", "--raw"]);
+    assert!(raw["usage"]["prompt_tokens"].as_u64() < once["usage"]["prompt_tokens"].as_u64());
+}
+
+#[test]
+fn wrong_use_exits_with_2() {
+    let check = |arguments: &[&str], stderr: &[&str]| {
+        check(&Case { arguments, exit: 2, stderr, ..Case::default() });
+    };
+    check(&["run", "--temprature", "0", "hi"], &["unexpected argument '--temprature'", "'--temperature'"]);
+    check(&["run", "--dtype", "int3", "hi"], &["invalid value 'int3'", "f32, bf16"]);
+    check(&["run", "--isa", "sse", "hi"], &["there is no instruction set 'sse'"]);
+    check(&["run", "--top-p", "3", "hi"], &["top_p must be above 0 and at most 1, got 3"]);
+    check(&["run", "-n", "1000000", "hi"], &["1000000 more were requested"]);
+    check(&["run", ""], &["the prompt is empty", "tidegate run \"Once upon a tide\""]);
+    check(&["run"], &["the prompt is empty"]);
+    check(&["run", "--raw", "--system", "x", "hi"], &["cannot be used with"]);
+    check(&["run", "--log", "engine=loud", "hi"], &["'engine=loud' is not a log filter"]);
+    check(&["run", "--max-sequences", "600", "hi"], &["max_batch_tokens", "at least max_sequences (600)"]);
+    check(&["rum"], &["unrecognized subcommand 'rum'", "'run'"]);
+    check(&[], &["Usage: tidegate", "Exit codes:"]);
+}
+
+#[test]
+fn wrong_models_exit_with_1() {
+    let empty = Folder::new();
+    let check = |model: &str, stderr: &[&str]| {
+        check_in(
+            &empty,
+            &Case { arguments: &["run", "--model", model, "hi"], exit: 1, stderr, ..Case::default() },
+        );
+    };
+    check("missing", &["missing is not a folder"]);
+    check(".", &["has no config.json", "a model folder needs"]);
+    let gguf = Folder::new().with("tiny.gguf", b"GGUF\x03\0\0\0");
+    let path = gguf.path().join("tiny.gguf");
+    check(path.to_str().unwrap(), &["is a GGUF file; Tidegate reads Hugging Face folders"]);
+    let strange = Folder::new().with("config.json", r#"{"model_type": "mamba"}"#);
+    check(
+        strange.path().to_str().unwrap(),
+        &["config.json: model_type 'mamba' is not supported; known are", "qwen3"],
+    );
+}
+
+#[test]
+fn time_limit_exits_with_4() {
+    let arguments = ["run", "--timeout", "0", "hi"];
+    check(&Case {
+        arguments: &arguments,
+        exit: 4,
+        stdout: &[],
+        stderr: &["deadline passed"],
+        ..Case::default()
+    });
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let check = |arguments: &[&str], stdout: &[&str]| check(&Case { arguments, stdout, ..Case::default() });
+    check(&["--version"], &[concat!("tidegate ", env!("CARGO_PKG_VERSION"))]);
+    check(&["run", "--help"], &["--temperature", "[env: TIDEGATE_MODEL=]"]);
+    check(&["completions", "bash"], &["_tidegate()", "--max-queue"]);
+}
+
+#[test]
+fn closed_output_ends_quietly() {
+    let folder = Folder::new();
+    let mut command = tidegate(&folder, &["run", "--json=lines", "--ignore-eos", "hi"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn bench_prints_the_figures() {
+    let load = ["bench", "--prompt", "16", "--out", "8", "--repeat", "2", "--warmup", "0"];
+    let arguments: Vec<_> = load.into_iter().chain(["--concurrency", "3", "--json"]).collect();
+    let text =
+        check(&Case { arguments: &arguments, stdout: &["{"], stderr: &["tidegate-tiny"], ..Case::default() });
+    let object = parse(&text);
+    assert_eq!(object["peer"], "tidegate");
+    assert_eq!(
+        (&object["prompt"], &object["out"], &object["concurrency"]),
+        (&16.into(), &8.into(), &3.into())
+    );
+    for figure in ["ttft_ms", "total_tok_s", "steady_tok_s", "stream_decode_tok_s"] {
+        assert!(object[figure].as_f64().unwrap() > 0.0, "{figure}: {text}");
+        assert_eq!(object[format!("{figure}_spread")].as_array().unwrap().len(), 2);
+    }
+    assert!(object["peak_rss_mb"].as_u64().unwrap() > 0);
+    assert_eq!(object["other_cpu"].as_array().unwrap().len(), 2);
+
+    let arguments: Vec<_> = load.into_iter().chain(["--quiet"]).collect();
+    let stdout = ["1 x 16 tokens in, 8 tokens out", "reading the prompt", "first token after", "peak memory"];
+    check(&Case { arguments: &arguments, stdout: &stdout, ..Case::default() });
+}
+
+#[test]
+fn bench_refuses_what_does_not_fit() {
+    let arguments = ["bench", "--prompt", "100000"];
+    check(&Case { arguments: &arguments, exit: 1, stderr: &["lower --prompt or --out"], ..Case::default() });
+}

@@ -1,0 +1,132 @@
+//! `tidegate serve`: banner, port, one request, and the way out.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStderr, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::interrupted::signal;
+use crate::program::{Case, Folder, check, check_in, tidegate};
+
+/// A server that is killed if a test gives up on it.
+struct Server {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    banner: String,
+    address: String,
+}
+
+impl Server {
+    fn start(folder: &Folder, more: &[&str]) -> Self {
+        let arguments: Vec<_> = ["serve", "--port", "0"].iter().chain(more).copied().collect();
+        let mut child =
+            tidegate(folder, &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut banner = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server ended: {banner}");
+            banner += &line;
+            if let Some(address) = line.trim().strip_prefix("listening on http://") {
+                let address = address.to_owned();
+                return Self { child, stderr, banner, address };
+            }
+        }
+    }
+
+    /// Sends one request and returns the status and the body.
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n{headers}\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Sends SIGTERM and returns the exit code and what else was said.
+    fn stop(mut self) -> (Option<i32>, String) {
+        signal(&self.child, "TERM");
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn banner_answer_and_graceful_end() {
+    let server = Server::start(&Folder::new(), &[]);
+    for part in ["tidegate-tiny", "compute", "weights", "KV", "bytes)", "ready in", "curl http://127.0.0.1:"]
+    {
+        assert!(server.banner.contains(part), "{part:?} is missing: {}", server.banner);
+    }
+    assert_eq!(server.ask("GET", "/readyz", "", "").0, 200);
+    let body =
+        json!({ "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 4, "temperature": 0 });
+    let (status, answer) = server.ask("POST", "/v1/chat/completions", "", &body.to_string());
+    assert_eq!(status, 200, "{answer}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["object"], "chat.completion");
+    assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() <= 4);
+    let (code, rest) = server.stop();
+    assert_eq!(code, Some(0), "{rest}");
+    let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    assert_eq!(last["message"], "everything accepted was finished");
+}
+
+#[test]
+fn command_line_of_the_banner_works_as_printed() {
+    let server = Server::start(&Folder::new(), &["--model-name", "my-model"]);
+    let line = server.banner.lines().find(|line| line.trim_start().starts_with("curl ")).unwrap();
+    let body = line.split("-d '").nth(1).unwrap().trim_end_matches('\'');
+    let path = line.split(&server.address).nth(1).unwrap().split(' ').next().unwrap();
+    let (status, answer) = server.ask("POST", path, "", body);
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("my-model"), "{answer}");
+}
+
+#[test]
+fn keys_are_needed_where_set() {
+    let folder = Folder::new().with("keys", "# people\nalice opensesame\n");
+    let server = Server::start(&folder, &["--api-keys-file", "keys", "--api-key", "second", "--quiet"]);
+    assert_eq!(server.banner.lines().count(), 1, "{}", server.banner);
+    let status = |headers: &str| server.ask("GET", "/v1/models", headers, "").0;
+    assert_eq!(status(""), 401);
+    assert_eq!(status("authorization: Bearer wrong\r\n"), 401);
+    assert_eq!(status("authorization: Bearer opensesame\r\n"), 200);
+    assert_eq!(status("authorization: Bearer second\r\n"), 200);
+    assert_eq!(server.ask("GET", "/readyz", "", "").0, 200);
+}
+
+#[test]
+fn port_in_use_is_said_with_a_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let stderr = [&format!("error: port {port} is in use; try --port 0")[..]];
+    check(&Case { arguments: &["serve", "--port", &port], exit: 1, stderr: &stderr, ..Case::default() });
+}
+
+#[test]
+fn key_files_without_keys_do_not_open_the_server() {
+    let folder = Folder::new().with("keys", "# nobody yet\n");
+    let check = |file: &str, exit: i32, stderr: &[&str]| {
+        let arguments = ["serve", "--port", "0", "--api-keys-file", file];
+        check_in(&folder, &Case { arguments: &arguments, exit, stderr, ..Case::default() });
+    };
+    check("keys", 2, &["error: keys holds no API key"]);
+    check("gone", 1, &["error: cannot read the API keys in gone"]);
+}
