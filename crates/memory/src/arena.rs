@@ -1,11 +1,16 @@
 //! Large, page-aligned, zeroed memory, backed by huge pages where the system offers them.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 
 use crate::MemoryError;
 
-/// A fixed run of zeroed bytes, aligned to at least 4 KiB and to 64 bytes always. Physical memory is taken when a byte
+/// What the start of an arena is a multiple of, also where there are no bytes: a view of them as wider elements must
+/// not fail for being empty.
+const ALIGNMENT: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not zero");
+
+/// A fixed run of zeroed bytes, aligned to at least 4 KiB. Physical memory is taken when a byte
 /// is first touched; transparent huge pages are requested for arenas of 4 MiB and more.
 pub struct Arena {
     start: NonNull<u8>,
@@ -24,7 +29,7 @@ impl Arena {
     /// When the operating system refuses.
     pub fn zeroed(bytes: usize) -> Result<Self, MemoryError> {
         if bytes == 0 {
-            return Ok(Self { start: NonNull::dangling(), bytes });
+            return Ok(Self { start: NonNull::without_provenance(ALIGNMENT), bytes });
         }
         // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
@@ -41,6 +46,7 @@ impl Arena {
         if start == libc::MAP_FAILED {
             return Err(refused());
         }
+        #[cfg(target_os = "linux")]
         if bytes >= 4 << 20 {
             // SAFETY: the range is the mapping made above. Advice may be ignored, so its result is not looked at.
             unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
@@ -80,10 +86,10 @@ mod tests {
             let mut arena = Arena::zeroed(bytes).unwrap();
             assert!(arena.bytes().iter().all(|&byte| byte == 0));
             assert_eq!(arena.bytes().len(), bytes);
+            assert_eq!(arena.bytes().as_ptr() as usize % ALIGNMENT, 0);
             if let Some(last) = arena.bytes_mut().last_mut() {
                 *last = 7;
                 assert_eq!(arena.bytes()[bytes - 1], 7);
-                assert_eq!(arena.bytes().as_ptr() as usize % 4096, 0);
             }
         }
     }

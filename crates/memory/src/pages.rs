@@ -1,5 +1,8 @@
 //! Which pages of a pool are in use, and by how many owners.
 
+#[cfg(test)]
+mod tests;
+
 /// Number of a page in its pool.
 pub type PageId = u32;
 
