@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
 use crate::compute::Compute;
-use crate::gate::{Gate, Ticket};
+use crate::gate::{Gate, Reservation};
 use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters};
@@ -106,7 +106,8 @@ impl Engine {
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
-        let run_loop = RunLoop::new((compute, loaded.tokenizer), width, shared.clone(), inbox);
+        let run_loop =
+            RunLoop::new((compute, loaded.tokenizer), (settings.policy, width), shared.clone(), inbox);
         let engine = Self {
             card,
             memory: MemoryPlan::new(&settings, shape),
@@ -143,31 +144,31 @@ impl Engine {
         self.check_phase()?;
         self.check_model(&request)?;
         parameters::check(&request, self.bounds)?;
-        let ticket = self.shared.gate.enter()?;
+        let reservation = self.shared.gate.enter(self.shared.clock.now())?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
         let prompt = self.read(&request.prompt).await;
         preparing.done();
-        let (id, tenant) = (request.id.clone(), request.tenant.0.clone());
+        let (id, tenant) = (request.id.clone(), Arc::from(request.tenant.0.as_str()));
         let parameters = parameters::resolve(request, prompt?, &self.defaults, self.bounds)?;
         let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
-        let events = self.submit(parameters, tenant, (ticket, member))?;
+        let events = self.submit(parameters, tenant, (reservation, member))?;
         Ok(Generation::new(id, self.card.id.clone(), prompt_tokens, events))
     }
 
     fn submit(
         &self,
         parameters: Parameters,
-        tenant: String,
-        (mut ticket, member): (Ticket, Member),
+        tenant: Arc<str>,
+        (mut reservation, member): (Reservation, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
-        ticket.weigh(parameters.prompt.len())?;
+        let now = self.shared.clock.now();
+        reservation.weigh(parameters.prompt.len(), now)?;
         let order = self.accepted.fetch_add(1, Relaxed);
         let commands = self.commands.clone();
         // The engine may have ended; then there is nothing left to cancel.
         let cancel = move || drop(commands.send(Command::Cancel { order }));
         let (outbox, events) = outbox(cancel);
-        let place = (order, self.shared.clock.now());
-        let request = Request::new(place, parameters, tenant, Seat { ticket, member }, outbox);
+        let request = Request::new((order, now), parameters, tenant, Seat { reservation, member }, outbox);
         if self.commands.send(Command::Submit(Box::new(request))).is_err() {
             return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
         }

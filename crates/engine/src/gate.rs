@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flow::rate::DrainRate;
 use protocol::Refusal;
 
-use crate::drain_rate::DrainRate;
+/// Over this time the rate is measured at which the queue drains.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Counts who waits, by requests and by prompt tokens.
 pub(crate) struct Gate {
@@ -14,7 +16,6 @@ pub(crate) struct Gate {
     waiting: Mutex<Waiting>,
 }
 
-#[derive(Default)]
 struct Waiting {
     requests: usize,
     tokens: usize,
@@ -22,7 +23,7 @@ struct Waiting {
 }
 
 /// A place in the queue; dropping it frees the place.
-pub(crate) struct Ticket {
+pub(crate) struct Reservation {
     gate: Arc<Gate>,
     tokens: usize,
 }
@@ -30,17 +31,18 @@ pub(crate) struct Ticket {
 impl Gate {
     /// A queue of at most so many requests and prompt tokens.
     pub(crate) fn new(requests: usize, tokens: usize) -> Arc<Self> {
-        Arc::new(Self { requests, tokens, waiting: Mutex::default() })
+        let waiting = Waiting { requests: 0, tokens: 0, drain: DrainRate::new(WINDOW, Duration::ZERO) };
+        Arc::new(Self { requests, tokens, waiting: Mutex::new(waiting) })
     }
 
     /// Takes a place for a request whose length is not known yet.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Ticket, Refusal> {
+    pub(crate) fn enter(self: &Arc<Self>, now: Duration) -> Result<Reservation, Refusal> {
         let mut waiting = self.lock();
         if waiting.requests >= self.requests || waiting.tokens >= self.tokens.max(1) {
-            return Err(waiting.full());
+            return Err(waiting.full(now));
         }
         waiting.requests += 1;
-        Ok(Ticket { gate: self.clone(), tokens: 0 })
+        Ok(Reservation { gate: self.clone(), tokens: 0 })
     }
 
     /// Requests that wait.
@@ -53,9 +55,14 @@ impl Gate {
         self.requests
     }
 
-    /// Notes that requests left the queue to run, for the estimate of the next free place.
-    pub(crate) fn drained(&self, requests: usize, now: Duration) {
-        self.lock().drain.record(requests, now);
+    /// Notes that a request left the queue to run, for the estimate of when a refused one should come back.
+    pub(crate) fn drained(&self, now: Duration) {
+        self.lock().drain.record(1, now);
+    }
+
+    /// Notes that nobody has been waiting until now: such time says nothing about how fast a queue would drain.
+    pub(crate) fn idle(&self, now: Duration) {
+        self.lock().drain.idle(now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -64,17 +71,18 @@ impl Gate {
 }
 
 impl Waiting {
-    fn full(&self) -> Refusal {
-        Refusal::QueueFull { queued: self.requests, retry_after: self.drain.time_for(self.requests) }
+    fn full(&mut self, now: Duration) -> Refusal {
+        let retry_after = self.drain.retry_after(self.requests as u64, now);
+        Refusal::QueueFull { queued: self.requests, retry_after }
     }
 }
 
-impl Ticket {
+impl Reservation {
     /// Counts the prompt's tokens. A request that is alone always fits.
-    pub(crate) fn weigh(&mut self, tokens: usize) -> Result<(), Refusal> {
+    pub(crate) fn weigh(&mut self, tokens: usize, now: Duration) -> Result<(), Refusal> {
         let mut waiting = self.gate.lock();
         if waiting.tokens > 0 && waiting.tokens + tokens > self.gate.tokens {
-            return Err(waiting.full());
+            return Err(waiting.full(now));
         }
         waiting.tokens += tokens;
         self.tokens = tokens;
@@ -82,7 +90,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut waiting = self.gate.lock();
         waiting.requests -= 1;
@@ -97,16 +105,16 @@ mod tests {
     #[test]
     fn places_are_bounded_by_requests_and_tokens_and_come_back() {
         let gate = Gate::new(2, 100);
-        let mut first = gate.enter().unwrap();
-        first.weigh(150).unwrap();
-        assert!(matches!(gate.enter(), Err(Refusal::QueueFull { queued: 1, .. })));
+        let mut first = gate.enter(Duration::ZERO).unwrap();
+        first.weigh(150, Duration::ZERO).unwrap();
+        assert!(matches!(gate.enter(Duration::ZERO), Err(Refusal::QueueFull { queued: 1, .. })));
         drop(first);
-        let mut first = gate.enter().unwrap();
-        let mut second = gate.enter().unwrap();
-        assert!(matches!(gate.enter(), Err(Refusal::QueueFull { queued: 2, .. })));
-        first.weigh(60).unwrap();
-        assert!(second.weigh(41).is_err());
-        second.weigh(40).unwrap();
+        let mut first = gate.enter(Duration::ZERO).unwrap();
+        let mut second = gate.enter(Duration::ZERO).unwrap();
+        assert!(matches!(gate.enter(Duration::ZERO), Err(Refusal::QueueFull { queued: 2, .. })));
+        first.weigh(60, Duration::ZERO).unwrap();
+        assert!(second.weigh(41, Duration::ZERO).is_err());
+        second.weigh(40, Duration::ZERO).unwrap();
         drop((first, second));
         assert_eq!(gate.queued(), 0);
         assert_eq!(gate.lock().tokens, 0);

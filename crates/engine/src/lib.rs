@@ -2,7 +2,7 @@
 
 mod clock;
 mod compute;
-mod drain_rate;
+mod delivery;
 mod engine;
 mod error;
 mod gate;
@@ -16,6 +16,7 @@ mod request;
 mod roll;
 mod run_loop;
 pub mod sampler;
+mod seating;
 mod sequence;
 mod settings;
 mod step;
@@ -25,4 +26,5 @@ mod tests;
 
 pub use engine::{Engine, StopReport};
 pub use error::EngineError;
+pub use parameters::{MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE};
 pub use settings::{EngineSettings, KvBudget, MemoryPlan};

@@ -1,69 +1,97 @@
-//! The requests that wait, in the order in which they will be served.
+//! The requests that wait, in the order of the queue's policy.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::time::Duration;
 
-use protocol::Priority;
+use flow::queue::policy::Discipline;
+use flow::{Capacity, Queue, TicketId};
 
 use crate::request::Request;
 
-/// Waiting requests: the most urgent band first, then in order of acceptance.
-#[derive(Default)]
+/// A queue of requests that are called by their order of acceptance.
 pub(crate) struct Line {
-    waiting: BTreeMap<(Priority, u64), Request>,
-    moved: bool,
+    queue: Queue<Request>,
+    tickets: HashMap<u64, TicketId>,
+    has_moved: bool,
 }
 
 impl Line {
-    /// Adds a request.
-    pub(crate) fn push(&mut self, request: Request) {
-        self.waiting.insert((request.band(), request.order), request);
-        self.moved = true;
+    /// An empty line. It is not bounded: whoever comes here has passed the [`crate::gate::Gate`].
+    pub(crate) fn new(policy: Discipline) -> Self {
+        let capacity = Capacity { items: usize::MAX, cost: u64::MAX };
+        Self { queue: Queue::new(capacity, policy), tickets: HashMap::new(), has_moved: false }
+    }
+
+    /// Adds a request; gives it back if the line is closed.
+    pub(crate) fn push(&mut self, request: Request, now: Duration) -> Result<(), Request> {
+        let (order, ticket) = (request.order, request.queue_ticket());
+        let id = self.queue.try_put(request, ticket, now).map_err(|refused| refused.item)?;
+        self.tickets.insert(order, id);
+        self.has_moved = true;
+        Ok(())
     }
 
     /// The request that is served next.
-    pub(crate) fn head(&self) -> Option<&Request> {
-        self.waiting.first_key_value().map(|(_, request)| request)
+    pub(crate) fn head(&mut self, now: Duration) -> Option<&Request> {
+        self.queue.peek(now)
     }
 
     /// Takes the request that is served next.
-    pub(crate) fn pop(&mut self) -> Option<Request> {
-        self.moved = true;
-        self.waiting.pop_first().map(|(_, request)| request)
+    pub(crate) fn pop(&mut self, now: Duration) -> Option<Request> {
+        let request = self.queue.take(now)?.item;
+        self.forget(&request);
+        Some(request)
     }
 
     /// Takes the request of that order, if it waits.
     pub(crate) fn remove(&mut self, order: u64) -> Option<Request> {
-        let found = [Priority::High, Priority::Normal, Priority::Low]
-            .into_iter()
-            .find_map(|band| self.waiting.remove(&(band, order)));
-        self.moved |= found.is_some();
-        found
+        let request = self.queue.remove(*self.tickets.get(&order)?)?;
+        self.forget(&request);
+        Some(request)
     }
 
-    /// Takes all requests that `choose` chooses.
-    pub(crate) fn take(&mut self, mut choose: impl FnMut(&Request) -> bool) -> Vec<Request> {
-        let taken: Vec<Request> =
-            self.waiting.extract_if(.., |_, request| choose(request)).map(|(_, r)| r).collect();
-        self.moved |= !taken.is_empty();
-        taken
+    /// Takes the requests whose deadline has passed.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<Request> {
+        let late: Vec<Request> = self.queue.expire(now).into_iter().map(|taken| taken.item).collect();
+        late.iter().for_each(|request| self.forget(request));
+        late
+    }
+
+    /// Takes everything.
+    pub(crate) fn drain(&mut self) -> Vec<Request> {
+        self.tickets.clear();
+        self.queue.drain().into_iter().map(|taken| taken.item).collect()
     }
 
     /// Tells every request how many are ahead of it, if the line has moved.
-    pub(crate) fn announce(&mut self) {
-        if std::mem::take(&mut self.moved) {
-            for (request, ahead) in self.waiting.values_mut().zip(0..) {
-                request.is_behind(ahead);
+    pub(crate) fn announce(&mut self, now: Duration) {
+        if std::mem::take(&mut self.has_moved) {
+            for (id, ahead) in self.queue.order(now).into_iter().zip(0..) {
+                if let Some(request) = self.queue.item_mut(id) {
+                    request.is_behind(ahead);
+                }
             }
         }
     }
 
-    /// The waiting requests in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Request> {
-        self.waiting.values()
+    /// When the request came that has waited longest.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.queue.iter().next().map(|(_, request)| request.accepted_at)
+    }
+
+    /// The orders of the waiting requests, first come first.
+    #[cfg(test)]
+    pub(crate) fn orders(&self) -> Vec<u64> {
+        self.queue.iter().map(|(_, request)| request.order).collect()
     }
 
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.is_empty()
+    }
+
+    fn forget(&mut self, request: &Request) {
+        self.tickets.remove(&request.order);
+        self.has_moved = true;
     }
 }

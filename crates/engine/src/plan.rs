@@ -17,6 +17,8 @@ pub(crate) struct Slot {
     pub(crate) computed: usize,
     /// Pages it holds.
     pub(crate) pages: usize,
+    /// Pages of these that nobody else holds, so that they come free with it.
+    pub(crate) own_pages: usize,
 }
 
 /// What there is to give.
@@ -39,6 +41,8 @@ pub(crate) struct Head {
     pub(crate) band: Priority,
     /// Tokens to compute before its next one can be sampled.
     pub(crate) known: usize,
+    /// Pages that a sequence of the same request has computed for it.
+    pub(crate) lent_pages: usize,
 }
 
 /// Whether the head of the line may run.
@@ -78,7 +82,7 @@ pub(crate) fn admission(head: Head, running: &[Slot], room: Room) -> Admission {
     }
     let peers = running.partition_point(|slot| slot.band <= head.band);
     let (peers, lesser) = running.split_at(peers);
-    let reclaimed: usize = lesser.iter().map(|slot| slot.pages).sum();
+    let reclaimed: usize = lesser.iter().map(|slot| slot.own_pages).sum();
     if !lesser.is_empty() && fits(head, peers, room, reclaimed) {
         Admission::PreemptLast
     } else {
@@ -90,7 +94,7 @@ fn fits(head: Head, running: &[Slot], room: Room, reclaimed: usize) -> bool {
     let pages_of = |tokens: usize| tokens.div_ceil(room.page_tokens);
     let promised: usize = running.iter().map(|slot| pages_of(slot.known).saturating_sub(slot.pages)).sum();
     running.len() < room.sequences
-        && pages_of(head.known) + promised + running.len() <= room.free_pages + reclaimed
+        && pages_of(head.known) + promised + running.len() <= room.free_pages + reclaimed + head.lent_pages
 }
 
 /// Decides the next step. Decoding sequences get their token first. Half of the budget left is shared evenly among
@@ -120,7 +124,7 @@ fn one_token_each(running: &[Slot], room: Room, free: &mut usize, work: &mut Vec
         if running[index].computed == running[index].pages * room.page_tokens {
             while *free == 0 && keep > index {
                 keep -= 1;
-                *free += running[keep].pages;
+                *free += running[keep].own_pages;
             }
             if keep == index {
                 break;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow::Ticket;
 use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
 
-use crate::gate::Ticket;
+use crate::gate::Reservation;
 use crate::outbox::{Outbox, Output};
 use crate::parameters::Parameters;
 use crate::roll::Member;
@@ -17,23 +18,24 @@ pub(crate) struct Request {
     /// What was asked for.
     pub(crate) parameters: Arc<Parameters>,
     /// Whose work it is.
-    pub(crate) tenant: String,
+    pub(crate) tenant: Arc<str>,
     /// When it was accepted.
     pub(crate) accepted_at: Duration,
     outbox: Outbox,
-    ticket: Option<Ticket>,
+    reservation: Option<Reservation>,
     _member: Member,
     ahead: Option<u32>,
     started_at: Option<Duration>,
     first_token_at: Option<Duration>,
     open: u32,
     sampled: u32,
-    first_reason: FinishReason,
+    /// Why its first choice ended.
+    pub(crate) first_reason: FinishReason,
 }
 
 /// What a request occupies while it is accepted: its place in the queue and in the engine.
 pub(crate) struct Seat {
-    pub(crate) ticket: Ticket,
+    pub(crate) reservation: Reservation,
     pub(crate) member: Member,
 }
 
@@ -42,7 +44,7 @@ impl Request {
     pub(crate) fn new(
         (order, accepted_at): (u64, Duration),
         parameters: Parameters,
-        tenant: String,
+        tenant: Arc<str>,
         seat: Seat,
         outbox: Outbox,
     ) -> Self {
@@ -51,7 +53,7 @@ impl Request {
             tenant,
             accepted_at,
             outbox,
-            ticket: Some(seat.ticket),
+            reservation: Some(seat.reservation),
             _member: seat.member,
             ahead: None,
             started_at: None,
@@ -70,7 +72,23 @@ impl Request {
 
     /// Whether its deadline has passed.
     pub(crate) fn is_late(&self, now: Duration) -> bool {
-        self.parameters.deadline.is_some_and(|limit| now >= self.accepted_at.saturating_add(limit))
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.parameters.deadline.map(|limit| self.accepted_at.saturating_add(limit))
+    }
+
+    /// What the queue's policy may know of it. Its cost is what it may take of the engine's time, in tokens.
+    pub(crate) fn queue_ticket(&self) -> Ticket {
+        let Parameters { prompt, choices, max_tokens, priority, .. } = &*self.parameters;
+        let written = max_tokens.saturating_mul(*choices as usize);
+        Ticket {
+            owner: self.tenant.clone(),
+            level: *priority as u8,
+            cost: prompt.len().saturating_add(written) as u64,
+            deadline: self.deadline(),
+        }
     }
 
     /// Tells the client how many are ahead, if that is news.
@@ -83,7 +101,7 @@ impl Request {
 
     /// Leaves the queue; returns how long it waited there.
     pub(crate) fn start(&mut self, now: Duration) -> Duration {
-        self.ticket = None;
+        self.reservation = None;
         self.started_at = Some(now);
         self.outbox.send(Event::Started);
         now.saturating_sub(self.accepted_at)
@@ -110,8 +128,8 @@ impl Request {
         self.open == 0
     }
 
-    /// Ends the request; returns why its first choice ended and how long the request took.
-    pub(crate) fn complete(self, now: Duration) -> (FinishReason, Duration) {
+    /// Ends the request, all of whose choices have ended.
+    pub(crate) fn complete(self, now: Duration) {
         let since = |then: Option<Duration>| {
             then.map_or(Duration::ZERO, |then| then.saturating_sub(self.accepted_at))
         };
@@ -124,7 +142,6 @@ impl Request {
         let timing =
             Timing { queued: since(self.started_at), first_token: since(self.first_token_at), total };
         self.outbox.end(Event::Done { usage, timing });
-        (self.first_reason, total)
     }
 
     /// Ends the request without completing it.

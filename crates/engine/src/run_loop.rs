@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
+use flow::queue::policy::Discipline;
 use memory::PagePool;
 use models::tokenizer::Tokenizer;
 use protocol::{Failure, Phase};
@@ -20,7 +21,7 @@ use crate::compute::{Compute, Sampled};
 use crate::gate::Gate;
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
-use crate::plan::{Rank, Room, Slot, StepPlan};
+use crate::plan::{Room, Slot, StepPlan};
 use crate::request::Request;
 use crate::sequence::Sequence;
 
@@ -76,6 +77,8 @@ pub(crate) struct RunLoop {
     pub(crate) plan: StepPlan,
     pub(crate) sampled: Vec<Sampled>,
     pub(crate) broken: Vec<(u64, String)>,
+    /// Requests all of whose choices ended in this step.
+    pub(crate) completed: Vec<Request>,
     pub(crate) text: String,
     /// Whether the last step failed.
     pub(crate) faulty: bool,
@@ -87,7 +90,7 @@ impl RunLoop {
     /// A loop with nothing to do.
     pub(crate) fn new(
         (compute, tokenizer): (Compute, Tokenizer),
-        width: Width,
+        (policy, width): (Discipline, Width),
         shared: Shared,
         commands: Receiver<Command>,
     ) -> Self {
@@ -97,7 +100,7 @@ impl RunLoop {
             tokenizer,
             width,
             shared,
-            line: Line::default(),
+            line: Line::new(policy),
             requests: HashMap::new(),
             running: Vec::new(),
             lobby: Vec::new(),
@@ -105,6 +108,7 @@ impl RunLoop {
             plan: StepPlan::default(),
             sampled: Vec::new(),
             broken: Vec::new(),
+            completed: Vec::new(),
             text: String::new(),
             faulty: false,
             commands,
@@ -154,7 +158,13 @@ impl RunLoop {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Submit(request) => {
-                self.line.push(*request);
+                let now = self.shared.clock.now();
+                if self.line.is_empty() {
+                    self.shared.gate.idle(now);
+                }
+                if let Err(request) = self.line.push(*request, now) {
+                    request.fail(Failure::ShuttingDown);
+                }
                 self.publish();
             }
             Command::Cancel { order } => self.cancel(order),
@@ -184,33 +194,42 @@ impl RunLoop {
         }
     }
 
+    /// Forgets a request. It is dropped last, so that whoever waits for the engine to be empty sees all pages free.
     fn cancel(&mut self, order: u64) {
-        if self.line.remove(order).is_some() {
-            self.shared.meters.cancelled(Stage::Queued);
-        } else if let Some(stage) = self.stage(order) {
-            self.requests.remove(&order);
-            self.retire(order);
-            self.shared.meters.cancelled(stage);
-        }
+        let stage = self.stage(order);
+        let Some(_request) = self.line.remove(order).or_else(|| self.requests.remove(&order)) else { return };
+        self.retire(order);
         self.publish();
+        self.shared.meters.cancelled(stage);
     }
 
-    /// What a started request is doing; `None` if it is not here.
-    fn stage(&self, order: u64) -> Option<Stage> {
-        self.requests.get(&order)?;
-        let mut own = self.running.iter().chain(&self.lobby).filter(|sequence| sequence.rank.order == order);
-        Some(if own.any(Sequence::is_reading) { Stage::Prefill } else { Stage::Decode })
-    }
-
-    /// Takes the request of that order out of the engine and tells its client why.
-    pub(crate) fn fail(&mut self, order: u64, failure: Failure) {
-        let request = self.requests.remove(&order).or_else(|| self.line.remove(order));
-        if let Some(request) = request {
-            self.retire(order);
-            self.shared.meters.failed(&failure);
-            tracing::debug!(request = order, tenant = request.tenant, %failure, "request failed");
-            request.fail(failure);
+    /// What a request is doing.
+    fn stage(&self, order: u64) -> Stage {
+        let own = |sequence: &&Sequence| sequence.rank.order == order;
+        let mut own = self.running.iter().chain(&self.lobby).filter(own).peekable();
+        if own.peek().is_none() {
+            Stage::Queued
+        } else if own.any(Sequence::is_reading) {
+            Stage::Prefill
+        } else {
+            Stage::Decode
         }
+    }
+
+    /// Takes a started request out of the engine and tells its client why.
+    pub(crate) fn fail(&mut self, order: u64, failure: Failure) {
+        if let Some(request) = self.requests.remove(&order) {
+            self.retire(order);
+            self.publish();
+            self.report(request, failure);
+        }
+    }
+
+    /// Tells a client why its request, which has left the engine, was not completed.
+    pub(crate) fn report(&self, request: Request, failure: Failure) {
+        self.shared.meters.failed(&failure);
+        tracing::debug!(request = request.order, tenant = %request.tenant, %failure, "request failed");
+        request.fail(failure);
     }
 
     /// Removes all sequences of a request and frees their pages.
@@ -230,8 +249,7 @@ impl RunLoop {
     /// Writes the gauges that [`crate::Engine`] reports, and the heartbeat.
     pub(crate) fn publish(&self) {
         let meters = &self.shared.meters;
-        let oldest = self.line.iter().map(|request| request.accepted_at).min();
-        meters.oldest_queued.store(oldest.map_or(u64::MAX, micros), Relaxed);
+        meters.oldest_queued.store(self.line.oldest().map_or(u64::MAX, micros), Relaxed);
         meters.running.store(self.running.len() as u64, Relaxed);
         meters.pages_used.store(self.pages.used() as u64, Relaxed);
         meters.progress(usize::from(self.has_work()), self.shared.clock.now());
@@ -241,26 +259,22 @@ impl RunLoop {
     fn end(mut self) {
         let stopping = self.stopping.take();
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Submit(request) = command {
-                self.line.push(*request);
-            }
+            self.obey(command);
         }
-        let left: Vec<u64> = self.line.iter().map(|r| r.order).chain(self.requests.keys().copied()).collect();
-        for &order in &left {
+        let started: Vec<u64> = self.requests.keys().copied().collect();
+        let waiting = self.line.drain();
+        let aborted_now = started.len() + waiting.len();
+        for order in started {
             self.fail(order, Failure::ShuttingDown);
+        }
+        for request in waiting {
+            self.report(request, Failure::ShuttingDown);
         }
         self.publish();
         self.shared.meters.enter(Phase::Stopped);
         if let Some((_, aborted)) = stopping {
             // Whoever asked may have gone away; the answer is then of no use.
-            let _ = aborted.send(left.len());
+            let _ = aborted.send(aborted_now);
         }
     }
-}
-
-/// Inserts a sequence at its place by rank.
-pub(crate) fn insert_by_rank(sequences: &mut Vec<Sequence>, sequence: Sequence) {
-    let rank: Rank = sequence.rank;
-    let at = sequences.partition_point(|other| other.rank < rank);
-    sequences.insert(at, sequence);
 }

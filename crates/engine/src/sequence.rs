@@ -58,18 +58,36 @@ impl Sequence {
     }
 
     /// What the plan needs to know while it runs.
-    pub(crate) fn slot(&self) -> Slot {
-        Slot {
-            band: self.rank.band,
-            known: self.tokens.len(),
-            computed: self.computed,
-            pages: self.pages.len(),
-        }
+    pub(crate) fn slot(&self, pool: &PagePool) -> Slot {
+        let shareable = match self.parameters.choices {
+            1 => &[],
+            _ => &self.pages[..self.pages.len().min(self.parameters.prompt.len() / PAGE_TOKENS)],
+        };
+        let shared = shareable.iter().filter(|&&page| pool.owners(page) > 1).count();
+        let pages = self.pages.len();
+        let (known, computed) = (self.tokens.len(), self.computed);
+        Slot { band: self.rank.band, known, computed, pages, own_pages: pages - shared }
     }
 
-    /// What the plan needs to know while it waits.
-    pub(crate) fn head(&self) -> Head {
-        Head { band: self.rank.band, known: self.tokens.len() }
+    /// What the plan needs to know while it waits; `sibling` runs for the same request.
+    pub(crate) fn head(&self, sibling: Option<&Self>) -> Head {
+        let lent_pages = sibling.map_or(0, |sibling| self.common_pages(sibling));
+        Head { band: self.rank.band, known: self.tokens.len(), lent_pages }
+    }
+
+    /// Shares the full pages of the prompt that a running continuation of the same request has computed.
+    pub(crate) fn borrow_pages(&mut self, sibling: &Self, pool: &mut PagePool) {
+        for &page in &sibling.pages[..self.common_pages(sibling)] {
+            pool.share(page);
+            self.pages.push(page);
+        }
+        self.computed = self.pages.len() * PAGE_TOKENS;
+    }
+
+    /// Full pages of the common prompt, but never the last token: it is computed for its logits.
+    fn common_pages(&self, sibling: &Self) -> usize {
+        let common = self.parameters.prompt.len().min(self.tokens.len() - 1);
+        common.min(sibling.computed) / PAGE_TOKENS
     }
 
     /// The next `rows` tokens to compute.

@@ -87,12 +87,22 @@ impl Bench {
             self.run_loop.step();
         }
         self.clock.advance(Duration::from_millis(10));
-        let mut held: Vec<u32> = self.run_loop.running.iter().flat_map(|s| s.pages().to_vec()).collect();
-        let count = held.len();
-        held.sort_unstable();
-        held.dedup();
-        assert_eq!(held.len(), count, "two sequences write to one page");
-        assert_eq!(held.len(), self.run_loop.pages.used(), "a page is lost");
+        let mut owners = vec![0; self.run_loop.pages.total()];
+        for sequence in &self.run_loop.running {
+            let written_next = sequence.computed() / tensor::PAGE_TOKENS;
+            for (index, &page) in sequence.pages().iter().enumerate() {
+                owners[page as usize] += 1;
+                let shared = self.run_loop.pages.owners(page) > 1;
+                assert!(!shared || index < written_next, "a page that is still written to is shared");
+            }
+        }
+        for (page, &owners) in owners.iter().enumerate() {
+            assert_eq!(
+                owners,
+                self.run_loop.pages.owners(page as u32),
+                "page {page} is lost or shared unknowingly"
+            );
+        }
         assert!(self.run_loop.running.is_sorted_by_key(|s| s.rank));
         assert!(self.run_loop.lobby.iter().all(|s| s.pages().is_empty()));
     }

@@ -1,8 +1,7 @@
 //! A model whose logits are a hash of what is really written in the KV pages, so that any mix-up of pages, positions
 //! or chunks shows in its output.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use models::{Batch, CausalLm, ModelShape};
 use tensor::{Dtype, KvArena, KvLayout, PAGE_TOKENS};
@@ -11,7 +10,7 @@ use crate::sampler::mix;
 
 pub(super) const VOCABULARY: usize = 512;
 pub(super) const END: u32 = 511;
-/// Reading this token makes the model panic.
+/// Reading this token makes the model panic. Neither this nor the next one is sampled.
 pub(super) const POISON: u32 = 510;
 /// Reading this token makes the logits NaN.
 pub(super) const NAN: u32 = 509;
@@ -20,8 +19,8 @@ pub(super) const NAN: u32 = 509;
 pub(super) struct HashModel {
     /// Overrides the hash: the token that follows a context of that length.
     pub(super) script: Vec<u32>,
-    /// Largest number of rows seen in a batch.
-    pub(super) widest: Arc<AtomicUsize>,
+    /// What was computed: per span the first token of its sequence, the context and the rows.
+    pub(super) seen: Arc<Mutex<Vec<(u32, usize, usize)>>>,
     pub(super) max_positions: usize,
     pub(super) logits: Vec<f32>,
 }
@@ -49,7 +48,6 @@ impl CausalLm for HashModel {
     }
 
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
-        self.widest.fetch_max(batch.tokens.len(), Ordering::SeqCst);
         self.logits.clear();
         assert!(!batch.tokens.contains(&POISON) || batch.tokens == [0], "poison was read");
         for span in &batch.ragged.spans {
@@ -68,6 +66,8 @@ impl CausalLm for HashModel {
                     push_logits(&context, &self.script, &mut self.logits);
                 }
             }
+            let first = u32::from_le_bytes(kv.bytes()[cell(pages, 0)][..4].try_into().unwrap());
+            self.seen.lock().unwrap().push((first, span.context, span.rows));
         }
         &self.logits
     }
@@ -82,6 +82,9 @@ fn push_logits(context: &[u64], script: &[u32], logits: &mut Vec<f32>) {
     let unit = |id: u64| (mix(hash ^ (id << 32)) >> 40) as f32 / (1 << 24) as f32;
     let first = logits.len();
     logits.extend((0..VOCABULARY as u64).map(|id| unit(id) * 8.0 - 4.0));
+    for harmful in [POISON, NAN] {
+        logits[first + harmful as usize] = -30.0;
+    }
     if let Some(&next) = script.get(context.len()) {
         logits[first + next as usize] = 30.0;
     }

@@ -1,0 +1,72 @@
+//! What becomes of a sampled token: text for the client, numbers for the meters, and the end of a choice or request.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::compute::Sampled;
+use crate::outbox::Output;
+use crate::plan::Work;
+use crate::run_loop::RunLoop;
+
+impl RunLoop {
+    /// Sends one token to its client and ends what it ends.
+    pub(crate) fn deliver(&mut self, sampled: Sampled, now: Duration) {
+        let sequence = &mut self.running[sampled.index];
+        let rank = sequence.rank;
+        let was_reading = sequence.is_reading();
+        self.text.clear();
+        let ended = sequence.accept(sampled.token, &self.tokenizer, &mut self.text);
+        sequence.ended = ended.is_some();
+        let last = sequence.last_token_at.replace(now);
+
+        let Some(request) = self.requests.get_mut(&rank.order) else { return };
+        let meters = &self.shared.meters;
+        if let Some(last) = last {
+            meters.inter_token.observe(now.saturating_sub(last).as_secs_f64());
+        }
+        let output =
+            Output { choice: rank.choice, text: &self.text, token: sampled.token, logprob: sampled.logprob };
+        if let Some(wait) = request.output(output, now) {
+            meters.first_token.observe(wait.as_secs_f64());
+        }
+        if let Some(reason) = ended
+            && request.finish(rank.choice, reason)
+            && let Some(request) = self.requests.remove(&rank.order)
+        {
+            meters.completed(request.first_reason);
+            meters.request.observe(now.saturating_sub(request.accepted_at).as_secs_f64());
+            self.completed.push(request);
+        }
+        if was_reading && rank.choice == 0 {
+            self.fork(rank);
+        }
+    }
+
+    /// Lets go of the sequences that have ended.
+    pub(crate) fn dismiss_ended(&mut self) {
+        let pages = &mut self.pages;
+        self.running.retain_mut(|sequence| {
+            if sequence.ended {
+                sequence.release(pages);
+            }
+            !sequence.ended
+        });
+    }
+
+    /// Counts a step that took so long.
+    pub(crate) fn count_step(&mut self, duration: Duration) {
+        let meters = &self.shared.meters;
+        let rows: usize = self.plan.work.iter().map(|work| work.rows).sum();
+        let read = |work: &Work| self.running[work.index].prompt_rows(work.rows);
+        let prompt: usize = self.plan.work.iter().map(read).sum();
+        meters.steps.fetch_add(1, Relaxed);
+        meters.prompt_tokens.fetch_add(prompt as u64, Relaxed);
+        meters.generated_tokens.fetch_add(self.sampled.len() as u64, Relaxed);
+        meters.step.observe(duration.as_secs_f64());
+        meters.step_tokens.observe(rows as f64);
+        if self.faulty && self.broken.is_empty() {
+            self.faulty = false;
+            meters.recovered();
+        }
+    }
+}
