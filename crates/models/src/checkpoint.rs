@@ -86,7 +86,7 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, what was expected and what was found.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView, ModelError> {
-        let shard = self.shard(name)?;
+        let shard = self.shard(name).ok_or_else(|| self.missing(name))?;
         let Some(view) = shard.tensors.tensor(name) else {
             return Err(self.unreadable(shard, name));
         };
@@ -104,10 +104,7 @@ impl Checkpoint {
 
     /// Whether a tensor of that name is listed.
     pub fn contains(&self, name: &str) -> bool {
-        match self.shards.as_slice() {
-            [only] if self.index.is_empty() => only.entry(name).is_some(),
-            _ => self.index.contains_key(name),
-        }
+        self.shard(name).is_some()
     }
 
     /// The first of `prefixes` under which a tensor called `probe` is listed, or else the first of all.
@@ -133,17 +130,15 @@ impl Checkpoint {
         self.elements.get()
     }
 
-    fn shard(&self, name: &str) -> Result<&Shard, ModelError> {
-        match self.shards.as_slice() {
-            [only] if self.index.is_empty() => Ok(only),
-            shards => match self.index.get(name) {
-                Some(number) => Ok(&shards[*number]),
-                None => Err(self.missing(name)),
-            },
+    /// The file that the index names for a tensor, or else any that has it.
+    fn shard(&self, name: &str) -> Option<&Shard> {
+        match self.index.get(name) {
+            Some(number) => self.shards.get(*number),
+            None => self.shards.iter().find(|shard| shard.entry(name).is_some()),
         }
     }
 
-    /// Why `shard` gives no view of `name`: it has another type, or it is not there.
+    /// Why `shard` gives no view of `name`: it has another type, or it is not there although the index says so.
     fn unreadable(&self, shard: &Shard, name: &str) -> ModelError {
         match shard.entry(name) {
             Some(found) => ModelError::TensorDtype {
@@ -151,12 +146,11 @@ impl Checkpoint {
                 name: name.to_owned(),
                 found: found.to_owned(),
             },
-            None if self.index.contains_key(name) => ModelError::NotInShard {
+            None => ModelError::NotInShard {
                 path: self.listing.clone(),
                 shard: shard.path.clone(),
                 tensor: name.to_owned(),
             },
-            None => self.missing(name),
         }
     }
 

@@ -17,6 +17,9 @@ pub mod loaded;
 pub mod repository;
 pub mod tokenizer;
 
+#[cfg(test)]
+mod tests;
+
 pub use batch::Batch;
 pub use error::ModelError;
 pub use families::FAMILIES;

@@ -3,10 +3,12 @@
 mod alphabet;
 mod stream;
 
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokenizers::{DecoderWrapper, ModelWrapper, Tokenizer as Inner};
+use serde::Deserialize;
+use tokenizers::{ModelWrapper, Tokenizer as Inner};
 
 use crate::{ModelError, Repository};
 
@@ -59,9 +61,13 @@ impl Tokenizer {
     /// As `read`.
     pub fn parse(path: &Path, json: &[u8]) -> Result<Self, ModelError> {
         let wrong = |reason: String| ModelError::Tokenizer { path: path.to_owned(), reason };
-        let mut inner =
-            Inner::from_bytes(json).map_err(|error| wrong(format!("not a tokenizer file: {error}")))?;
-        require_byte_level(&inner).map_err(&wrong)?;
+        let outline = serde_json::from_slice::<Outline>(json);
+        let outline = outline.map_err(|source| ModelError::Json { path: path.to_owned(), source })?;
+        outline.require_byte_level().map_err(&wrong)?;
+        // The library panics on some files that it cannot read.
+        let read = catch_unwind(|| Inner::from_bytes(json).map_err(|error| error.to_string()));
+        let read = read.unwrap_or_else(|_| Err("it has unknown parts".to_owned()));
+        let mut inner = read.map_err(|reason| wrong(format!("not a tokenizer file: {reason}")))?;
         settle(&mut inner).map_err(&wrong)?;
 
         let largest = inner.get_vocab(true).into_values().max();
@@ -142,20 +148,31 @@ impl Tokenizer {
     }
 }
 
-fn require_byte_level(inner: &Inner) -> Result<(), String> {
-    if !matches!(inner.get_model(), ModelWrapper::BPE(_)) {
-        return Err("expected a byte-level BPE tokenizer, found another model than BPE".to_owned());
-    }
-    match inner.get_decoder() {
-        Some(DecoderWrapper::ByteLevel(_)) => Ok(()),
-        Some(other) => {
-            let json = serde_json::to_value(other).unwrap_or_default();
-            let kind = json.get("type").and_then(serde_json::Value::as_str).unwrap_or("of another kind");
-            Err(format!("expected a byte-level BPE tokenizer with decoder ByteLevel, found decoder {kind}"))
+/// As much of a tokenizer.json as says of what kind it is.
+#[derive(Deserialize)]
+struct Outline {
+    model: Option<Part>,
+    decoder: Option<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl Outline {
+    fn require_byte_level(&self) -> Result<(), String> {
+        let kind = |part: &Option<Part>| part.as_ref().map(|part| part.kind.clone().unwrap_or_default());
+        for (name, part, wanted) in [("model", &self.model, "BPE"), ("decoder", &self.decoder, "ByteLevel")] {
+            let found = match kind(part).as_deref() {
+                Some(kind) if kind == wanted => continue,
+                Some(kind) => format!("'{}'", kind.chars().take(40).collect::<String>()),
+                None => "none".to_owned(),
+            };
+            return Err(format!("expected a byte-level BPE tokenizer with {name} '{wanted}', found {found}"));
         }
-        None => {
-            Err("expected a byte-level BPE tokenizer with decoder ByteLevel, found no decoder".to_owned())
-        }
+        Ok(())
     }
 }
 

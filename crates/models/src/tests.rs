@@ -1,0 +1,6 @@
+//! Whole models: seeded tiny folders against an oracle, in ragged batches against alone, and folders that are wrong.
+
+mod batching;
+mod folder;
+mod hostile;
+mod oracle;

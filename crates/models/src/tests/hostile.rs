@@ -1,0 +1,407 @@
+//! Folders that are wrong: the error says the file, what was expected and what was found, and nothing panics.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tensor::{Dtype, Isa};
+
+use super::folder::{Folder, Stored, safetensors, tokenizer_json, with_header};
+
+fn qwen3() -> Folder {
+    Folder::qwen3([16, 2, 1, 4], json!({"tie_word_embeddings": false}), 1)
+}
+
+fn gpt2() -> Folder {
+    Folder::gpt2(12, 2, "", 1)
+}
+
+/// Breaks a valid folder and compares the error, without the place of the embedded folder.
+fn check(mut folder: Folder, break_it: impl FnOnce(&mut Folder), message: &str) {
+    assert!(folder.load(None, Isa::Scalar, 1).is_ok());
+    break_it(&mut folder);
+    let error = folder
+        .load(None, Isa::Scalar, 1)
+        .err()
+        .map(|error| error.to_string().replace("(embedded)/tiny/", ""));
+    assert_eq!(error.as_deref(), Some(message));
+}
+
+fn set(key: &'static str, value: Value) -> impl FnOnce(&mut Folder) {
+    move |folder| folder.config[key] = value
+}
+
+fn file(name: &'static str, content: impl Into<Vec<u8>>) -> impl FnOnce(&mut Folder) {
+    move |folder| drop(folder.files.insert(name, Some(content.into())))
+}
+
+#[test]
+fn wrong_configs() {
+    let unset = |key: &'static str| {
+        move |folder: &mut Folder| drop(folder.config.as_object_mut().unwrap().remove(key))
+    };
+    check(
+        qwen3(),
+        set("model_type", json!("mamba")),
+        "config.json: model_type 'mamba' is not supported; known are gpt2, qwen3",
+    );
+    check(qwen3(), unset("model_type"), "config.json: model_type '' is not supported; known are gpt2, qwen3");
+    check(
+        qwen3(),
+        unset("hidden_size"),
+        "config.json: 'hidden_size': expected a whole number from 1 to 1048576, found nothing",
+    );
+    check(
+        qwen3(),
+        set("num_attention_heads", json!(0)),
+        "config.json: 'num_attention_heads': expected a whole number from 1 to 1048576, found 0",
+    );
+    check(
+        qwen3(),
+        set("num_key_value_heads", json!(3)),
+        "config.json: 'num_key_value_heads': expected a divisor of num_attention_heads, which is 2, found 3",
+    );
+    check(
+        qwen3(),
+        set("head_dim", json!(5)),
+        "config.json: 'head_dim': expected an even number, since halves of a head are rotated, found 5",
+    );
+    check(
+        qwen3(),
+        set("num_hidden_layers", json!(u64::MAX)),
+        "config.json: 'num_hidden_layers': expected a whole number from 1 to 4096, found 18446744073709551615",
+    );
+    check(
+        qwen3(),
+        set("vocab_size", json!(1e30)),
+        "config.json: 'vocab_size': expected a whole number from 1 to 1048576, found 1e+30",
+    );
+    check(
+        qwen3(),
+        set("rope_scaling", json!({"type": "yarn"})),
+        "config.json: 'rope_scaling.type': expected 'default' (scaled rope is not supported), found 'yarn'",
+    );
+    check(
+        qwen3(),
+        set("use_sliding_window", json!(true)),
+        "config.json: 'use_sliding_window': expected false (sliding windows are not supported), found true",
+    );
+    check(
+        qwen3(),
+        set("layer_types", json!(["full_attention", "sliding_attention"])),
+        "config.json: 'layer_types': expected a list of 'full_attention', found a list of 2",
+    );
+    check(
+        qwen3(),
+        set("hidden_act", json!("gelu")),
+        "config.json: 'hidden_act': expected 'silu', found 'gelu'",
+    );
+    check(
+        qwen3(),
+        set("rms_norm_eps", json!("small")),
+        "config.json: 'rms_norm_eps': expected a number from 0 to 1, found 'small'",
+    );
+    check(
+        qwen3(),
+        set("torch_dtype", json!("int8")),
+        "config.json: 'torch_dtype': expected float32, bfloat16 or float16, found 'int8'",
+    );
+    check(
+        qwen3(),
+        set("eos_token_id", json!(270)),
+        "config.json: 'eos_token_id': expected ids below the vocabulary of 270, found 270",
+    );
+    check(
+        qwen3(),
+        set("attention_bias", json!(1)),
+        "config.json: 'attention_bias': expected true or false, found 1",
+    );
+    check(
+        gpt2(),
+        set("n_head", json!(5)),
+        "config.json: 'n_embd': expected a multiple of n_head, which is 5, found 12",
+    );
+    check(
+        gpt2(),
+        set("activation_function", json!("relu")),
+        "config.json: 'activation_function': expected gelu_new, gelu_pytorch_tanh, gelu or silu, found 'relu'",
+    );
+    check(
+        gpt2(),
+        set("scale_attn_by_inverse_layer_idx", json!(true)),
+        "config.json: 'scale_attn_by_inverse_layer_idx': expected false, found true",
+    );
+    check(
+        gpt2(),
+        |folder| folder.config = json!([1]),
+        "config.json: '(whole file)': expected an object, found a list of 1",
+    );
+}
+
+#[test]
+fn wrong_tensors() {
+    let resize = |name: &'static str, shape: [usize; 2]| {
+        move |folder: &mut Folder| {
+            let values = vec![0.0; shape[0] * shape[1]];
+            folder.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values });
+        }
+    };
+    check(
+        qwen3(),
+        |folder| drop(folder.tensors.remove("model.layers.1.mlp.up_proj.weight")),
+        "model.safetensors has no tensor 'model.layers.1.mlp.up_proj.weight'; the most similar names are model.layers.0.mlp.up_proj.weight, model.layers.1.mlp.down_proj.weight, model.layers.1.mlp.gate_proj.weight",
+    );
+    check(
+        qwen3(),
+        |folder| drop(folder.tensors.remove("lm_head.weight")),
+        "model.safetensors has no tensor 'lm_head.weight'; the most similar names are model.embed_tokens.weight, model.layers.0.input_layernorm.weight, model.layers.0.mlp.down_proj.weight",
+    );
+    check(
+        qwen3(),
+        resize("lm_head.weight", [270, 15]),
+        "model.safetensors: tensor 'lm_head.weight': config.json implies the shape [270, 16], found [270, 15]",
+    );
+    check(
+        qwen3(),
+        set("hidden_size", json!(1 << 20)),
+        "model.safetensors: tensor 'model.embed_tokens.weight': config.json implies the shape [270, 1048576], found [270, 16]",
+    );
+    check(
+        qwen3(),
+        set("num_hidden_layers", json!(4096)),
+        "model.safetensors has no tensor 'model.layers.2.input_layernorm.weight'; the most similar names are model.layers.0.input_layernorm.weight, model.layers.1.input_layernorm.weight, model.layers.0.post_attention_layernorm.weight",
+    );
+    check(
+        gpt2(),
+        resize("h.1.mlp.c_fc.weight", [37, 12]),
+        "model.safetensors: tensor 'h.1.mlp.c_fc.weight': config.json implies the shape [12, 37], found [37, 12]",
+    );
+    check(
+        gpt2(),
+        set("n_positions", json!(1 << 27)),
+        "model.safetensors: tensor 'wpe.weight': config.json implies the shape [134217728, 12], found [96, 12]",
+    );
+    check(
+        gpt2(),
+        set("vocab_size", json!(261)),
+        "model.safetensors: tensor 'wte.weight': config.json implies the shape [261, 12], found [270, 12]",
+    );
+    check(
+        gpt2(),
+        |folder| {
+            set("vocab_size", json!(261))(folder);
+            resize("wte.weight", [261, 12])(folder);
+        },
+        "tokenizer.json has ids up to 261, but config.json says a vocabulary of 261; the files belong to different models",
+    );
+    let integers = with_header(
+        r#"{"wte.weight": {"dtype": "I64", "shape": [270, 12], "data_offsets": [0, 25920]}}"#,
+        &[0; 25920],
+    );
+    check(
+        gpt2(),
+        file("model.safetensors", integers),
+        "model.safetensors: tensor 'wte.weight': expected F32, F16 or BF16, found I64",
+    );
+}
+
+#[test]
+fn wrong_files() {
+    let needs = "a model folder needs config.json, tokenizer.json and model.safetensors (or model.safetensors.index.json with all files it lists)";
+    let without = |name: &'static str| move |folder: &mut Folder| drop(folder.files.insert(name, None));
+    check(gpt2(), without("config.json"), &format!(" has no config.json; {needs}"));
+    check(gpt2(), without("tokenizer.json"), &format!(" has no tokenizer.json; {needs}"));
+    check(gpt2(), without("model.safetensors"), &format!(" has no model.safetensors; {needs}"));
+    check(
+        gpt2(),
+        |folder| {
+            without("model.safetensors")(folder);
+            file("pytorch_model.bin", "x")(folder);
+        },
+        &format!(" has no model.safetensors; {needs}; it has pytorch_model.bin: convert it to safetensors"),
+    );
+    check(
+        gpt2(),
+        file("config.json", "{\"model_type\": "),
+        "config.json is not valid JSON: EOF while parsing a value at line 1 column 15",
+    );
+    check(
+        gpt2(),
+        file("generation_config.json", "[]"),
+        "generation_config.json: '(whole file)': expected an object, found a list of 0",
+    );
+    check(
+        gpt2(),
+        file("generation_config.json", "{\"temperature\": -1}"),
+        "generation_config.json: 'temperature': expected a number from 0 to 100, found -1",
+    );
+    let tokenizer = |changes: Value| file("tokenizer.json", tokenizer_json(&changes));
+    let decoder = "tokenizer.json: expected a byte-level BPE tokenizer with decoder 'ByteLevel', found";
+    check(gpt2(), tokenizer(json!({"decoder": null})), &format!("{decoder} none"));
+    check(gpt2(), tokenizer(json!({"decoder": {"type": "Fuse"}})), &format!("{decoder} 'Fuse'"));
+    let word_level = json!({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}});
+    check(
+        gpt2(),
+        tokenizer(word_level),
+        "tokenizer.json: expected a byte-level BPE tokenizer with model 'BPE', found 'WordLevel'",
+    );
+    check(
+        gpt2(),
+        file("chat_template.jinja", "{% for m in %}"),
+        "chat_template.jinja: the chat template does not parse: syntax error: unexpected end of block (in default:1)",
+    );
+    check(
+        gpt2(),
+        file("tokenizer_config.json", "{\"chat_template\": 3}"),
+        "tokenizer_config.json: 'chat_template': expected a text, or a list of objects with name and template, found 3",
+    );
+}
+
+#[test]
+fn wrong_safetensors() {
+    let whole = gpt2().contents()["model.safetensors"].clone();
+    let starts = |broken: Vec<u8>, expected: &str| {
+        let mut folder = gpt2();
+        file("model.safetensors", broken)(&mut folder);
+        let error =
+            folder.load(None, Isa::Scalar, 1).err().unwrap().to_string().replace("(embedded)/tiny/", "");
+        let start = "model.safetensors is not a valid safetensors file: ";
+        let reason = error.strip_prefix(start).unwrap_or_else(|| panic!("{error}"));
+        println!("{reason}");
+        assert!(reason.contains(expected), "{reason}");
+    };
+    starts(whole[..whole.len() - 4].to_vec(), "wte.weight");
+    starts(whole[..100].to_vec(), "header");
+    starts(whole[..5].to_vec(), "found 5");
+    starts(u64::MAX.to_le_bytes().to_vec(), "header");
+    starts(with_header("{\"a\": 1}", &[]), "a");
+    let absurd = r#"{"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 4]}}"#;
+    starts(with_header(absurd, &[0; 4]), "a");
+}
+
+/// A folder whose tensors are spread over two files behind an index, which `change` may spoil.
+fn sharded(change: impl FnOnce(&mut Value)) -> Folder {
+    let mut folder = gpt2();
+    let early = |name: &str| name < "h.1";
+    let names = folder.tensors.keys();
+    let place = |name: &String| if early(name) { "model-1.safetensors" } else { "model-2.safetensors" };
+    let mut index = json!({"weight_map": names.map(|name| (name.clone(), place(name).into())).collect::<serde_json::Map<_, _>>()});
+    change(&mut index);
+    let part = |wanted: bool| safetensors(folder.tensors.iter().filter(|(name, _)| early(name) == wanted));
+    let files = [("model-1.safetensors", part(true)), ("model-2.safetensors", part(false))];
+    folder.files.insert("model.safetensors", None);
+    folder.files.insert("model.safetensors.index.json", Some(index.to_string().into_bytes()));
+    folder.files.extend(files.map(|(name, content)| (name, Some(content))));
+    folder
+}
+
+#[test]
+fn wrong_shards() {
+    let move_to =
+        |shard: &'static str| move |index: &mut Value| index["weight_map"]["wte.weight"] = shard.into();
+    let spoil = |change: fn(&mut Value)| move |folder: &mut Folder| *folder = sharded(change);
+    let index = "model.safetensors.index.json";
+    for escape in ["../model-1.safetensors", "/etc/passwd", "a/b.safetensors", "..", ".", "", "a\\b"] {
+        let message = format!("{index}: expected the name of a file in the same folder, found '{escape}'");
+        check(sharded(|_| ()), |folder| *folder = sharded(move_to(escape)), &message);
+    }
+    check(
+        sharded(|_| ()),
+        |folder| *folder = sharded(move_to("model-3.safetensors")),
+        &format!(
+            "model-3.safetensors is missing, but {index} lists it for tensor 'wte.weight'; fetch the file or the whole folder again"
+        ),
+    );
+    check(
+        sharded(|_| ()),
+        |folder| *folder = sharded(move_to("model-1.safetensors")),
+        &format!("model-1.safetensors has no tensor 'wte.weight', but {index} says it has"),
+    );
+    let unlisted = sharded(|index| drop(index["weight_map"].as_object_mut().unwrap().remove("wpe.weight")));
+    assert!(unlisted.load(None, Isa::Scalar, 1).is_ok());
+    check(
+        sharded(|_| ()),
+        spoil(|index| index["weight_map"] = json!([])),
+        &format!(
+            "{index}: 'weight_map': expected an object of tensor names and file names, found a list of 0"
+        ),
+    );
+}
+
+#[test]
+fn spare_tensors_and_stored_types_are_taken_as_they_come() {
+    let mut folder = Folder::qwen3([16, 2, 1, 4], json!({"tie_word_embeddings": true}), 1);
+    folder.tensors.insert("lm_head.weight".to_owned(), Stored { shape: vec![3], values: vec![0.0; 3] });
+    let dtypes = |config: Value, asked| {
+        let mut folder = folder.clone();
+        folder.config.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        folder.load(asked, Isa::Scalar, 1).map(|loaded| loaded.dtype)
+    };
+    assert_eq!(dtypes(json!({}), None).unwrap(), Dtype::F32);
+    assert_eq!(dtypes(json!({"torch_dtype": "bfloat16"}), None).unwrap(), Dtype::Bf16);
+    assert_eq!(dtypes(json!({"dtype": "bfloat16", "torch_dtype": "float32"}), None).unwrap(), Dtype::Bf16);
+    assert_eq!(dtypes(json!({"torch_dtype": "float16"}), None).unwrap(), Dtype::F32);
+    assert_eq!(dtypes(json!({"torch_dtype": "float16"}), Some(Dtype::Bf16)).unwrap(), Dtype::Bf16);
+    let refused = dtypes(json!({}), Some(Dtype::F16)).unwrap_err().to_string();
+    assert_eq!(refused, "weights can be held as f32 or bf16, not as f16");
+}
+
+fn json_value() -> impl Strategy<Value = Value> {
+    let numbers = proptest::sample::select(vec![
+        json!(0),
+        json!(-1),
+        json!(1),
+        json!(2),
+        json!(3),
+        json!(7),
+        json!(270),
+        json!(u32::MAX),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(1e308),
+        json!(0.5),
+        json!(-0.0),
+        json!(1 << 20),
+        json!((1u64 << 20) + 1),
+    ]);
+    prop_oneof![
+        numbers,
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(|number| json!(number)),
+        any::<bool>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(Value::Null),
+        Just(json!([])),
+        Just(json!([[1, "full_attention"], {}])),
+        Just(json!({"rope_theta": {}, "rope_type": 3})),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_config_panics(which in any::<bool>(), changes in proptest::collection::vec((any::<prop::sample::Index>(), json_value()), 1..4)) {
+        let mut folder = if which { gpt2() } else { qwen3() };
+        let extra = ["rope_scaling", "rope_parameters", "layer_types", "attention_bias", "dtype", "scale_attn_weights"];
+        let keys: Vec<String> = folder.config.as_object().unwrap().keys().cloned().chain(extra.map(str::to_owned)).collect();
+        for (at, value) in changes {
+            folder.config[at.get(&keys)] = value;
+        }
+        drop(folder.load(None, Isa::Scalar, 1));
+    }
+
+    #[test]
+    fn no_broken_byte_panics(name in prop::sample::select(&["config.json", "model.safetensors", "tokenizer.json"][..]), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep in any::<prop::sample::Index>(), cut in 0..4) {
+        let mut folder = gpt2();
+        let mut content = folder.contents()[name].clone();
+        // Most of a checkpoint is numbers, where nothing can go wrong: aim at the header.
+        let aim = content.len().min(4000);
+        for (at, byte) in changes {
+            content[at.index(aim)] = byte;
+        }
+        if cut == 0 {
+            content.truncate(keep.index(content.len()));
+        }
+        folder.files.insert(name, Some(content));
+        drop(folder.load(None, Isa::Scalar, 1));
+    }
+}
