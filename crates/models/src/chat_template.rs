@@ -8,6 +8,9 @@ mod calendar;
 mod python_json;
 mod sources;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +24,12 @@ use crate::{ModelError, Repository};
 
 use sources::Sources;
 
-/// Instructions that one rendering may take; the longest conversations need a small part of it.
-const FUEL: u64 = 5_000_000;
+/// Instructions that one rendering may take, enough for about ten thousand turns.
+const FUEL: u64 = 1_000_000;
+
+/// Stack for one rendering. A template can nest values as deeply as its instructions reach, and they are dropped level
+/// by level; this holds them all.
+const STACK: usize = 128 << 20;
 
 /// Bytes that one rendering may write.
 const OUTPUT_LIMIT: usize = 64 << 20;
@@ -85,13 +92,24 @@ impl ChatTemplate {
     /// # Errors
     /// When the template raises (`raise_exception`) or fails; the message is meant for the client.
     pub fn render(&self, messages: &Value, options: &Map<String, Value>) -> Result<String, ModelError> {
-        let Shared { environment, tokens } = &*self.shared;
-        let has_tools = options.get("tools").is_some_and(|tools| !tools.is_null());
-        let special = environment.get_template(TOOL_USE).ok().filter(|_| has_tools);
-        let failed = |error: Error| ModelError::Render { reason: plain(&error) };
-        let template = special.map_or_else(|| environment.get_template(DEFAULT), Ok).map_err(failed)?;
+        let failed = |reason: &str| ModelError::Render { reason: reason.to_owned() };
+        std::thread::scope(|scope| {
+            let render = || self.shared.render(messages, options);
+            let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, render).map_err(|error| failed(&error.to_string()))?;
+            thread.join().unwrap_or_else(|_| Err(failed("it failed in an unforeseen way")))
+        })
+    }
+}
 
-        let mut variables = tokens.clone();
+impl Shared {
+    fn render(&self, messages: &Value, options: &Map<String, Value>) -> Result<String, ModelError> {
+        let has_tools = options.get("tools").is_some_and(|tools| !tools.is_null());
+        let special = self.environment.get_template(TOOL_USE).ok().filter(|_| has_tools);
+        let failed = |error: Error| ModelError::Render { reason: plain(&error) };
+        let template = special.map_or_else(|| self.environment.get_template(DEFAULT), Ok).map_err(failed)?;
+
+        let mut variables = self.tokens.clone();
         variables.insert("messages".to_owned(), messages.clone());
         variables.insert("tools".to_owned(), Value::Null);
         variables.insert("documents".to_owned(), Value::Null);

@@ -180,3 +180,6 @@ fn snapshot(entry: &Path) -> Result<PathBuf, ModelError> {
 fn cache_name(folder: &OsStr) -> Option<String> {
     Some(folder.to_str()?.strip_prefix("models--")?.replace("--", "/"))
 }
+
+#[cfg(test)]
+mod tests;

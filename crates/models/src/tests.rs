@@ -4,3 +4,5 @@ mod batching;
 mod folder;
 mod hostile;
 mod oracle;
+
+pub(crate) use folder::tokenizer_json;

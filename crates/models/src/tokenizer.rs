@@ -3,6 +3,9 @@
 mod alphabet;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

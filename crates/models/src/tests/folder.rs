@@ -199,7 +199,7 @@ pub(super) const VOCABULARY: usize = 270;
 pub(super) const END: u32 = 260;
 
 /// A byte-level tokenizer: all bytes, four merges, one special and one plain added token. `changes` replace top-level keys.
-pub(super) fn tokenizer_json(changes: &Value) -> String {
+pub(crate) fn tokenizer_json(changes: &Value) -> String {
     let mut symbols: Vec<char> = ByteLevel::alphabet().into_iter().collect();
     symbols.sort_unstable();
     let merged = ["th", "the", "Ġa", "ll"];
