@@ -13,11 +13,12 @@ ASK = [{"role": "user", "content": "Tell me a story."}]
 def test_sigterm_finishes_what_runs_and_refuses_what_comes(start, model, context):
     server = start()
     client = server.client()
-    tokens = context - 100
+    tokens, choices = context - 100, 8
     stream = client.chat.completions.create(
         model=model,
         messages=ASK,
         max_tokens=tokens,
+        n=choices,
         stream=True,
         stream_options={"include_usage": True},
         extra_body={"ignore_eos": True},
@@ -34,8 +35,9 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(start, model, context
     assert headers["connection"] == "close"
     assert 1 <= int(headers["retry-after"]) <= 120
     chunks = [first, *stream]
-    assert chunks[-1].usage.completion_tokens == tokens
-    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].usage.completion_tokens == choices * tokens
+    ends = [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason]
+    assert ends == ["length"] * choices
     server.process.wait(60)
     assert server.process.returncode == 0, server.log.read_text()
     with pytest.raises(httpx.ConnectError):

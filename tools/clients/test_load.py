@@ -15,8 +15,8 @@ GROWTH_BYTES = 32 << 20
 
 
 def long(client, model, context, **options):
-    """A stream that goes on for about as long as the model can."""
-    options = {"messages": ASK, "max_tokens": context - 100, "stream": True, **options}
+    """A stream that goes on for long: several replies, each about as long as the model can make it."""
+    options = {"messages": ASK, "max_tokens": context - 100, "n": 16, "stream": True, **options}
     return client.chat.completions.create(model=model, extra_body={"ignore_eos": True}, **options)
 
 
@@ -25,7 +25,7 @@ async def test_a_cancelled_stream_frees_its_slot(server, model, context):
         stream = await long(client, model, context)
         async for _ in stream:
             break
-        assert server.metrics()["tidegate_sequences_running"] == 1
+        assert server.metrics()["tidegate_sequences_running"] > 0
         assert server.metrics()["tidegate_kv_pages_used"] > 0
         await stream.close()
     eventually(server.is_idle, "the slot and the pages are free")

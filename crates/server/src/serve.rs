@@ -1,5 +1,9 @@
 //! The life of the listening socket: accept, serve, drain, leave.
 
+mod patience;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -17,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::{App, Stage};
 use crate::{Settings, endpoints};
+use patience::Patient;
 
 /// How a server ended after it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +153,10 @@ async fn converse(
     }
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(app.settings.timeouts.headers);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let timeouts = &app.settings.timeouts;
+    builder.timer(TokioTimer::new()).header_read_timeout(timeouts.headers);
+    let stream = TokioIo::new(Patient::new(stream, timeouts.stalled));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut asked_to_close = pin!(async move { closing.wait_for(|closing| *closing).await.map(drop) });
     let ended = tokio::select! {
         ended = &mut connection => ended,
@@ -162,6 +169,3 @@ async fn converse(
         tracing::debug!(%error, "a connection ended badly");
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -76,6 +76,8 @@ pub struct Timeouts {
     pub body: Duration,
     /// A stream that has nothing to say sends a comment after this long, so that proxies and clients keep it open.
     pub keep_alive: Duration,
+    /// A client that takes nothing of what is sent for this long is taken for gone.
+    pub stalled: Duration,
     /// From the shutdown signal to the end of [`crate::serve`], whatever still runs.
     pub shutdown: Duration,
 }
@@ -86,6 +88,7 @@ impl Default for Timeouts {
             headers: Duration::from_secs(30),
             body: Duration::from_secs(60),
             keep_alive: Duration::from_secs(15),
+            stalled: Duration::from_secs(60),
             shutdown: Duration::from_secs(30),
         }
     }

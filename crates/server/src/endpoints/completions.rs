@@ -183,8 +183,10 @@ struct Text {
     /// The prompt, until it has been echoed.
     echo: String,
     logprobs: Option<u32>,
-    /// Characters that the tokens told so far have begun.
+    /// Characters that the tokens told so far have finished.
     characters: usize,
+    /// Bytes that may become one more.
+    unfinished: Vec<u8>,
 }
 
 impl Text {
@@ -208,17 +210,32 @@ impl Text {
         Some(told)
     }
 
-    /// The place in the text, in characters, of the character that a token begins or continues.
+    /// The place in the text, in characters, of the character that a token begins or continues. Bytes that are no
+    /// character count as the replacement character that stands for them in the text.
     fn offset(&mut self, bytes: &[u8]) -> usize {
-        let continues = bytes.first().is_some_and(|byte| is_continuation(*byte));
-        let offset = self.characters - usize::from(continues && self.characters > 0);
-        self.characters += bytes.iter().filter(|byte| !is_continuation(**byte)).count();
+        let begins = self.unfinished.len();
+        let mut all = std::mem::take(&mut self.unfinished);
+        all.extend_from_slice(bytes);
+        let (mut offset, mut end) = (self.characters, 0);
+        for chunk in all.utf8_chunks() {
+            let broken = Some(chunk.invalid().len()).filter(|length| *length > 0);
+            for length in chunk.valid().chars().map(char::len_utf8).chain(broken) {
+                end += length;
+                if end == all.len() && may_go_on(&all[end - length..]) {
+                    self.unfinished = all[end - length..].to_vec();
+                    break;
+                }
+                self.characters += 1;
+                offset += usize::from(end <= begins);
+            }
+        }
         offset
     }
 }
 
-fn is_continuation(byte: u8) -> bool {
-    byte & 0xc0 == 0x80
+/// Whether these bytes are the beginning of a character.
+fn may_go_on(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
 /// The most probable tokens, and the sampled one wherever it ranks.

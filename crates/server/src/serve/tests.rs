@@ -82,7 +82,7 @@ impl Client {
 
 /// Fails the test rather than hanging it.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), future).await.expect("nothing happened for a minute")
+    timeout(Duration::from_secs(90), future).await.expect("nothing happened for too long")
 }
 
 fn get(path: &str) -> String {
@@ -229,6 +229,16 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
     let mut client = running.connect().await;
     client.send(b"GET /v1/models HTT").await;
     client.rest().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_not_waited_for() {
+    let word = "tide ".repeat(20_000);
+    let flood = (0..1000).fold(Script::new().started(), |script, _| script.say(&word)).finish_and_done();
+    let running = Running::start(flood, Settings::default()).await;
+    let mut client = running.connect().await;
+    client.send(post(r#", "stream": true"#).as_bytes()).await;
+    soon(running.scripted.until(|ledger| ledger.cancelled.len() == 1)).await;
 }
 
 #[tokio::test]

@@ -82,11 +82,14 @@ async fn logprobs_with_offsets() {
 }
 
 #[test]
-fn offsets_count_characters_not_bytes() {
-    let mut text = Text::default();
-    let offsets: Vec<usize> =
-        [&b"a"[..], &[0xf0, 0x9f], &[0x8c], &[0x8a, b'b'], b"c"].map(|t| text.offset(t)).into();
-    assert_eq!(offsets, [0, 1, 1, 1, 3]);
+fn offsets_count_the_characters_of_the_text() {
+    let offsets = |tokens: &[&[u8]]| {
+        let mut text = Text::default();
+        tokens.iter().map(|token| text.offset(token)).collect::<Vec<usize>>()
+    };
+    assert_eq!(offsets(&[b"a", &[0xf0, 0x9f], &[0x8c], &[0x8a, b'b'], b"c"]), [0, 1, 1, 1, 3]);
+    assert_eq!(offsets(&[&[0xe8], b"bo", &[0xff, 0xe8], &[0xe8], b"x"]), [0, 1, 3, 5, 6]);
+    assert_eq!(offsets(&[b"", "né".as_bytes(), b"", b"e"]), [0, 0, 2, 2]);
 }
 
 #[tokio::test]
