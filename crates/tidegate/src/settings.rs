@@ -14,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
+use flow::queue::policy::Discipline;
 use tensor::{Dtype, Isa};
 
 pub use file::ConfigFile;
@@ -119,11 +120,18 @@ pub struct QueueSettings {
     /// Most prompt tokens that wait; more are refused at once.
     #[arg(long, env = "TIDEGATE_MAX_QUEUE_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_queue_tokens)]
     pub max_queue_tokens: NonZeroUsize,
+    /// Order in which waiting requests are served: fifo or priority.
+    #[arg(long, env = "TIDEGATE_QUEUE_POLICY", value_name = "POLICY", default_value_t = Self::default().queue_policy)]
+    pub queue_policy: Discipline,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { max_queue: positive(512), max_queue_tokens: positive(1 << 20) }
+        Self {
+            max_queue: positive(512),
+            max_queue_tokens: positive(1 << 20),
+            queue_policy: Discipline::default(),
+        }
     }
 }
 
@@ -289,6 +297,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },
     Key { id: "max_queue", section: "queue", name: "max", unset: "" },
     Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
+    Key { id: "queue_policy", section: "queue", name: "policy", unset: "" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },

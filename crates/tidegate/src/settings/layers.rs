@@ -233,19 +233,37 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Remarks on variables that are not settings.
 fn unknown_variables() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     names.filter(|name| name.starts_with("TIDEGATE_")).filter_map(|name| remark(&name)).collect()
 }
 
-/// What to say about a variable of ours with an unknown name.
+/// What to say about a variable that looks like one of ours, but for a typing error. Others may share our prefix.
 fn remark(name: &str) -> Option<String> {
     let known: Vec<String> = KEYS.iter().map(Key::variable).chain(["TIDEGATE_CONFIG".to_owned()]).collect();
-    if known.iter().any(|known| known == name) {
-        return None;
-    }
     let near = known.iter().min_by_key(|known| strsim::osa_distance(name, known))?;
-    let close = strsim::osa_distance(name, near) <= 3;
-    let hint = if close { format!("; did you mean {near}?") } else { String::new() };
-    Some(format!("the variable {name} is not a setting{hint}"))
+    let close = 1..=(name.len() - "TIDEGATE_".len()) / 3;
+    let remark = || format!("the variable {name} is not a setting; did you mean {near}?");
+    close.contains(&strsim::osa_distance(name, near)).then(remark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remarks() {
+        let check = |name: &str, near: Option<&str>| {
+            let expected =
+                near.map(|near| format!("the variable {name} is not a setting; did you mean {near}?"));
+            assert_eq!(remark(name), expected);
+        };
+        check("TIDEGATE_MAX_QUEUE", None);
+        check("TIDEGATE_MAXQUEUE", Some("TIDEGATE_MAX_QUEUE"));
+        check("TIDEGATE_PROT", Some("TIDEGATE_PORT"));
+        check("TIDEGATE_HOSTS", Some("TIDEGATE_HOST"));
+        check("TIDEGATE_BIN", None);
+        check("TIDEGATE_", None);
+    }
 }

@@ -103,6 +103,11 @@ fn wrong_files() {
     check("size", "[memory]\nkv = 'much'", "memory.kv: invalid value 'much'");
     check("size-help", "[memory]\nkv = 'much'", "as in 512MiB or 2GiB");
     check("zero", "[batch]\ntokens = 0", "batch.tokens: invalid value '0'");
+    check(
+        "policy",
+        "[queue]\npolicy = 'lifo'",
+        "there is no queue policy 'lifo'; choose one of fifo, priority",
+    );
     check("boolean", "[queue]\nmax = true", "queue.max: expected a text or a number, found a boolean");
     check("list", "[server]\nport = [1, 2]", "server.port: expected a text or a number, found an array");
     check("syntax", "[queue\nmax = 1", "is not valid TOML");

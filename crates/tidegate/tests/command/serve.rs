@@ -20,19 +20,23 @@ struct Server {
 impl Server {
     fn start(folder: &Folder, more: &[&str]) -> Self {
         let arguments: Vec<_> = ["serve", "--port", "0"].iter().chain(more).copied().collect();
-        let mut child =
-            tidegate(folder, &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut banner = String::new();
-        loop {
-            let mut line = String::new();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server ended: {banner}");
-            banner += &line;
-            if let Some(address) = line.trim().strip_prefix("listening on http://") {
-                let address = address.to_owned();
-                return Self { child, stderr, banner, address };
-            }
+        let mut command = tidegate(folder, &arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Self { child, stderr, banner: String::new(), address: String::new() };
+        while server.address.is_empty() {
+            server.read_line();
         }
+        server
+    }
+
+    fn read_line(&mut self) {
+        let mut line = String::new();
+        assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the server ended: {}", self.banner);
+        if let Some(address) = line.trim().strip_prefix("listening on http://") {
+            self.address = address.to_owned();
+        }
+        self.banner += &line;
     }
 
     /// Sends one request and returns the status and the body.

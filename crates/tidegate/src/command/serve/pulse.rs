@@ -18,9 +18,10 @@ pub(super) async fn report(inference: Arc<dyn Inference>) {
         ticks.tick().await;
         let now = inference.status();
         let beat = Beat::between(&before, &now, PERIOD);
+        let Beat { running, waiting, tokens_in_s, tokens_out_s, kv_used } = beat;
         match beat.busy() {
-            true => tracing::info!("{}", beat.line()),
-            false => tracing::debug!("{}", beat.line()),
+            true => tracing::info!(running, waiting, tokens_in_s, tokens_out_s, kv_used, "load"),
+            false => tracing::debug!(running, waiting, tokens_in_s, tokens_out_s, kv_used, "load"),
         }
         before = now;
     }
@@ -30,36 +31,34 @@ pub(super) async fn report(inference: Arc<dyn Inference>) {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Beat {
     running: u64,
-    queued: u64,
-    read: f64,
-    written: f64,
-    pages: f64,
+    waiting: u64,
+    /// Prompt tokens read per second.
+    tokens_in_s: f64,
+    /// Tokens written per second.
+    tokens_out_s: f64,
+    /// Share of the KV pages that is in use.
+    kv_used: f64,
 }
 
 impl Beat {
     fn between(before: &Status, now: &Status, period: Duration) -> Self {
-        let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / period.as_secs_f64();
-        let pages = now.load.kv_pages_used as f64 / now.load.kv_pages_total.max(1) as f64;
+        let rate = |before: u64, now: u64| round(now.saturating_sub(before) as f64 / period.as_secs_f64());
         Self {
             running: now.load.running,
-            queued: now.load.queued,
-            read: rate(before.counters.prompt_tokens, now.counters.prompt_tokens),
-            written: rate(before.counters.generated_tokens, now.counters.generated_tokens),
-            pages,
+            waiting: now.load.queued,
+            tokens_in_s: rate(before.counters.prompt_tokens, now.counters.prompt_tokens),
+            tokens_out_s: rate(before.counters.generated_tokens, now.counters.generated_tokens),
+            kv_used: round(now.load.kv_pages_used as f64 / now.load.kv_pages_total.max(1) as f64),
         }
     }
 
     fn busy(&self) -> bool {
-        self.running > 0 || self.queued > 0 || self.read > 0.0 || self.written > 0.0
+        self.running > 0 || self.waiting > 0 || self.tokens_in_s > 0.0 || self.tokens_out_s > 0.0
     }
+}
 
-    fn line(&self) -> String {
-        let Self { running, queued, read, written, pages } = self;
-        let pages = 100.0 * pages;
-        format!(
-            "{running} running, {queued} waiting, reading {read:.1} and writing {written:.1} tokens/s, KV {pages:.0} % used"
-        )
-    }
+fn round(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
 #[cfg(test)]
@@ -80,7 +79,8 @@ mod tests {
     fn beats() {
         let beat = Beat::between(&status(0, 10, 20), &status(2, 60, 120), Duration::from_secs(5));
         assert!(beat.busy());
-        assert_eq!(beat.line(), "2 running, 0 waiting, reading 10.0 and writing 20.0 tokens/s, KV 25 % used");
+        let expected = Beat { running: 2, waiting: 0, tokens_in_s: 10.0, tokens_out_s: 20.0, kv_used: 0.25 };
+        assert_eq!(beat, expected);
         assert!(!Beat::between(&status(0, 9, 9), &status(0, 9, 9), PERIOD).busy());
         assert!(Beat::between(&status(0, 9, 9), &status(0, 9, 10), PERIOD).busy());
     }
