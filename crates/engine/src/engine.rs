@@ -66,8 +66,7 @@ impl Engine {
         let body = move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_loop.run()));
             if outcome.is_err() {
-                shared.meters.fault("the engine's thread ended unexpectedly", shared.clock.now());
-                shared.meters.enter(Phase::Stopped);
+                shared.meters.died("the engine's thread ended unexpectedly", shared.clock.now());
             }
         };
         let thread = std::thread::Builder::new().name("tidegate-engine".to_owned()).spawn(body);

@@ -1,4 +1,37 @@
 //! Continuous batching: many requests, one model, one step at a time.
+//!
+//! An [`Engine`] owns a loaded model and serves it through [`protocol::Inference`]. Requests wait in a bounded queue,
+//! run as sequences of one ragged batch, and stream back what they sample:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use engine::{Engine, EngineSettings};
+//! use futures::StreamExt;
+//! use models::{LoadOptions, Repository};
+//! use protocol::{Event, GenerateRequest, Inference, Prompt};
+//!
+//! let options = LoadOptions { dtype: None, max_batch_tokens: 512, max_outputs: 64 };
+//! let kernels = Arc::new(tensor::reference::Reference::default());
+//! let model = models::load(&Repository::folder("models/qwen3")?, &options, kernels)?;
+//! let engine = Engine::start(model, EngineSettings::default())?;
+//! let prompt = Prompt::Text("Once upon a tide".to_owned());
+//! let mut events = engine.generate(GenerateRequest::new("story", prompt)).await?;
+//! while let Some(event) = events.next().await {
+//!     if let Event::Delta(delta) = event {
+//!         print!("{}", delta.text);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where things are: `step.rs` is the engine's step, in verbs. `plan.rs` decides what a step computes, as a pure
+//! function. `sequence.rs` is one continuation, `request.rs` one client's request. `run_loop.rs` is the thread that
+//! owns all of them, and `engine.rs` the outside of it. [`sampler`] turns logits into tokens.
+//!
+//! What this crate refuses to know: HTTP, files, devices, and how a model computes its logits.
 
 mod clock;
 mod compute;

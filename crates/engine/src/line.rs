@@ -23,9 +23,9 @@ impl Line {
     }
 
     /// Adds a request; gives it back if the line is closed.
-    pub(crate) fn push(&mut self, request: Request, now: Duration) -> Result<(), Request> {
+    pub(crate) fn push(&mut self, request: Request, now: Duration) -> Result<(), Box<Request>> {
         let (order, ticket) = (request.order, request.queue_ticket());
-        let id = self.queue.try_put(request, ticket, now).map_err(|refused| refused.item)?;
+        let id = self.queue.try_put(request, ticket, now).map_err(|refused| Box::new(refused.item))?;
         self.tickets.insert(order, id);
         self.has_moved = true;
         Ok(())

@@ -216,8 +216,15 @@ impl Meters {
     /// Notes that a step failed.
     pub(crate) fn fault(&self, message: &str, now: Duration) {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.in_a_row += 1;
+        faults.in_a_row = faults.in_a_row.saturating_add(1);
         faults.last = Some((now, message.to_owned()));
+    }
+
+    /// Notes that the engine's thread is gone and nothing will be done any more.
+    pub(crate) fn died(&self, message: &str, now: Duration) {
+        self.fault(message, now);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).in_a_row = u32::MAX;
+        self.enter(Phase::Stopped);
     }
 
     /// Notes that a step succeeded after one had failed.
@@ -235,6 +242,7 @@ impl Meters {
         }
         let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         match &faults.last {
+            Some((_, message)) if faults.in_a_row == u32::MAX => Health::Unhealthy(vec![message.clone()]),
             Some((_, message)) if faults.in_a_row >= FAULTS_IN_A_ROW => {
                 Health::Unhealthy(vec![format!("{} steps in a row failed: {message}", faults.in_a_row)])
             }

@@ -164,3 +164,87 @@ pub(crate) struct Rank {
     /// Which continuation of the request.
     pub(crate) choice: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGE: usize = 4;
+
+    fn slots() -> impl Strategy<Value = Vec<Slot>> {
+        let slot = (0u8..3, 1usize..40, 0usize..40, 0usize..3).prop_map(|(band, known, computed, shared)| {
+            let computed = computed.min(known - 1);
+            let pages = computed.div_ceil(PAGE);
+            let band = [Priority::High, Priority::Normal, Priority::Low][usize::from(band)];
+            Slot { band, known, computed, pages, own_pages: pages.saturating_sub(shared) }
+        });
+        prop::collection::vec(slot, 0..12).prop_map(|mut slots| {
+            slots.sort_by_key(|slot| slot.band);
+            slots
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        #[test]
+        fn a_step_keeps_to_budget_and_pages_and_everyone_kept_moves(
+            slots in slots(),
+            free_pages in 0usize..30,
+            extra in 0usize..50,
+        ) {
+            let sequences = slots.len().max(1);
+            let room = Room { free_pages, page_tokens: PAGE, tokens: sequences + extra, sequences };
+            let mut plan = StepPlan::default();
+            super::plan(&slots, room, &mut plan);
+
+            let indices: Vec<usize> = plan.work.iter().map(|work| work.index).collect();
+            prop_assert_eq!(indices, (0..plan.keep).collect::<Vec<_>>(), "everyone who stays gets rows, once");
+            let rows: usize = plan.work.iter().map(|work| work.rows).sum();
+            prop_assert!(rows <= room.tokens);
+            prop_assert!(plan.work.iter().all(|w| w.rows >= 1 && w.rows <= slots[w.index].remaining()));
+            let taken: usize = plan
+                .work
+                .iter()
+                .map(|w| (slots[w.index].computed + w.rows).div_ceil(PAGE) - slots[w.index].pages)
+                .sum();
+            let freed: usize = slots[plan.keep..].iter().map(|slot| slot.own_pages).sum();
+            prop_assert!(taken <= free_pages + freed);
+            if plan.keep < slots.len() {
+                let (upto, behind) = slots.split_at(plan.keep + 1);
+                let without: usize = behind.iter().map(|slot| slot.own_pages).sum();
+                let needed = upto.iter().filter(|slot| slot.needs_page(PAGE)).count();
+                prop_assert!(needed > free_pages + without, "nobody gives way without need");
+            }
+            // Rows are left over only if nobody could use them.
+            let idle = plan.work.iter().any(|w| w.rows < slots[w.index].remaining());
+            prop_assert!(rows == room.tokens || !idle || taken == free_pages + freed);
+        }
+
+        #[test]
+        fn who_is_admitted_fits_and_only_the_lesser_give_way(
+            slots in slots(),
+            (free_pages, known) in (0usize..60, 1usize..60),
+        ) {
+            let room = Room { free_pages, page_tokens: PAGE, tokens: 100, sequences: 8 };
+            let head = Head { band: Priority::Normal, known, lent_pages: 0 };
+            let promised: usize = slots.iter().map(|s| s.known.div_ceil(PAGE) - s.pages).sum();
+            match admission(head, &slots, room) {
+                Admission::Admit => {
+                    prop_assert!(slots.len() < room.sequences);
+                    prop_assert!(promised + known.div_ceil(PAGE) <= free_pages);
+                }
+                Admission::PreemptLast => prop_assert!(slots.last().unwrap().band > head.band),
+                Admission::Wait => prop_assert!(!slots.is_empty() || known.div_ceil(PAGE) > free_pages),
+            }
+        }
+    }
+
+    impl Slot {
+        fn needs_page(&self, page: usize) -> bool {
+            self.computed == self.pages * page
+        }
+    }
+}

@@ -5,5 +5,6 @@ mod equality;
 mod lifecycle;
 mod limits;
 mod model;
+mod real;
 mod scenarios;
 mod soak;

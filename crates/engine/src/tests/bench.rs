@@ -34,9 +34,12 @@ impl Clock for ManualClock {
     }
 }
 
+pub(super) fn tokenizer_file() -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/tokenizer.json")).unwrap()
+}
+
 pub(super) fn tokenizer() -> Tokenizer {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/tokenizer.json");
-    Tokenizer::parse(&path, &std::fs::read(&path).unwrap()).unwrap()
+    Tokenizer::parse(Path::new("tokenizer.json"), &tokenizer_file()).unwrap()
 }
 
 pub(super) fn loaded(model: HashModel) -> LoadedModel {
@@ -140,12 +143,15 @@ impl Client {
     }
 }
 
+/// A token and the bits of its log-probability.
+pub(super) type Scored = (u32, u32);
+
 /// What one choice said, with log-probabilities as bits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Said {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
-    pub(super) logprobs: Vec<(u32, u32, Vec<(u32, u32)>)>,
+    pub(super) logprobs: Vec<(Scored, Vec<Scored>)>,
     pub(super) reason: Option<FinishReason>,
 }
 
@@ -194,8 +200,9 @@ fn choice(said: &mut Vec<Said>, index: u32) -> &mut Said {
     &mut said[index as usize]
 }
 
-fn bits(entry: &TokenLogprob) -> (u32, u32, Vec<(u32, u32)>) {
-    (entry.id, entry.logprob.to_bits(), entry.top.iter().map(|top| (top.id, top.logprob.to_bits())).collect())
+fn bits(entry: &TokenLogprob) -> (Scored, Vec<Scored>) {
+    let scored = |entry: &TokenLogprob| (entry.id, entry.logprob.to_bits());
+    (scored(entry), entry.top.iter().map(scored).collect())
 }
 
 /// A request for `max` tokens after the given ones.

@@ -111,7 +111,7 @@ fn logprobs_come_with_every_token_and_agree_with_greedy() {
     bench.finish();
     let said = client.transcript().said.swap_remove(0);
     assert_eq!(said.tokens.len(), said.logprobs.len());
-    for (token, (id, logprob, top)) in said.tokens.iter().zip(said.logprobs) {
+    for (token, ((id, logprob), top)) in said.tokens.iter().zip(said.logprobs) {
         assert_eq!((*token, top.len()), (id, 3));
         assert_eq!(top[0], (id, logprob));
         let values: Vec<f32> = top.iter().map(|&(_, bits)| f32::from_bits(bits)).collect();

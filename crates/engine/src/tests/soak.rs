@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use proptest::prelude::*;
-use protocol::{Event, GenerateRequest, Inference, Priority};
+use protocol::{Event, Failure, GenerateRequest, Inference, Priority};
 
 use super::bench::{Bench, loaded, settings, tokens};
 use super::equality::requests;
@@ -71,6 +71,21 @@ proptest! {
         let load = status.load;
         prop_assert_eq!((load.queued, load.running, load.kv_pages_used), (0, 0, 0));
     }
+}
+
+#[test]
+fn dropping_the_engine_fails_what_still_runs() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let engine = Engine::start(loaded(HashModel::new()), settings(128, 64, 8)).unwrap();
+    let mut request = tokens(vec![1], 4000);
+    request.limits.ignore_eos = true;
+    let events = runtime.block_on(async {
+        let mut events = engine.generate(request).await.unwrap();
+        assert_eq!(events.next().await, Some(Event::Started));
+        drop(engine);
+        events.collect::<Vec<_>>().await
+    });
+    assert_eq!(events.last(), Some(&Event::Failed(Failure::ShuttingDown)));
 }
 
 /// The same through the engine's own thread, many clients at once.
