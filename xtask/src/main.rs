@@ -1,6 +1,13 @@
 //! The developer's commands, run as `cargo xtask COMMAND`.
+//!
+//! `cargo xtask test` is the whole test suite, the same on a laptop as anywhere else. The rules of the house that a
+//! compiler does not check stand in `tidy.rs` and `floors.rs`; they are tests too, so `cargo test` checks them.
 
 mod fixtures;
+mod floors;
+mod tidy;
+mod tree;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -16,12 +23,21 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run all tests: format, lints, tests, documentation, real clients. Installs what that needs.
+    Test(verify::Options),
+    /// Check the rules of the house.
+    Tidy,
+    /// Check that crates depend on lower floors only.
+    Floors,
     /// Run every case of a folder of recorded references; exit code 1 on any miss.
     Fixtures(fixtures::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Test(options) => verify::run(&options),
+        Command::Tidy => tidy::run(),
+        Command::Floors => floors::run(),
         Command::Fixtures(options) => fixtures::run(&options),
     };
     match outcome {
