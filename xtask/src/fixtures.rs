@@ -10,6 +10,7 @@ mod recorded;
 mod report;
 mod rig;
 mod sampling;
+mod served;
 mod text;
 mod trace;
 

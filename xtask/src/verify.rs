@@ -108,7 +108,8 @@ fn document(root: &Path) -> Result<()> {
 
 /// These need nothing but Python itself.
 fn test_tools(root: &Path) -> Result<()> {
-    succeed(&mut program(&root.join("tools/embedded_chat"), "python3", &["-m", "unittest", "-q"]))
+    let mut unittest = program(&root.join("tools/embedded_chat"), "python3", &["-m", "unittest", "-q"]);
+    succeed(unittest.env("PYTHONDONTWRITEBYTECODE", "1"))
 }
 
 /// Minimal toolchains come without `cargo fmt` and `cargo clippy`.
