@@ -163,9 +163,10 @@ fn by_definition(logits: &[f32], settings: &Settings) -> Vec<u32> {
     let top = left.first().map_or(0.0, |&(score, _)| score);
     let weight = |score: f32| f64::from(arithmetic::exp(score - top));
     let total: f64 = left.iter().map(|&(score, _)| weight(score)).sum();
+    let budget = if settings.top_p < 1.0 { f64::from(settings.top_p) * total } else { f64::INFINITY };
     let mut before = 0.0;
     left.retain(|&(score, _)| {
-        let stays = before < f64::from(settings.top_p) * total || before == 0.0;
+        let stays = before < budget || before == 0.0;
         before += weight(score);
         stays
     });
