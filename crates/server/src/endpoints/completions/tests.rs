@@ -105,11 +105,16 @@ async fn one_refused_prompt_refuses_and_cancels_all() {
 #[tokio::test]
 async fn a_failed_prompt_ends_the_others() {
     let gate = Gate::new();
-    let waits = Script::new().started().gate(&gate).finish_and_done();
-    let fails = Script::new().started().fail(protocol::Failure::DeadlineExceeded);
-    let bench = Bench::over(Scripted::new().then(waits).then(fails));
-    check("completions/second_failed", &bench, &post(r#""prompt": ["a", "b"]"#)).await;
-    assert_eq!(bench.scripted.ledger().cancelled.len(), 1);
+    let begun = || Script::new().started();
+    for (case, second) in [
+        ("completions/second_failed", begun().fail(protocol::Failure::DeadlineExceeded)),
+        ("completions/second_cut", begun().cut()),
+    ] {
+        let waits = begun().gate(&gate).finish_and_done();
+        let bench = Bench::over(Scripted::new().then(waits).then(second));
+        check(case, &bench, &post(r#""prompt": ["a", "b"]"#)).await;
+        assert_eq!(bench.scripted.ledger().cancelled.len(), 1);
+    }
 }
 
 #[tokio::test]
