@@ -173,3 +173,35 @@ fn reference_page_is_current() {
 fn command_tree_is_sound() {
     Cli::command().debug_assert();
 }
+
+/// The words of a line of a shell, whose quotes hold spaces together.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut quote) = (vec![String::new()], None);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (None, '"' | '\'') => quote = Some(letter),
+            (Some(open), letter) if open == letter => quote = None,
+            (None, ' ') => words.push(String::new()),
+            (_, letter) => words.last_mut().unwrap().push(letter),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn commands_on_the_front_page_are_understood() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let lines = page.lines().filter_map(|line| {
+        let line = line.split("  #").next()?.trim_end();
+        let line = line.replace("cargo run --release -- ", "tidegate ");
+        line.split(" | ").find(|command| command.starts_with("tidegate ")).map(str::to_owned)
+    });
+    let lines: Vec<_> = lines.collect();
+    assert!(lines.len() > 8, "only {lines:?} were found");
+    for line in lines {
+        let parsed = Cli::command().try_get_matches_from(words(&line));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+    }
+}

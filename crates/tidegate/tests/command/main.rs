@@ -4,6 +4,7 @@
 
 mod config;
 mod interrupted;
+mod pages;
 mod program;
 mod run;
 mod serve;

@@ -10,7 +10,7 @@ use crate::interrupted::signal;
 use crate::program::{Case, Folder, check, check_in, tidegate};
 
 /// A server that is killed if a test gives up on it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     stderr: BufReader<ChildStderr>,
     banner: String,
@@ -18,7 +18,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: &Folder, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, more: &[&str]) -> Self {
         let arguments: Vec<_> = ["serve", "--port", "0"].iter().chain(more).copied().collect();
         let mut command = tidegate(folder, &arguments);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// Sends one request and returns the status and the body.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(
