@@ -7,6 +7,7 @@ Sums and JSON are answered greedily; the samples are drawn with the shipped samp
 """
 
 import argparse
+import copy
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 import template
 from train import collate, encode, read
 
-SHOWN = (  # prompts of the model card; none of them occurs in the corpus as it stands
+SHOWN = (  # typical prompts for the model card; some of them are in the corpus word for word, the held-out ones below are not
     "Once upon a tide",
     "Tell me a story about a heron named Quill and a green umbrella.",
     "Write a short story about sharing.",
@@ -45,16 +46,19 @@ class Chat:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.shipped = GenerationConfig.from_pretrained(folder)
+        self.greedy = GenerationConfig(
+            do_sample=False, eos_token_id=self.shipped.eos_token_id, pad_token_id=self.shipped.pad_token_id
+        )
 
     @torch.no_grad()
     def replies(self, chats, sample=False, max_new_tokens=96, batch_size=32):
         """One reply per chat."""
-        out = []
+        settings, out = copy.deepcopy(self.shipped if sample else self.greedy), []
+        settings.max_new_tokens = max_new_tokens
         for start in range(0, len(chats), batch_size):
             prompts = self.tokenizer.apply_chat_template(chats[start : start + batch_size], add_generation_prompt=True, tokenize=False)
             inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
-            settings = {"generation_config": self.shipped} if sample else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-            tokens = self.model.generate(**inputs, **settings, max_new_tokens=max_new_tokens)
+            tokens = self.model.generate(**inputs, generation_config=settings)
             out += self.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return out
 
@@ -133,10 +137,10 @@ def names_kept(chat, documents):
 def samples(chat, documents):
     """Unedited samples as Markdown: the shown prompts, a conversation, and held-out prompts by kind."""
     torch.manual_seed(7)
-    parts = ["## Chosen prompts\n"]
+    parts = ["### Typical prompts\n"]
     parts += [quoted(chat.ask(prompt)) for prompt in SHOWN]
-    parts += ["## A conversation\n", quoted(chat.ask(*CONVERSATION))]
-    parts.append("## Held-out prompts, the first five of each kind\n")
+    parts += ["### A conversation\n", quoted(chat.ask(*CONVERSATION))]
+    parts.append("### Held-out prompts, the first five of each kind\n")
     for kind in ("story", "small talk", "arithmetic", "json", "tidegate"):
         chats = [p for p, _ in first_exchanges(documents, kind)[:5]]
         for prompt, reply in zip(chats, chat.replies(chats, sample=True, max_new_tokens=400)):
@@ -145,8 +149,9 @@ def samples(chat, documents):
 
 
 def quoted(messages):
-    """A chat as Markdown."""
-    return "\n".join(f"**{m['role']}:** {m['content']}\n" for m in messages) + "\n---\n"
+    """A chat as Markdown: a quotation, so that nothing in a reply is taken for the card's own headings."""
+    lines = "\n\n".join(f"**{m['role']}**: {m['content']}" for m in messages).split("\n")
+    return "\n".join(f"> {line}".rstrip() for line in lines) + "\n"
 
 
 def main():
@@ -155,14 +160,11 @@ def main():
     parser.add_argument("--corpus", type=Path, required=True, help="the folder with heldout.jsonl")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=2_000, help="how many held-out documents to use")
-    parser.add_argument("--samples-only", action="store_true")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(2)
     chat, documents = Chat(args.model), read(args.corpus / "heldout.jsonl")[: args.limit]
     (args.out / "samples.md").write_text(samples(chat, documents), encoding="utf-8")
-    if args.samples_only:
-        return
     metrics = {
         "documents": len(documents),
         "perplexity": perplexity(chat, documents),

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 import template
@@ -230,21 +230,23 @@ def main():
     parser.add_argument("--vector-lr", type=float, default=0.004)
     parser.add_argument("--checkpoint-every", type=int, default=250)
     parser.add_argument("--threads", type=int, default=2, help="batches worked on at once")
-    parser.add_argument("--tokenizer", type=Path, help="reuse this tokenizer.json instead of training one")
+    parser.add_argument("--init", type=Path, help="go on from the weights and the tokenizer of an exported folder")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
 
     config = Config()
     documents = read(args.corpus / "train.jsonl")
-    if args.tokenizer:
-        tokenizer = Tokenizer.from_file(str(args.tokenizer))
+    if args.init:
+        tokenizer = Tokenizer.from_file(str(args.init / "tokenizer.json"))
     else:
         tokenizer = bpe.train((template.render(d) for d in documents[:40_000]), config.vocab_size)
     rows = encode(tokenizer, documents)
     print(f"{len(rows)} documents, {sum(len(ids) for ids, _ in rows)} tokens, {sum(int(m.sum()) for _, m in rows)} counted", flush=True)
 
     model = Qwen3(config)
+    if args.init:
+        model.load_state_dict(load_file(args.init / "model.safetensors"))
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
 
     def checkpoint(step, seen):
