@@ -56,19 +56,32 @@ impl Machine {
     }
 }
 
+/// How many groups of fields agreed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    passed: usize,
+    missed: usize,
+    later: usize,
+}
+
 /// Runs every case and prints a line for each group of fields; the exit code is 1 if anything missed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let totals = compare(options)?;
+    Ok(if totals.missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn compare(options: &Options) -> Result<Totals> {
     let isa = options.isa.unwrap_or_else(Isa::best).require()?;
     let machine = Machine { isa, threads: options.threads };
     let cases = cases(&options.dir)?;
     println!("{} cases of {} with {}", cases.len(), options.dir.display(), machine.kernels().describe());
 
-    let (mut passed, mut missed, mut later) = (0, 0, 0);
+    let mut totals = Totals::default();
     for dir in &cases {
         let (name, checks) = match Case::open(dir) {
             Ok(case) if LATER.contains(&case.kind.as_str()) => {
                 println!("{:<24} {:<40} not supported yet", case.name, case.kind);
-                later += 1;
+                totals.later += 1;
                 continue;
             }
             Ok(case) => (case.name.clone(), checks(&case, &machine)),
@@ -78,12 +91,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         };
         for check in checks.iter().filter(|check| !check.is_empty()) {
             println!("{name:<24} {check}");
-            if check.missed() { missed += 1 } else { passed += 1 }
+            if check.missed() { totals.missed += 1 } else { totals.passed += 1 }
         }
     }
+    let Totals { passed, missed, later } = totals;
     println!("{passed} ok, {missed} missed, {later} cases not supported yet");
     ensure!(passed + missed + later > 0, "no case compared anything");
-    Ok(if missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(totals)
 }
 
 /// The checks of a case; a panic is a miss, and the other cases go on.
@@ -109,3 +123,6 @@ fn cases(dir: &Path) -> Result<Vec<PathBuf>> {
     ensure!(!cases.is_empty(), "{} holds no case: expected folders with expected.json", dir.display());
     Ok(cases)
 }
+
+#[cfg(test)]
+mod tests;

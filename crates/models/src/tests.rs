@@ -3,6 +3,7 @@
 mod batching;
 mod folder;
 mod hostile;
+mod mutated;
 mod oracle;
 
 pub(crate) use folder::tokenizer_json;

@@ -1,3 +1,5 @@
+//! Templates: variables, Python habits, JSON, refusals and bounds.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Folders on disk: plain, cached, missing, absurd.
+
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 

@@ -1,3 +1,5 @@
+//! Encoding and decoding with a small tokenizer made by the tests.
+
 use proptest::prelude::*;
 use serde_json::json;
 
