@@ -85,6 +85,10 @@ impl Metrics {
         self.in_flight.inc();
     }
 
+    pub(crate) fn in_flight(&self) -> usize {
+        usize::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
     pub(crate) fn ended(&self, route: &'static str, status: u16, took: Duration) {
         self.in_flight.dec();
         self.requests.get_or_create(&Outcome { route, status: class(status) }).inc();

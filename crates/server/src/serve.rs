@@ -28,9 +28,9 @@ use patience::Patient;
 pub enum Ending {
     /// Everything that had been accepted was finished and sent.
     Drained,
-    /// Time ran out: this many connections were cut, and what ran behind them was cancelled.
+    /// Time ran out, and what still ran was cancelled.
     TimedOut {
-        /// Connections cut.
+        /// Connections on which a request was unfinished.
         connections: usize,
     },
 }
@@ -66,7 +66,8 @@ pub async fn serve(
 /// When the drain is over, and by when everything must be.
 struct Ended {
     deadline: Instant,
-    in_time: bool,
+    /// Requests that were unfinished when the time for the drain was over.
+    unfinished: usize,
 }
 
 async fn end_after(shutdown: impl Future<Output = ()>, app: &App) -> Ended {
@@ -77,10 +78,11 @@ async fn end_after(shutdown: impl Future<Output = ()>, app: &App) -> Ended {
     // What is left of the time lets streams that did not finish tell their clients so.
     let farewell = (allowed / 10).min(Duration::from_secs(1));
     let in_time = timeout_at(deadline - farewell, app.inference.drain()).await.is_ok();
+    let unfinished = if in_time { 0 } else { app.metrics.in_flight() };
     if !in_time {
         app.stage.send_replace(Stage::Leaving);
     }
-    Ended { deadline, in_time }
+    Ended { deadline, unfinished }
 }
 
 /// The open connections.
@@ -129,10 +131,10 @@ impl House {
     async fn leave(mut self, ended: Ended) -> Ending {
         self.closing.send_replace(true);
         let all = async { while self.connections.join_next().await.is_some() {} };
-        let in_time = timeout_at(ended.deadline, all).await.is_ok() && ended.in_time;
-        let connections = self.connections.len();
+        let closed = timeout_at(ended.deadline, all).await;
+        let connections = ended.unfinished.max(if closed.is_ok() { 0 } else { self.connections.len() });
         self.connections.shutdown().await;
-        if in_time { Ending::Drained } else { Ending::TimedOut { connections } }
+        if connections == 0 { Ending::Drained } else { Ending::TimedOut { connections } }
     }
 }
 

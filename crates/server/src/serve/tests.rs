@@ -218,7 +218,7 @@ async fn a_drain_that_takes_too_long_says_so_and_ends() {
     running.shutdown.send(()).unwrap();
     let rest = streaming.rest().await;
     assert!(rest.contains("data: {\"error\":{\"message\":\"the engine is shutting down\""), "{rest}");
-    assert!(matches!(soon(running.ending).await.unwrap(), Ending::TimedOut { .. }));
+    assert_eq!(soon(running.ending).await.unwrap(), Ending::TimedOut { connections: 1 });
     assert_eq!(running.scripted.ledger().cancelled.len(), 1);
 }
 
