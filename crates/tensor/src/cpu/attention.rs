@@ -100,12 +100,6 @@ unsafe fn finish<L: Lanes>(l: L, queries: &[Query], dim: usize) {
     }
 }
 
-/// Queries that go together, limited by the registers that their sums need.
-#[inline(always)]
-fn queries_at_once<L: Lanes>() -> usize {
-    if L::N == 16 { QUERIES } else { QUERIES / 2 }
-}
-
 /// Causal attention against pages.
 pub(super) fn attend(
     (qkv, batch): (Fused<'_>, &Ragged),
@@ -172,8 +166,8 @@ impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
         let plane = item.kv_head * dim * PAGE_TOKENS..(item.kv_head + 1) * dim * PAGE_TOKENS;
         let mut queries = [Query::NONE; QUERIES];
         let count = item.tokens * group;
-        for first in (0..count).step_by(queries_at_once::<L>()) {
-            let range = first..(first + queries_at_once::<L>()).min(count);
+        for first in (0..count).step_by(QUERIES) {
+            let range = first..(first + QUERIES).min(count);
             let queries = &mut queries[..range.len()];
             // How many keys the query number `i` sees.
             let sees = |i: usize| span.context + item.first + (first + i) / group + 1;
@@ -181,19 +175,23 @@ impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
             // holds `PAGE_TOKENS` keys and values of the head.
             unsafe {
                 calls.queries((span.first_row + item.first, item.kv_head), range, queries);
-                for (page, behind) in pages.iter().zip((0..sees(queries.len() - 1)).step_by(PAGE_TOKENS)) {
-                    let keys = kv.keys::<E>(*page, layer)[plane.clone()].as_ptr();
-                    let values = kv.values::<E>(*page, layer)[plane.clone()].as_ptr();
-                    let mut next = 0;
-                    while next < queries.len() {
-                        let tokens = sees(next).saturating_sub(behind).min(PAGE_TOKENS);
+                let of_head = |page: u32| {
+                    let (keys, values) = (kv.keys::<E>(page, layer), kv.values::<E>(page, layer));
+                    (keys[plane.clone()].as_ptr(), values[plane.clone()].as_ptr())
+                };
+                for (number, behind) in (0..sees(queries.len() - 1)).step_by(PAGE_TOKENS).enumerate() {
+                    let (keys, values) = of_head(pages[number]);
+                    let next = pages.get(number + 1).map_or((keys, values), |&page| of_head(page));
+                    let mut first = 0;
+                    while first < queries.len() {
+                        let tokens = sees(first).saturating_sub(behind).min(PAGE_TOKENS);
                         let alike = |i: usize| sees(i).saturating_sub(behind).min(PAGE_TOKENS) == tokens;
-                        let end = (next..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
+                        let end = (first..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
                         if tokens > 0 {
-                            let block = Block { keys, values, stride: dim, tokens, dim };
-                            block::pass(l, &mut queries[next..end], block);
+                            let block = Block { keys, values, stride: dim, next, tokens, dim };
+                            block::pass(l, &mut queries[first..end], block);
                         }
-                        next = end;
+                        first = end;
                     }
                 }
                 finish(l, queries, dim);

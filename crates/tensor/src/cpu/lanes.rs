@@ -7,6 +7,8 @@
 mod avx2;
 mod avx512;
 
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
 use half::bf16;
 
 pub(super) use avx2::Avx2;
@@ -115,6 +117,13 @@ pub(super) trait Lanes: Copy {
     fn sum(self, value: Self::F) -> f32;
     /// Maximum over the lanes.
     fn highest(self, value: Self::F) -> f32;
+}
+
+/// Asks for the cache line at `at`, which need not be valid.
+#[inline(always)]
+pub(super) fn prefetch<T>(at: *const T) {
+    // SAFETY: a hint that reads nothing and never faults; every x86-64 machine has the instruction.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
 }
 
 /// Defines methods whose bodies are intrinsics, all under the same proof.

@@ -1,7 +1,9 @@
 //! A few queries against one block of [`PAGE_TOKENS`] keys and values: one step of the online softmax.
 
+use std::array;
+
 use crate::PAGE_TOKENS;
-use crate::cpu::lanes::Lanes;
+use crate::cpu::lanes::{Lanes, prefetch};
 use crate::cpu::math::exp;
 
 use super::stored::Stored;
@@ -36,6 +38,9 @@ pub(super) struct Block<K, V> {
     /// `[PAGE_TOKENS]` rows of `dim` values, `stride` apart.
     pub(super) values: *const V,
     pub(super) stride: usize,
+    /// Where the next block's keys and values stand, so that memory can bring them while this one is computed. They
+    /// are never read here.
+    pub(super) next: (*const K, *const V),
     /// Tokens that the queries may see, the first ones of the block.
     pub(super) tokens: usize,
     pub(super) dim: usize,
@@ -74,6 +79,8 @@ struct Weights<const R: usize> {
 #[derive(Clone, Copy)]
 struct Columns<V> {
     values: *const V,
+    /// The next block's values.
+    next: *const V,
     stride: usize,
     /// The first coordinate.
     first: usize,
@@ -89,16 +96,23 @@ unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
     let mut weights = Weights { p: [[0.0; PAGE_TOKENS]; R], shrink: [0.0; R], tokens: block.tokens };
     // SAFETY: the caller's; the columns stay below `dim`.
     unsafe {
-        if L::N == 16 {
-            products::<L, K, R, 2>(l, queries, (block.keys, block.dim), &mut weights);
+        // As many registers as the sums of six queries fit into; fewer queries take more columns at a time instead.
+        if L::N == 16 || R > 2 {
+            products::<L, K, V, R, 2>(l, queries, block, &mut weights);
         } else {
-            products::<L, K, R, 4>(l, queries, (block.keys, block.dim), &mut weights);
+            products::<L, K, V, R, 4>(l, queries, block, &mut weights);
         }
         soften(l, queries, block.dim, &mut weights);
-        let mut columns = Columns { values: block.values, stride: block.stride, first: 0 };
-        while columns.first + 4 * L::N <= block.dim {
-            add_values::<L, V, R, 4>(l, queries, &weights, columns);
-            columns.first += 4 * L::N;
+        let mut columns =
+            Columns { values: block.values, next: block.next.1, stride: block.stride, first: 0 };
+        let wide = if L::N == 16 || R <= 2 { 4 * L::N } else { 2 * L::N };
+        while columns.first + wide <= block.dim {
+            if wide == 4 * L::N {
+                add_values::<L, V, R, 4>(l, queries, &weights, columns);
+            } else {
+                add_values::<L, V, R, 2>(l, queries, &weights, columns);
+            }
+            columns.first += wide;
         }
         while columns.first < block.dim {
             add_few_values(l, queries, &weights, (columns, block.dim - columns.first));
@@ -109,28 +123,45 @@ unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
 
 /// `weights.p = q · k`, `W` registers of tokens.
 #[inline(always)]
-unsafe fn products<L: Lanes, K: Stored, const R: usize, const W: usize>(
+unsafe fn products<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usize>(
     l: L,
     queries: &[Query; R],
-    (keys, dim): (*const K, usize),
+    block: Block<K, V>,
     weights: &mut Weights<R>,
 ) {
-    let mut sums = [[l.splat(0.0); W]; R];
-    for d in 0..dim {
-        for w in 0..W {
-            // SAFETY: the caller's; the block has `dim` lines of `W · N` tokens.
+    for first in (0..PAGE_TOKENS).step_by(W * L::N) {
+        let mut sums = [[l.splat(0.0); W]; R];
+        for d in 0..block.dim {
+            if first == 0 {
+                prefetch_line(block.next.0, d);
+            }
+            let line = d * PAGE_TOKENS + first;
+            // SAFETY: the caller's; the block has `dim` lines, and `W · N` divides a line.
             unsafe {
-                let keys = K::load(l, keys.add(d * PAGE_TOKENS + w * L::N));
+                let keys: [L::F; W] = array::from_fn(|w| K::load(l, block.keys.add(line + w * L::N)));
                 for (sums, query) in sums.iter_mut().zip(queries) {
-                    sums[w] = l.fma(l.splat(*query.q.add(d)), keys, sums[w]);
+                    let q = l.splat(*query.q.add(d));
+                    for (sum, keys) in sums.iter_mut().zip(keys) {
+                        *sum = l.fma(q, keys, *sum);
+                    }
                 }
             }
         }
-    }
-    for (p, sums) in weights.p.iter_mut().zip(sums) {
-        for (w, sum) in sums.into_iter().enumerate() {
-            l.write(&mut p[w * L::N..], sum);
+        for (p, sums) in weights.p.iter_mut().zip(sums) {
+            for (w, sum) in sums.into_iter().enumerate() {
+                l.write(&mut p[first + w * L::N..], sum);
+            }
         }
+    }
+}
+
+/// Asks for the line number `line` of [`PAGE_TOKENS`] elements.
+#[inline(always)]
+fn prefetch_line<E: Stored>(plane: *const E, line: usize) {
+    let at = plane.wrapping_add(line * PAGE_TOKENS);
+    prefetch(at);
+    if size_of::<E>() > 2 {
+        prefetch(at.wrapping_add(PAGE_TOKENS / 2));
     }
 }
 
@@ -147,17 +178,20 @@ fn soften<L: Lanes, const R: usize>(l: L, queries: &mut [Query; R], dim: usize, 
             highest = l.max(score, highest);
             l.write(&mut p[at..], score);
         }
-        let highest = l.splat(l.highest(highest));
+        let before = std::mem::replace(&mut query.highest, l.highest(highest));
+        let highest = l.splat(query.highest);
         let mut sum = l.splat(0.0);
         for at in (0..PAGE_TOKENS).step_by(L::N) {
             let power = exp(l, l.sub(l.read(&p[at..]), highest));
             sum = l.add(sum, power);
             l.write(&mut p[at..], power);
         }
-        let mut shrink = [0.0; 16];
-        l.write(&mut shrink, exp(l, l.sub(l.splat(query.highest), highest)));
+        // Mostly the highest score stays, and e^0 is exactly one.
+        let mut shrink = [1.0; 16];
+        if before != query.highest {
+            l.write(&mut shrink, exp(l, l.sub(l.splat(before), highest)));
+        }
         weights.shrink[r] = shrink[0];
-        query.highest = l.highest(highest);
         query.weight = query.weight * shrink[0] + l.sum(sum);
     }
 }
@@ -180,10 +214,17 @@ unsafe fn add_values<L: Lanes, V: Stored, const R: usize, const C: usize>(
             }
         }
         for token in 0..weights.tokens.min(PAGE_TOKENS) {
+            let at = token * columns.stride + columns.first;
             for c in 0..C {
-                let value = V::load(l, columns.values.add(token * columns.stride + columns.first + c * L::N));
-                for (sums, p) in sums.iter_mut().zip(&weights.p) {
-                    sums[c] = l.fma(l.splat(p[token]), value, sums[c]);
+                if (c * L::N * size_of::<V>()).is_multiple_of(64) {
+                    prefetch(columns.next.wrapping_add(at + c * L::N));
+                }
+            }
+            let values: [L::F; C] = array::from_fn(|c| V::load(l, columns.values.add(at + c * L::N)));
+            for (sums, p) in sums.iter_mut().zip(&weights.p) {
+                let p = l.splat(p[token]);
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = l.fma(p, value, *sum);
                 }
             }
         }

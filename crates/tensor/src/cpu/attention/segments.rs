@@ -7,7 +7,7 @@ use crate::kernels::Heads;
 use crate::{Fused, PAGE_TOKENS, Pool};
 
 use super::block::{self, Block, QUERIES, Query};
-use super::{Calls, Item, TOKENS, Workspace, finish, queries_at_once, share_out};
+use super::{Calls, Item, TOKENS, Workspace, finish, share_out};
 
 /// Some rows of a call that see each other.
 #[derive(Clone, Copy)]
@@ -89,8 +89,8 @@ impl<L: Lanes> Work<L> for Within<'_> {
         let values_at = (query + kv + item.kv_head) * dim;
         let mut queries = [Query::NONE; QUERIES];
         let count = item.tokens * (query / kv);
-        for first in (0..count).step_by(queries_at_once::<L>()) {
-            let range = first..(first + queries_at_once::<L>()).min(count);
+        for first in (0..count).step_by(QUERIES) {
+            let range = first..(first + QUERIES).min(count);
             let queries = &mut queries[..range.len()];
             // SAFETY: the rows are the item's, and no other item has both its tokens and its key head. The packed
             // keys hold whole blocks, and a block's values are rows of the segment.
@@ -102,7 +102,9 @@ impl<L: Lanes> Work<L> for Within<'_> {
                     let row = segment.first_row + behind;
                     let values = calls.qkv.rows[row * fused + values_at..].as_ptr();
                     let tokens = (segment.rows - behind).min(PAGE_TOKENS);
-                    block::pass(l, queries, Block { keys, values, stride: fused, tokens, dim });
+                    let next = (keys.wrapping_add(kv * dim * PAGE_TOKENS), values);
+                    let block = Block { keys, values, stride: fused, next, tokens, dim };
+                    block::pass(l, queries, block);
                 }
                 finish(l, queries, dim);
             }

@@ -1,12 +1,15 @@
 //! A few rows against one panel, sums in registers.
 
-use crate::cpu::lanes::Lanes;
+use crate::cpu::lanes::{Lanes, prefetch};
 use crate::packed::PANEL;
 
 use super::product::Product;
 
 /// Rows of the largest block.
 pub(super) const ROWS: usize = 6;
+
+/// Lines of a panel from where it is read to where it is asked for.
+const AHEAD: usize = 16;
 
 /// The sums of a block before the epilogue.
 pub(super) type Sums = [[f32; PANEL]; ROWS];
@@ -75,11 +78,19 @@ unsafe fn columns<P: Product, const R: usize, const C: usize>(
             // `first..first + wide` are in the panel because `wide` divides its width.
             unsafe {
                 let columns = operands.panel.add(line * PANEL + first);
-                for c in 0..C {
-                    let weights = product.weights(columns.add(c * P::Lanes::N));
-                    for (r, registers) in registers.iter_mut().enumerate() {
-                        let x = *operands.x.add(r * operands.stride + line);
-                        registers[c] = product.step(registers[c], x, weights);
+                if wide < PANEL && first == 0 {
+                    // The first pass over some columns asks for all of them, or memory would bring the panel in
+                    // pieces too far apart for the machine to see where it is read next.
+                    for ahead in (0..PANEL).step_by(16) {
+                        prefetch(columns.wrapping_add(AHEAD * PANEL + ahead));
+                    }
+                }
+                let weights: [P::Weights; C] =
+                    std::array::from_fn(|c| product.weights(columns.add(c * P::Lanes::N)));
+                for (r, registers) in registers.iter_mut().enumerate() {
+                    let x = *operands.x.add(r * operands.stride + line);
+                    for c in 0..C {
+                        registers[c] = product.step(registers[c], x, weights[c]);
                     }
                 }
             }

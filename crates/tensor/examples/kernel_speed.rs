@@ -1,0 +1,250 @@
+//! Times linear layers of the shapes of Qwen3-0.6B beside what the machine can do at most.
+//!
+//! `cargo run --release -p tidegate-tensor --example kernel_speed [ISA] [DTYPE] [SHAPE]`; times are the best of several
+//! passes, so that a busy neighbour shows in none of them rather than in all.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use tensor::kernels::{Heads, Place};
+use tensor::safetensors::TensorView;
+use tensor::{
+    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer, Pool,
+    Ragged, kernels,
+};
+
+const SHAPES: [(&str, usize, usize); 5] = [
+    ("qkv", 1024, 4096),
+    ("o", 2048, 1024),
+    ("gate_up", 1024, 6144),
+    ("down", 3072, 1024),
+    ("head", 1024, 151_936),
+];
+
+const ROWS: [usize; 5] = [1, 8, 32, 128, 512];
+
+/// More than any cache holds.
+const COLD: usize = 192 << 20;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let isa = arguments.next().map_or_else(Isa::best, |name| name.parse().expect("an instruction set"));
+    let dtype = arguments.next().unwrap_or_default();
+    let only = arguments.next();
+    for threads in [1, 2] {
+        let pool = Pool::new(threads);
+        let bandwidth = read_bandwidth(&pool);
+        let kernels = kernels(isa, threads);
+        println!("{}: reads {bandwidth:.1} GB/s", kernels.describe());
+        for held in [Dtype::Bf16, Dtype::F32] {
+            if !dtype.is_empty() && held.to_string() != dtype {
+                continue;
+            }
+            let peak = arithmetic_peak(&pool, isa, held);
+            println!("  {held}: at most {peak:.0} GFLOP/s");
+            for (name, inputs, outputs) in SHAPES {
+                if only.as_ref().is_none_or(|only| only == name) {
+                    time_shape(kernels.as_ref(), (name, &layers(inputs, outputs, held)), (bandwidth, peak));
+                }
+            }
+            if only.as_ref().is_none_or(|only| only == "attend") {
+                for (sequences, context, rows) in [(1, 512, 1), (32, 512, 1), (1, 0, 512), (1, 3584, 512)] {
+                    time_attention(kernels.as_ref(), held, (sequences, context, rows), bandwidth);
+                }
+                time_rows(kernels.as_ref());
+            }
+        }
+    }
+}
+
+/// As many equal layers as are larger than any cache.
+fn layers(inputs: usize, outputs: usize, dtype: Dtype) -> Vec<Linear> {
+    let values: Vec<f32> = (0..inputs * outputs).map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
+    let stored = TensorView::from_f32(&[outputs, inputs], &values);
+    let copies = COLD.div_ceil(inputs * outputs * dtype.size());
+    let layer = |_| {
+        let mut packer = Packer::new(inputs, outputs, dtype).expect("memory");
+        packer.rows(0, &stored);
+        packer.finish()
+    };
+    (0..copies).map(layer).collect()
+}
+
+fn time_shape(kernels: &dyn Kernels, (name, layers): (&str, &[Linear]), (bandwidth, peak): (f64, f64)) {
+    let (inputs, outputs) = (layers[0].inputs(), layers[0].outputs());
+    for rows in ROWS {
+        let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
+        let mut out = vec![0.0; rows * outputs];
+        let layers = &layers[..if rows > 32 { layers.len().min(4) } else { layers.len() }];
+        let pass = || {
+            for layer in layers {
+                kernels.linear(&x, layer, Epilogue::default(), &mut out);
+            }
+        };
+        let seconds = best_of(if rows > 32 { 3 } else { 6 }, pass) / layers.len() as f64;
+        let flops = 2.0 * (inputs * outputs * rows) as f64 / seconds / 1e9;
+        let bytes = layers[0].bytes() as f64 / seconds / 1e9;
+        println!(
+            "  {name:>8} m={rows:<4} {flops:7.1} GFLOP/s ({:3.0} %)  {bytes:5.1} GB/s ({:3.0} %)  {:9.1} us",
+            100.0 * flops / peak,
+            100.0 * bytes / bandwidth,
+            seconds * 1e6
+        );
+    }
+}
+
+/// One layer's attention of `sequences` that read `rows` tokens each after `context` others.
+fn time_attention(
+    kernels: &dyn Kernels,
+    dtype: Dtype,
+    (sequences, context, rows): (usize, usize, usize),
+    bandwidth: f64,
+) {
+    let heads = Heads { query: 16, kv: 8, dim: 128 };
+    let pages = (context + rows).div_ceil(PAGE_TOKENS);
+    // As many layers as make the pages larger than any cache.
+    let page = 2 * heads.kv * heads.dim * PAGE_TOKENS * dtype.size();
+    let layers = COLD.div_ceil(sequences * pages * page);
+    let layout = KvLayout { layers, heads: heads.kv, dim: heads.dim, dtype };
+    let mut kv = KvArena::new(layout, sequences * pages).expect("memory");
+    // Zeros would be read from one page of zeros.
+    kv.bytes_mut().fill(0x11);
+    let mut batch = Ragged::default();
+    for sequence in 0..sequences {
+        let table: Vec<u32> = (0..pages).map(|i| (i * sequences + sequence) as u32).collect();
+        batch.push(context, rows, &table);
+    }
+    let values: Vec<f32> = (0..batch.rows() * heads.fused()).map(|i| (i % 19) as f32 / 19.0).collect();
+    let qkv = Fused { rows: &values, heads };
+    let mut out = vec![0.0; batch.rows() * heads.query * heads.dim];
+    let layers = if rows > 1 { layers.min(8) } else { layers };
+    let write = best_of(2, || (0..layers).for_each(|layer| kernels.kv_write(qkv, &batch, (&mut kv, layer))));
+    let attend =
+        best_of(3, || (0..layers).for_each(|layer| kernels.attend(qkv, &batch, (&kv, layer), &mut out)));
+    let seen = sequences * (rows * context + rows * (rows + 1) / 2);
+    let flops = 4.0 * (seen * heads.query * heads.dim * layers) as f64 / attend / 1e9;
+    let bytes = (sequences * pages * page * layers) as f64 / attend / 1e9;
+    println!(
+        "  attend {sequences:>2} × {rows:<3} after {context:<4} {flops:6.1} GFLOP/s  {bytes:5.1} GB/s ({:3.0} %) {:9.1} us, \
+         write {:7.1} us",
+        100.0 * bytes / bandwidth,
+        attend / layers as f64 * 1e6,
+        write / layers as f64 * 1e6,
+    );
+}
+
+/// What stands between the products of a layer, for 512 rows.
+fn time_rows(kernels: &dyn Kernels) {
+    let (rows, width) = (512, 1024);
+    let x = vec![0.5; rows * 2 * 3 * width];
+    let mut out = vec![0.5; rows * 4 * width];
+    let (table, angles) = (vec![1.0; 128], vec![0.5; rows * 64]);
+    let norm = |width| Norm::Rms { weight: &x[..width], eps: 1e-6 };
+    let norms = best_of(5, || kernels.norm(&x[..rows * width], norm(width), &mut out[..rows * width]));
+    let gates = best_of(5, || kernels.silu_mul(&x, 3 * width, &mut out[..rows * 3 * width]));
+    let place = Place { stride: 4 * width, offset: 0, heads: 24, dim: 128 };
+    let angles = Angles { cos: &angles, sin: &angles, half: 64 };
+    let rope = best_of(5, || {
+        kernels.norm_rope(&mut out, place, Some(Norm::Rms { weight: &table, eps: 1e-6 }), angles)
+    });
+    let logits = vec![0.5; 151_936];
+    let sum = best_of(5, || kernels.log_sum_exp(&logits, logits.len(), &mut out[..1]));
+    println!(
+        "  512 rows: norm {:.0} us, silu_mul {:.0} us, norm_rope {:.0} us; log_sum_exp of 152k {:.0} us",
+        norms * 1e6,
+        gates * 1e6,
+        rope * 1e6,
+        sum * 1e6
+    );
+}
+
+fn best_of(passes: usize, mut pass: impl FnMut()) -> f64 {
+    pass();
+    let time = |_| {
+        let start = Instant::now();
+        pass();
+        start.elapsed().as_secs_f64()
+    };
+    (0..passes).map(time).fold(f64::INFINITY, f64::min)
+}
+
+/// GB/s of reading memory from front to back, all threads together.
+fn read_bandwidth(pool: &Pool) -> f64 {
+    // Huge pages, as the weights have them.
+    let mut arena = memory::Arena::zeroed(COLD).expect("memory");
+    arena.bytes_mut().fill(1);
+    let memory: &[u64] = bytemuck::cast_slice(arena.bytes());
+    let seconds = best_of(8, || {
+        pool.run(&|worker| {
+            let mut sums = [0u64; 32];
+            for line in memory[pool.share(memory.len(), 32, worker)].as_chunks::<32>().0 {
+                sums.iter_mut().zip(line).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+            }
+            black_box(sums);
+        });
+    });
+    COLD as f64 / seconds / 1e9
+}
+
+/// GFLOP/s of multiply-adds in registers, all threads together; NaN where it is not known how to ask.
+fn arithmetic_peak(pool: &Pool, isa: Isa, dtype: Dtype) -> f64 {
+    const ROUNDS: usize = 4_000_000;
+    #[cfg(target_arch = "x86_64")]
+    let (loop_of, flops): (fn(usize), usize) = match (isa, dtype) {
+        // SAFETY: `kernels` has refused an instruction set that the machine does not run.
+        (Isa::Avx512Bf16, Dtype::Bf16) => (|rounds| unsafe { x86::bf16(rounds) }, 16 * 64),
+        // SAFETY: as above.
+        (Isa::Avx512 | Isa::Avx512Bf16, _) => (|rounds| unsafe { x86::avx512(rounds) }, 16 * 32),
+        // SAFETY: as above.
+        (Isa::Avx2, _) => (|rounds| unsafe { x86::avx2(rounds) }, 12 * 16),
+        _ => return f64::NAN,
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    return f64::NAN;
+    let seconds = best_of(4, || pool.run(&|_| loop_of(ROUNDS)));
+    (ROUNDS * flops * pool.threads()) as f64 / seconds / 1e9
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    //! Loops that do nothing but multiply and add, in as many registers as hide the latency.
+
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn bf16(rounds: usize) {
+        let x = black_box(_mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.5)));
+        let mut sums = [_mm512_setzero_ps(); 16];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, x, x);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn avx512(rounds: usize) {
+        let x = black_box(_mm512_set1_ps(0.5));
+        let mut sums = [_mm512_setzero_ps(); 16];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(x, x, *sum);
+            }
+        }
+        black_box(sums);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(rounds: usize) {
+        let x = black_box(_mm256_set1_ps(0.5));
+        let mut sums = [_mm256_setzero_ps(); 12];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(x, x, *sum);
+            }
+        }
+        black_box(sums);
+    }
+}
