@@ -85,7 +85,7 @@ proptest! {
         for worker in 0..threads {
             let share = pool.share(items, grain, worker);
             prop_assert_eq!(share.start, next);
-            prop_assert!(share.end % grain == 0 || share.end == items);
+            prop_assert!(share.end.is_multiple_of(grain) || share.end == items);
             next = share.end;
         }
         prop_assert_eq!(next, items);
