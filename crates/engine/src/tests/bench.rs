@@ -106,6 +106,11 @@ impl Bench {
                 "page {page} is lost or shared unknowingly"
             );
         }
+        let mut all = self.run_loop.running.iter().chain(&self.run_loop.lobby);
+        assert!(
+            all.all(|s| self.run_loop.requests.contains_key(&s.rank.order)),
+            "a sequence outlives its request"
+        );
         assert!(self.run_loop.running.is_sorted_by_key(|s| s.rank));
         assert!(self.run_loop.lobby.iter().all(|s| s.pages().is_empty()));
     }
