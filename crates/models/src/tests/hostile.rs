@@ -32,117 +32,82 @@ fn file(name: &'static str, content: impl Into<Vec<u8>>) -> impl FnOnce(&mut Fol
     move |folder| drop(folder.files.insert(name, Some(content.into())))
 }
 
+/// Sets one key of a valid config.json, which must then be refused with `message` about that key.
+fn check_config(folder: fn() -> Folder, refused: &[(&'static str, Value, &str)]) {
+    for (key, value, message) in refused {
+        check(folder(), set(key, value.clone()), &format!("config.json: '{key}': expected {message}"));
+    }
+}
+
 #[test]
-fn wrong_configs() {
-    let unset = |key: &'static str| {
-        move |folder: &mut Folder| drop(folder.config.as_object_mut().unwrap().remove(key))
-    };
-    check(
-        qwen3(),
-        set("model_type", json!("mamba")),
-        "config.json: model_type 'mamba' is not supported; known are gpt2, qwen3",
-    );
-    check(qwen3(), unset("model_type"), "config.json: model_type '' is not supported; known are gpt2, qwen3");
-    check(
-        qwen3(),
-        unset("hidden_size"),
-        "config.json: 'hidden_size': expected a whole number from 1 to 1048576, found nothing",
-    );
-    check(
-        qwen3(),
-        set("num_attention_heads", json!(0)),
-        "config.json: 'num_attention_heads': expected a whole number from 1 to 1048576, found 0",
-    );
-    check(
-        qwen3(),
-        set("num_key_value_heads", json!(3)),
-        "config.json: 'num_key_value_heads': expected a divisor of num_attention_heads, which is 2, found 3",
-    );
-    check(
-        qwen3(),
-        set("head_dim", json!(5)),
-        "config.json: 'head_dim': expected an even number, since halves of a head are rotated, found 5",
-    );
-    check(
-        qwen3(),
-        set("num_hidden_layers", json!(u64::MAX)),
-        "config.json: 'num_hidden_layers': expected a whole number from 1 to 4096, found 18446744073709551615",
-    );
-    check(
-        qwen3(),
-        set("vocab_size", json!(1e30)),
-        "config.json: 'vocab_size': expected a whole number from 1 to 1048576, found 1e+30",
-    );
-    check(
-        qwen3(),
-        set("rope_scaling", json!({"type": "yarn"})),
-        "config.json: 'rope_scaling.type': expected 'default' (scaled rope is not supported), found 'yarn'",
-    );
-    check(
-        qwen3(),
-        set("use_sliding_window", json!(true)),
-        "config.json: 'use_sliding_window': expected false (sliding windows are not supported), found true",
-    );
-    check(
-        qwen3(),
-        set("layer_types", json!(["full_attention", "sliding_attention"])),
-        "config.json: 'layer_types': expected a list of 'full_attention', found a list of 2",
-    );
-    check(
-        qwen3(),
-        set("hidden_act", json!("gelu")),
-        "config.json: 'hidden_act': expected 'silu', found 'gelu'",
-    );
-    check(
-        qwen3(),
-        set("rms_norm_eps", json!("small")),
-        "config.json: 'rms_norm_eps': expected a number from 0 to 1, found 'small'",
-    );
-    check(
-        qwen3(),
-        set("torch_dtype", json!("int8")),
-        "config.json: 'torch_dtype': expected float32, bfloat16 or float16, found 'int8'",
-    );
-    check(
-        qwen3(),
-        set("eos_token_id", json!(270)),
-        "config.json: 'eos_token_id': expected ids below the vocabulary of 270, found 270",
-    );
-    check(
-        qwen3(),
-        set("attention_bias", json!(1)),
-        "config.json: 'attention_bias': expected true or false, found 1",
-    );
-    check(
-        gpt2(),
-        set("n_head", json!(5)),
-        "config.json: 'n_embd': expected a multiple of n_head, which is 5, found 12",
-    );
-    check(
-        gpt2(),
-        set("activation_function", json!("relu")),
-        "config.json: 'activation_function': expected gelu_new, gelu_pytorch_tanh, gelu or silu, found 'relu'",
-    );
-    check(
-        gpt2(),
-        set("scale_attn_by_inverse_layer_idx", json!(true)),
-        "config.json: 'scale_attn_by_inverse_layer_idx': expected false, found true",
-    );
-    check(
-        gpt2(),
-        |folder| folder.config = json!([1]),
-        "config.json: '(whole file)': expected an object, found a list of 1",
+fn wrong_qwen3_configs() {
+    check_config(
+        qwen3,
+        &[
+            ("num_attention_heads", json!(0), "a whole number from 1 to 1048576, found 0"),
+            ("num_key_value_heads", json!(3), "a divisor of num_attention_heads, which is 2, found 3"),
+            ("head_dim", json!(5), "an even number, since halves of a head are rotated, found 5"),
+            (
+                "num_hidden_layers",
+                json!(u64::MAX),
+                "a whole number from 1 to 4096, found 18446744073709551615",
+            ),
+            ("vocab_size", json!(1e30), "a whole number from 1 to 1048576, found 1e+30"),
+            ("use_sliding_window", json!(true), "false (sliding windows are not supported), found true"),
+            (
+                "layer_types",
+                json!(["full_attention", "sliding_attention"]),
+                "a list of 'full_attention', found a list of 2",
+            ),
+            ("hidden_act", json!("gelu"), "'silu', found 'gelu'"),
+            ("rms_norm_eps", json!("small"), "a number from 0 to 1, found 'small'"),
+            ("torch_dtype", json!("int8"), "float32, bfloat16 or float16, found 'int8'"),
+            ("eos_token_id", json!(270), "ids below the vocabulary of 270, found 270"),
+            ("attention_bias", json!(1), "true or false, found 1"),
+            ("hidden_size", Value::Null, "a whole number from 1 to 1048576, found nothing"),
+        ],
     );
 }
 
 #[test]
+fn wrong_gpt2_configs() {
+    check_config(
+        gpt2,
+        &[
+            ("activation_function", json!("relu"), "gelu_new, gelu_pytorch_tanh, gelu or silu, found 'relu'"),
+            ("scale_attn_by_inverse_layer_idx", json!(true), "false, found true"),
+        ],
+    );
+    let message = "config.json: 'n_embd': expected a multiple of n_head, which is 5, found 12";
+    check(gpt2(), set("n_head", json!(5)), message);
+    let message = "config.json: '(whole file)': expected an object, found a list of 1";
+    check(gpt2(), |folder| folder.config = json!([1]), message);
+}
+
+#[test]
+fn scaled_rope() {
+    let message =
+        "config.json: 'rope_scaling.type': expected 'default' (scaled rope is not supported), found 'yarn'";
+    check(qwen3(), set("rope_scaling", json!({"type": "yarn"})), message);
+}
+
+#[test]
+fn unknown_architectures() {
+    let known = "is not supported; known are gpt2, qwen3";
+    check(qwen3(), set("model_type", json!("mamba")), &format!("config.json: model_type 'mamba' {known}"));
+    check(qwen3(), set("model_type", Value::Null), &format!("config.json: model_type '' {known}"));
+}
+
+/// Replaces a tensor by zeros of another shape.
+fn resize(name: &'static str, shape: [usize; 2]) -> impl FnOnce(&mut Folder) {
+    move |folder| {
+        let values = vec![0.0; shape[0] * shape[1]];
+        folder.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values });
+    }
+}
+
+#[test]
 fn wrong_tensors() {
-    let resize = |name: &'static str, shape: [usize; 2]| {
-        move |folder: &mut Folder| {
-            let values = vec![0.0; shape[0] * shape[1]];
-            folder.tensors.insert(name.to_owned(), Stored { shape: shape.to_vec(), values });
-        }
-    };
     check(
         qwen3(),
         |folder| drop(folder.tensors.remove("model.layers.1.mlp.up_proj.weight")),
@@ -183,6 +148,10 @@ fn wrong_tensors() {
         set("vocab_size", json!(261)),
         "model.safetensors: tensor 'wte.weight': config.json implies the shape [261, 12], found [270, 12]",
     );
+}
+
+#[test]
+fn tensors_that_contradict_other_files() {
     check(
         gpt2(),
         |folder| {
