@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod exit;
 mod interrupts;
+mod loading;
 mod logging;
 mod prompt;
 #[cfg(test)]

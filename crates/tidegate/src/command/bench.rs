@@ -24,7 +24,7 @@ use tidegate::settings::{InferenceSettings, LogSettings};
 use tokio::runtime::Builder;
 
 use super::summary::greeting;
-use super::{Exit, Talk, logging};
+use super::{Exit, Talk, loading, logging};
 use host::{Busy, Memory};
 use measure::{Arrival, Figure, Measured, Stream, summarise};
 
@@ -62,6 +62,13 @@ struct Load {
     concurrency: usize,
 }
 
+impl Load {
+    /// As much as it takes to touch all memory and to wake all threads.
+    fn warming(self) -> Self {
+        Self { out: self.out.min(8), ..self }
+    }
+}
+
 impl Arguments {
     fn load(&self) -> Load {
         Load { prompt: self.prompt.get(), out: self.out.get(), concurrency: self.concurrency.get() }
@@ -82,7 +89,7 @@ impl Arguments {
 
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     logging::start(&arguments.log, "warn")?;
-    let opened = tidegate::open(&arguments.roomy())?;
+    let opened = loading::open(&arguments.roomy(), talk)?;
     let loaded = Memory::now();
     let load = arguments.load();
     check_room(&opened, load)?;
@@ -91,11 +98,11 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let total = arguments.warmup + arguments.repeat.get();
-    let progress = progress(total, load, talk);
+    let progress = progress(&arguments, talk);
     let mut runs = Vec::new();
     for index in 0..total {
         let warming = index < arguments.warmup;
-        let load = if warming { Load { out: load.out.min(8), ..load } } else { load };
+        let load = if warming { load.warming() } else { load };
         let prompts = prompts(load, opened.summary.card.vocabulary, 1000 * index as u64 + 7);
         let measured = runtime.block_on(measure(&opened.inference, prompts, load.out, &progress))?;
         if !warming {
@@ -127,11 +134,13 @@ fn check_room(opened: &Opened, load: Load) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn progress(runs: usize, load: Load, talk: Talk) -> ProgressBar {
+fn progress(arguments: &Arguments, talk: Talk) -> ProgressBar {
     if talk == Talk::Quiet {
         return ProgressBar::hidden();
     }
-    let tokens = runs as u64 * load.concurrency as u64 * u64::from(load.out);
+    let (load, repeat) = (arguments.load(), arguments.repeat.get() as u64);
+    let warming = arguments.warmup as u64 * u64::from(load.warming().out);
+    let tokens = load.concurrency as u64 * (warming + repeat * u64::from(load.out));
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens, {per_sec}, {eta} left");
     ProgressBar::new(tokens).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -15,7 +15,7 @@ use super::interrupts::Interrupts;
 use super::prompt::{Source, Stdin, source};
 use super::sampling::SamplingArguments;
 use super::summary::greeting;
-use super::{Exit, Talk, logging, repl};
+use super::{Exit, Talk, loading, logging, repl};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -103,7 +103,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let stdin_is = if stdin().is_terminal() { Stdin::Terminal } else { Stdin::Pipe };
     let source = source(arguments.prompt.as_deref(), stdin_is, stdin().lock())?;
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let opened = tidegate::open(&arguments.inference)?;
+    let opened = loading::open(&arguments.inference, talk)?;
     let has_template = opened.summary.card.chat;
     let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
     let asking = Asking::new(&arguments, style);

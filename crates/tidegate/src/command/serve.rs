@@ -17,7 +17,7 @@ use tokio::runtime::Builder;
 
 use super::interrupts::Interrupts;
 use super::summary::rows;
-use super::{Exit, Talk, logging};
+use super::{Exit, Talk, loading, logging};
 
 /// Threads for sockets and JSON. The computing is done by the engine's own threads.
 const HTTP_THREADS: usize = 2;
@@ -50,7 +50,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     let listener = listen(&settings.server).await?;
     let address = listener.local_addr().context("the socket has no address")?;
     let inference = settings.inference.clone();
-    let opened = tokio::task::spawn_blocking(move || tidegate::open(&inference));
+    let opened = tokio::task::spawn_blocking(move || loading::open(&inference, talk));
     let opened = tokio::select! {
         opened = opened => opened.context("loading broke off")??,
         () = interrupts.next() => return Ok(Exit::Interrupted),
