@@ -56,11 +56,9 @@ fn stop_tokens_end_and_are_not_shown() {
 fn lengths_are_kept() {
     let (said, usage) = say("abcdefgh", |request| request.limits.max_tokens = Some(3));
     assert_eq!((said.reason, usage.completion_tokens), (Some(FinishReason::Length), 3));
-    let (said, _) = say("a", |request| {
-        request.limits.min_tokens = 7;
-        request.limits.max_tokens = Some(9);
-    });
-    assert!((7..=9).contains(&said.tokens.len()) && !said.tokens[..7].contains(&END), "{said:?}");
+    let (said, _) = say(&"<|endoftext|>".repeat(12), |request| request.limits.min_tokens = 7);
+    assert_eq!(said.tokens.iter().position(|&token| token == END), Some(7), "{said:?}");
+    assert_eq!((said.tokens.len(), said.reason), (8, Some(FinishReason::Stop)));
     let (said, _) = say("a", |request| {
         request.limits.ignore_eos = true;
         request.limits.max_tokens = Some(9);
