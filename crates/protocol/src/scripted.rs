@@ -3,7 +3,7 @@
 //! Each accepted request takes the next [`Script`] and plays it; a [`Gate`] in a script holds the reply until the test
 //! opens it, so that nothing ever has to sleep. What happened is in the [`Ledger`], and [`Scripted::until`] waits for
 //! it. Where an engine would be lenient, this one panics: a request without a script, a script that breaks the
-//! contract of [`Event`], a stream polled after its end.
+//! contract of [`crate::Event`], a stream polled after its end.
 
 mod gate;
 mod playback;
