@@ -25,7 +25,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ("compute", summary.compute.clone()),
         ("memory", size(memory.total())),
         ("  weights", size(memory.weights)),
-        ("  KV", size(memory.kv)),
+        ("  KV", size(memory.kv) + ", taken as it is used"),
         ("  workspace", size(memory.workspace)),
         (
             "limits",
