@@ -10,13 +10,12 @@ mod stored;
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::bf16;
 
 use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
-use crate::cpu::split::Disjoint;
+use crate::cpu::split::{Claims, Disjoint};
 use crate::kernels::Heads;
 use crate::{Dtype, Fused, KvArena, PAGE_TOKENS, Pool, Ragged};
 
@@ -129,21 +128,13 @@ pub(super) fn attend(
     });
 }
 
-/// Gives the next item to whoever is free. Items are independent, so results do not depend on who takes which.
+/// Does `work` for every item, on all workers if there is enough of it.
 fn share_out(pool: &Pool, (items, products): (usize, usize), work: &(dyn Fn(usize) + Sync)) {
     if products < ALONE {
         return (0..items).for_each(work);
     }
-    let next = AtomicUsize::new(0);
-    pool.run(&|_| {
-        loop {
-            let item = next.fetch_add(1, Ordering::Relaxed);
-            if item >= items {
-                break;
-            }
-            work(item);
-        }
-    });
+    let claims = Claims::new(items, pool.threads());
+    pool.run(&|_| claims.claim().for_each(work));
 }
 
 /// An item of causal attention.

@@ -9,8 +9,6 @@ mod product;
 mod round;
 mod tiles;
 
-use std::ops::Range;
-
 use crate::packed::{PANEL, Panel};
 use crate::{Dtype, Epilogue, Isa, Linear, Pool};
 
@@ -20,7 +18,7 @@ use self::round::{Form, Round};
 use self::tiles::{Hardware, SIDE, Tiled};
 use super::dispatch::{Level, Work};
 use super::lanes::{Avx512Bf16, Lanes};
-use super::split::{self, Disjoint};
+use super::split::{self, Claims, Disjoint};
 
 /// Products below which a call stays on the calling thread.
 const ALONE: usize = 1 << 17;
@@ -46,15 +44,12 @@ impl Call<'_> {
             Dtype::F32 => (x, weight.inputs()),
             _ => rounded(x, weight, form, (level, pool), scratch),
         };
-        let out = Disjoint::new(out);
-        let panels = Panels { x, stride, rows, weight, epilogue, out, panels: 0..weight.panels() };
+        let claims = Claims::new(weight.panels(), pool.threads());
+        let panels = Panels { x, stride, rows, weight, epilogue, out: Disjoint::new(out), claims: &claims };
         if rows * weight.inputs() * weight.outputs() < ALONE {
             return panels.run_on(level);
         }
-        pool.run(&|worker| {
-            let share = pool.share(weight.panels(), 1, worker);
-            Panels { panels: share, ..panels.clone() }.run_on(level);
-        });
+        pool.run(&|_| panels.run_on(level));
     }
 }
 
@@ -84,8 +79,8 @@ fn rounded<'a>(
     (scratch, stride)
 }
 
-/// Some panels of a call, all rows.
-#[derive(Clone)]
+/// The panels of a call that this worker gets hold of, all rows.
+#[derive(Clone, Copy)]
 struct Panels<'a> {
     /// Activations in the form that the product reads.
     x: &'a [f32],
@@ -94,9 +89,9 @@ struct Panels<'a> {
     rows: usize,
     weight: &'a Linear,
     epilogue: Epilogue,
-    /// `rows × outputs`; the columns of `panels` are written.
+    /// `rows × outputs`; the columns of the panels claimed are written.
     out: Disjoint,
-    panels: Range<usize>,
+    claims: &'a Claims,
 }
 
 impl Panels<'_> {
@@ -113,11 +108,11 @@ impl Panels<'_> {
 
     #[inline(always)]
     fn multiply<P: Product>(self, product: P) {
-        let Self { x, stride, rows, weight, epilogue, out, panels } = self;
+        let Self { x, stride, rows, weight, epilogue, out, claims } = self;
         let outputs = weight.outputs();
         let x_size = size_of::<P::X>() / size_of::<f32>();
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
-        for panel in panels {
+        for panel in claims.claim() {
             let (lines, first_line) = match weight.panel(panel) {
                 Panel::F32(values) => (values.len() / PANEL, values.as_ptr().cast()),
                 Panel::Bf16(values) => (values.len() / PANEL / 2, values.as_ptr().cast()),

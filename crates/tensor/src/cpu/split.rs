@@ -1,6 +1,7 @@
-//! Splitting an output over the workers of a pool.
+//! Splitting work over the workers of a pool.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Pool;
 
@@ -49,4 +50,55 @@ pub(super) fn rows(
         let part = unsafe { shared.part(rows.start * width, rows.len() * width) };
         work(rows, part);
     });
+}
+
+/// Items of work that workers take as they get on, so that one that the operating system holds up does not hold up
+/// the rest. Items must be independent: results may not depend on who takes which. Every item is claimed once.
+///
+/// A worker takes a run of neighbours, half of its even share of what is left: long runs at first, because neighbours
+/// write to the same cache lines, and single items at the end, so that all workers end together.
+pub(super) struct Claims {
+    next: AtomicUsize,
+    items: usize,
+    workers: usize,
+}
+
+impl Claims {
+    /// Items `0..items` for as many workers, each of which iterates over [`Claims::claim`].
+    pub(super) fn new(items: usize, workers: usize) -> Self {
+        Self { next: AtomicUsize::new(0), items, workers }
+    }
+
+    /// The items of one worker, claimed as it goes.
+    pub(super) fn claim(&self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(|| self.claim_run()).flatten()
+    }
+
+    fn claim_run(&self) -> Option<Range<usize>> {
+        let run = |first: usize| (self.items - first).div_ceil(2 * self.workers);
+        // Only the number matters: what the items are was written before the workers were woken.
+        let claimed = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
+            (first < self.items).then(|| first + run(first))
+        });
+        claimed.ok().map(|first| first..first + run(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_claimed_once() {
+        for (items, workers) in [(0, 1), (1, 2), (7, 1), (100, 3), (1000, 2)] {
+            let claims = Claims::new(items, workers);
+            let mut claimed: Vec<usize> = std::thread::scope(|scope| {
+                let workers: Vec<_> =
+                    (0..workers).map(|_| scope.spawn(|| claims.claim().collect::<Vec<_>>())).collect();
+                workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+            });
+            claimed.sort_unstable();
+            assert_eq!(claimed, (0..items).collect::<Vec<_>>());
+        }
+    }
 }

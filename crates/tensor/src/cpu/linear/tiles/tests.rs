@@ -8,6 +8,7 @@ use super::*;
 use crate::cpu::dispatch::Level;
 use crate::cpu::linear::round::Form;
 use crate::cpu::linear::{Call, rounded};
+use crate::cpu::split::{Claims, Disjoint};
 use crate::reference::Reference;
 use crate::safetensors::TensorView;
 use crate::{Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Write};
@@ -36,8 +37,8 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
         rows,
         weight: layer,
         epilogue,
-        out: crate::cpu::split::Disjoint::new(&mut out),
-        panels: 0..layer.panels(),
+        out: Disjoint::new(&mut out),
+        claims: &Claims::new(layer.panels(), 1),
     };
     level.run(Tiled { panels, tiles });
     Some(out)
