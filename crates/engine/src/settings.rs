@@ -113,6 +113,9 @@ impl EngineSettings {
     }
 }
 
+/// Rows of the vocabulary's width that the sampler holds: a copy of the logits and the lists it ranks and filters.
+const SAMPLER_ROWS: usize = 8;
+
 /// The bytes that an engine plans with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryPlan {
@@ -120,7 +123,7 @@ pub struct MemoryPlan {
     pub weights: usize,
     /// Keys and values.
     pub kv: usize,
-    /// Rows of logits of a full step and the sampler's copies.
+    /// Activations and logits of a full step, and the sampler's copies.
     pub workspace: usize,
 }
 
@@ -131,7 +134,7 @@ impl MemoryPlan {
         Self {
             weights: shape.weight_bytes,
             kv: settings.kv_pages(shape) * shape.kv.page_bytes(),
-            workspace: row * (settings.max_sequences + 8),
+            workspace: shape.workspace_bytes + row * SAMPLER_ROWS,
         }
     }
 

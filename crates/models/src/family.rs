@@ -19,6 +19,8 @@ pub struct ModelShape {
     pub parameters: u64,
     /// Bytes of packed weights in memory, for the memory plan. Embedding tables stay mapped files and do not count.
     pub weight_bytes: usize,
+    /// Bytes of activations and logits, sized at load for the largest batch.
+    pub workspace_bytes: usize,
     /// Shape of a KV page.
     pub kv: KvLayout,
 }

@@ -43,6 +43,7 @@ impl CausalLm for HashModel {
             max_positions: self.max_positions,
             parameters: 1,
             weight_bytes: 1,
+            workspace_bytes: 1,
             kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: Dtype::F32 },
         }
     }

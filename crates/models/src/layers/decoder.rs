@@ -63,15 +63,16 @@ impl Decoder {
         };
         let weights: usize =
             blocks.iter().map(|block| block.attention.bytes() + block.feed_forward.bytes()).sum();
+        let limits = *source.options;
+        let work = Workspace::new(limits.max_batch_tokens, limits.max_outputs, &widths);
         let shape = ModelShape {
             vocabulary: widths.vocabulary,
             max_positions,
             parameters: source.checkpoint.elements_read(),
             weight_bytes: weights + head.bytes() + positions.bytes(),
+            workspace_bytes: work.bytes(),
             kv: KvLayout { layers: blocks.len(), heads: heads.kv, dim: heads.dim, dtype: source.dtype },
         };
-        let limits = *source.options;
-        let work = Workspace::new(limits.max_batch_tokens, limits.max_outputs, &widths);
         Self { kernels: source.kernels.clone(), shape, limits, trunk, work }
     }
 }

@@ -17,6 +17,10 @@ impl Buffer {
         &mut self.data[..rows * self.width]
     }
 
+    fn bytes(&self) -> usize {
+        size_of_val(self.data.as_slice())
+    }
+
     /// Width of a row.
     pub(super) fn width(&self) -> usize {
         self.width
@@ -76,5 +80,24 @@ impl Workspace {
             picked_normed: Buffer::new(outputs, widths.hidden),
             logits: Buffer::new(outputs, widths.vocabulary),
         }
+    }
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self) -> usize {
+        let Self {
+            x,
+            normed,
+            qkv,
+            attended,
+            inner,
+            gated,
+            cos,
+            sin,
+            positions,
+            picked,
+            picked_normed,
+            logits,
+        } = self;
+        let buffers = [x, normed, qkv, attended, inner, gated, cos, sin, picked, picked_normed, logits];
+        buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() + positions.capacity() * size_of::<u32>()
     }
 }
