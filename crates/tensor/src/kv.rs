@@ -40,8 +40,10 @@ impl KvLayout {
     }
 }
 
-/// Element type of KV pages.
+/// Type in which keys, values and weights are held.
 pub(crate) trait Element: Pod + Send + Sync {
+    /// Its name.
+    const DTYPE: Dtype;
     /// As `f32`, exactly.
     fn widen(self) -> f32;
     /// Rounded to nearest, ties to even.
@@ -49,6 +51,8 @@ pub(crate) trait Element: Pod + Send + Sync {
 }
 
 impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -61,6 +65,8 @@ impl Element for f32 {
 }
 
 impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self.to_f32()

@@ -12,6 +12,7 @@ mod tests;
 use half::bf16;
 use memory::Arena;
 
+use crate::kv::Element;
 use crate::{Dtype, TensorError, safetensors::TensorView};
 
 /// Outputs of a panel: four registers of 16 columns.
@@ -95,25 +96,21 @@ impl Linear {
     pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
         let column = output % PANEL;
         match self.panel(output / PANEL) {
-            Panel::F32(panel) => {
-                for (weight, line) in row.iter_mut().zip(panel.as_chunks::<PANEL>().0) {
-                    *weight = line[column];
-                }
-            }
-            Panel::Bf16(panel) => {
-                for (k, weight) in row.iter_mut().enumerate() {
-                    *weight = panel[pair_index(k, column)].to_f32();
-                }
-            }
+            Panel::F32(panel) => unpack(panel, column, row),
+            Panel::Bf16(panel) => unpack(panel, column, row),
         }
+    }
+}
+
+fn unpack<E: Element>(panel: &[E], column: usize, row: &mut [f32]) {
+    for (k, weight) in row.iter_mut().enumerate() {
+        *weight = panel[place::<E>(k, column)].widen();
     }
 }
 
 /// Builds a [`Linear`] from one or several stored matrices stacked along the outputs (q, k, v; gate, up).
 pub struct Packer {
     layer: Linear,
-    /// One stored row, widened; kept from call to call.
-    row: Vec<f32>,
 }
 
 impl Packer {
@@ -126,8 +123,7 @@ impl Packer {
         assert!(dtype != Dtype::F16, "weights are held as f32 or bf16, not as {dtype}");
         let columns = outputs.div_ceil(PANEL) * PANEL;
         let weights = Arena::zeroed(columns * depth(inputs, dtype) * dtype.size())?;
-        let layer = Linear { inputs, outputs, dtype, weights, bias: Vec::new() };
-        Ok(Self { layer, row: Vec::new() })
+        Ok(Self { layer: Linear { inputs, outputs, dtype, weights, bias: Vec::new() } })
     }
 
     /// Fills the outputs from `first` on with a matrix stored `[out, in]`.
@@ -136,10 +132,9 @@ impl Packer {
     pub fn rows(&mut self, first: usize, stored: &TensorView) -> &mut Self {
         let [outputs, inputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
         self.check_fit(first, inputs, outputs);
-        self.row.resize(inputs, 0.0);
-        for output in 0..outputs {
-            stored.row_into(output, &mut self.row);
-            self.layer.set_output(first + output, &self.row);
+        match self.layer.dtype {
+            Dtype::F32 => self.layer.pack_rows::<f32>(first, stored, (outputs, inputs)),
+            _ => self.layer.pack_rows::<bf16>(first, stored, (outputs, inputs)),
         }
         self
     }
@@ -148,10 +143,9 @@ impl Packer {
     pub fn columns(&mut self, first: usize, stored: &TensorView) -> &mut Self {
         let [inputs, outputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
         self.check_fit(first, inputs, outputs);
-        self.row.resize(outputs, 0.0);
-        for input in 0..inputs {
-            stored.row_into(input, &mut self.row);
-            self.layer.set_input(input, first, &self.row);
+        match self.layer.dtype {
+            Dtype::F32 => self.layer.pack_columns::<f32>(first, stored, (inputs, outputs)),
+            _ => self.layer.pack_columns::<bf16>(first, stored, (inputs, outputs)),
         }
         self
     }
@@ -181,54 +175,65 @@ impl Packer {
 }
 
 impl Linear {
-    fn set_output(&mut self, output: usize, row: &[f32]) {
-        let (panel, column) = (output / PANEL, output % PANEL);
+    /// Packs outputs stored one after the other; `E` is the type that the layer holds.
+    fn pack_rows<E: Element>(
+        &mut self,
+        first: usize,
+        stored: &TensorView,
+        (outputs, inputs): (usize, usize),
+    ) {
         let elements = self.depth() * PANEL;
-        match self.dtype {
-            Dtype::F32 => {
-                let weights: &mut [f32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-                let panel = &mut weights[panel * elements..(panel + 1) * elements];
-                for (line, &weight) in panel.as_chunks_mut::<PANEL>().0.iter_mut().zip(row) {
-                    line[column] = weight;
-                }
-            }
-            _ => {
-                let weights: &mut [bf16] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-                let panel = &mut weights[panel * elements..(panel + 1) * elements];
-                for (k, &weight) in row.iter().enumerate() {
-                    panel[pair_index(k, column)] = bf16::from_f32(weight);
-                }
+        let packed: &mut [E] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+        let (mut row, mut wide) = (vec![E::narrow(0.0); inputs], Vec::new());
+        for (output, number) in (first..).zip(0..outputs) {
+            read_row(stored, number, &mut row, &mut wide);
+            let panel = &mut packed[output / PANEL * elements..][..elements];
+            for (k, &weight) in row.iter().enumerate() {
+                panel[place::<E>(k, output % PANEL)] = weight;
             }
         }
     }
 
-    fn set_input(&mut self, input: usize, first: usize, column: &[f32]) {
+    /// Packs inputs stored one after the other.
+    fn pack_columns<E: Element>(
+        &mut self,
+        first: usize,
+        stored: &TensorView,
+        (inputs, outputs): (usize, usize),
+    ) {
         let elements = self.depth() * PANEL;
-        let panel_of = |output: usize| (output / PANEL * elements, output % PANEL);
-        match self.dtype {
-            Dtype::F32 => {
-                let weights: &mut [f32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-                for (output, &weight) in (first..).zip(column) {
-                    let (panel, lane) = panel_of(output);
-                    weights[panel + input * PANEL + lane] = weight;
-                }
-            }
-            _ => {
-                let weights: &mut [bf16] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-                for (output, &weight) in (first..).zip(column) {
-                    let (panel, lane) = panel_of(output);
-                    weights[panel + pair_index(input, lane)] = bf16::from_f32(weight);
-                }
+        let packed: &mut [E] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+        let (mut row, mut wide) = (vec![E::narrow(0.0); outputs], Vec::new());
+        for k in 0..inputs {
+            read_row(stored, k, &mut row, &mut wide);
+            for (output, &weight) in (first..).zip(&row) {
+                packed[output / PANEL * elements + place::<E>(k, output % PANEL)] = weight;
             }
         }
     }
 }
 
+/// Reads row `number` of a stored matrix; by way of `wide` unless it is stored as `E` already.
+fn read_row<E: Element>(stored: &TensorView, number: usize, row: &mut [E], wide: &mut Vec<f32>) {
+    if stored.dtype() == E::DTYPE && cfg!(target_endian = "little") {
+        let bytes = size_of_val(row);
+        bytemuck::cast_slice_mut(row).copy_from_slice(&stored.bytes()[number * bytes..(number + 1) * bytes]);
+        return;
+    }
+    wide.resize(row.len(), 0.0);
+    stored.row_into(number, wide);
+    row.iter_mut().zip(wide).for_each(|(weight, &mut wide)| *weight = E::narrow(wide));
+}
+
+/// Inputs of a panel, padding included.
 fn depth(inputs: usize, dtype: Dtype) -> usize {
     if dtype == Dtype::F32 { inputs } else { inputs.next_multiple_of(DEPTH) }
 }
 
-/// Where the weight of input `k` and column `column` stands in a bf16 panel.
-fn pair_index(k: usize, column: usize) -> usize {
-    (k / 2 * PANEL + column) * 2 + k % 2
+/// Where the weight of input `k` and column `column` stands in a panel of `E`.
+fn place<E: Element>(k: usize, column: usize) -> usize {
+    match E::DTYPE {
+        Dtype::F32 => k * PANEL + column,
+        _ => (k / 2 * PANEL + column) * 2 + k % 2,
+    }
 }

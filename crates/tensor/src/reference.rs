@@ -7,9 +7,7 @@ mod tests;
 
 use half::bf16;
 
-pub use attention::softmax;
-pub use erf::erf;
-
+use self::erf::erf;
 use crate::kernels::Place;
 use crate::kv::Element;
 use crate::safetensors::TensorView;
@@ -137,7 +135,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The point-wise function of a linear layer's epilogue.
-pub fn activate(x: f32, activation: Activation) -> f32 {
+fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::None => x,
         Activation::GeluTanh => {

@@ -82,3 +82,40 @@ pub(super) fn activate<L: Lanes>(l: L, x: L::F, activation: Activation) -> L::F 
         Activation::Silu => silu(l, x),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::cpu::dispatch::{Level, Work};
+
+    struct Exp<'a>(&'a mut [f32]);
+
+    impl<L: Lanes> Work<L> for Exp<'_> {
+        #[inline(always)]
+        fn run(self, l: L) {
+            for values in self.0.chunks_mut(L::N) {
+                let power = exp(l, l.read(values));
+                l.write(values, power);
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_accurate_to_a_unit_or_two_in_the_last_place() {
+        let x: Vec<f32> = (-87_300..88_300).map(|i| i as f32 * 0.001 + 1e-5).collect();
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar) {
+            let mut found = x.clone();
+            Level::new(isa).run(Exp(&mut found));
+            for (&x, found) in x.iter().zip(found) {
+                let expected = f64::from(x).exp();
+                let error = (f64::from(found) / expected - 1.0).abs();
+                assert!(error < 1.6e-7, "{isa}: e^{x} is {found}, off by {error:e}");
+            }
+            let mut ends = [f32::NEG_INFINITY, -88.0, 0.0, f32::NAN, f32::INFINITY];
+            Level::new(isa).run(Exp(&mut ends));
+            assert_eq!(ends[..3], [0.0, 0.0, 1.0]);
+            assert!(ends[3].is_nan() && ends[4] > 2e38, "{isa}: {ends:?}");
+        }
+    }
+}

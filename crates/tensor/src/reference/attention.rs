@@ -3,8 +3,8 @@
 use crate::kv::Element;
 use crate::{Fused, KvArena, PAGE_TOKENS, Ragged};
 
-/// Replaces scores by their softmax. Public because samplers and tests need its meaning too.
-pub fn softmax(scores: &mut [f32]) {
+/// Replaces scores by their softmax.
+fn softmax(scores: &mut [f32]) {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     scores.iter_mut().for_each(|score| *score = (*score - highest).exp());
     let sum: f32 = scores.iter().sum();

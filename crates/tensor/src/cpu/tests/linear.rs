@@ -1,5 +1,6 @@
 //! Linear layers.
 
+use half::bf16;
 use proptest::prelude::*;
 
 use super::{all, near, noise, same_bits};
@@ -114,5 +115,25 @@ fn what_is_not_a_number_stays_in_its_row() {
 fn no_rows_are_no_work() {
     for cpu in all() {
         cpu.linear(&[], &layer(5, 7, Dtype::Bf16), Epilogue::default(), &mut []);
+    }
+}
+
+#[test]
+fn activations_are_rounded_to_nearest_and_ties_to_even() {
+    let mut packer = Packer::new(1, 1, Dtype::Bf16).unwrap();
+    packer.rows(0, &TensorView::from_f32(&[1, 1], &[1.0]));
+    let identity = packer.finish();
+    // Every pattern of the bits that are cut off that matters, below and above an even and an odd last bit.
+    let cut = [0x0000, 0x0001, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let kept = [0x3f80, 0x3f81, 0xbf80, 0xc2ff, 0x7f7f, 0x0100];
+    let x: Vec<f32> =
+        kept.iter().flat_map(|&k| cut.iter().map(move |&c| f32::from_bits(k << 16 | c))).collect();
+    let rounded: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+    for cpu in all() {
+        let mut found = vec![0.0; x.len()];
+        cpu.linear(&x, &identity, Epilogue::default(), &mut found);
+        same_bits(cpu, &found, &rounded);
+        cpu.linear(&[f32::from_bits(0x7f80_0001)], &identity, Epilogue::default(), &mut found[..1]);
+        assert!(found[0].is_nan(), "{}", cpu.describe());
     }
 }
