@@ -13,7 +13,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::kernels::Place;
+use crate::kernels::{Place, Tap};
 use crate::safetensors::TensorView;
 use crate::{Angles, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
@@ -61,6 +61,13 @@ impl Kernels for Cpu {
             for (&id, row) in ids[rows].iter().zip(out.chunks_exact_mut(width)) {
                 table.row_into(id as usize, row);
             }
+        });
+    }
+
+    fn interpolate(&self, table: &[f32], width: usize, taps: &[[Tap; 4]], out: &mut [f32]) {
+        shapes::interpolate(table, width, taps, out);
+        split::rows(&self.pool, out, (width, ALONE), |rows, out| {
+            self.level.run(rows::Interpolate { table, width, taps: &taps[rows], out });
         });
     }
 

@@ -66,6 +66,15 @@ impl Angles<'_> {
     }
 }
 
+/// A row of a table and its share in an interpolated row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tap {
+    /// Which row.
+    pub row: u32,
+    /// Its weight; the four weights of a bilinear interpolation sum to 1.
+    pub weight: f32,
+}
+
 /// Normalisation over the last axis.
 #[derive(Clone, Copy, Debug)]
 pub enum Norm<'a> {
@@ -129,6 +138,10 @@ pub trait Kernels: Send + Sync {
 
     /// `out[i] = table[ids[i]]`, widened to `f32`. `table` is `[vocabulary, width]`, `out` is `ids × width`.
     fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]);
+
+    /// `out[i] += Σ weight · table[row]` over the four taps of row `i`: learned positions, interpolated bilinearly.
+    /// `table` is row-major and `width` wide, `out` is `taps × width`.
+    fn interpolate(&self, table: &[f32], width: usize, taps: &[[Tap; 4]], out: &mut [f32]);
 
     /// `out = f(x Wᵀ + b)` or `out += …`. With bf16 weights the activations are rounded to bf16 (nearest, ties to
     /// even) before the product and sums are kept in `f32`. `x` is `rows × in`, `out` is `rows × out`.

@@ -8,7 +8,7 @@ mod tests;
 use half::bf16;
 
 use self::erf::erf;
-use crate::kernels::Place;
+use crate::kernels::{Place, Tap};
 use crate::kv::Element;
 use crate::safetensors::TensorView;
 use crate::{
@@ -29,6 +29,16 @@ impl Kernels for Reference {
         let width = shapes::embed(table, ids, out);
         for (&id, row) in ids.iter().zip(out.chunks_mut(width)) {
             table.row_into(id as usize, row);
+        }
+    }
+
+    fn interpolate(&self, table: &[f32], width: usize, taps: &[[Tap; 4]], out: &mut [f32]) {
+        shapes::interpolate(table, width, taps, out);
+        for (taps, out) in taps.iter().zip(out.chunks_mut(width)) {
+            for tap in taps {
+                let row = &table[tap.row as usize * width..][..width];
+                out.iter_mut().zip(row).for_each(|(sum, value)| *sum += tap.weight * value);
+            }
         }
     }
 

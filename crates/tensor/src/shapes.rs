@@ -1,6 +1,6 @@
 //! The shapes that every implementation of [`crate::Kernels`] demands, checked once per call.
 
-use crate::kernels::{Heads, Place};
+use crate::kernels::{Heads, Place, Tap};
 use crate::safetensors::TensorView;
 use crate::{Angles, Fused, KvArena, Linear, Norm, PAGE_TOKENS, Ragged};
 
@@ -10,6 +10,12 @@ pub(crate) fn embed(table: &TensorView, ids: &[u32], out: &[f32]) -> usize {
     assert_eq!(out.len(), ids.len() * width, "an embedding of {} ids, {width} wide", ids.len());
     assert!(ids.iter().all(|&id| (id as usize) < vocabulary), "ids are below {vocabulary}");
     width
+}
+
+pub(crate) fn interpolate(table: &[f32], width: usize, taps: &[[Tap; 4]], out: &[f32]) {
+    let entries = rows(table, width);
+    assert_eq!(out.len(), taps.len() * width, "{} rows, {width} wide", taps.len());
+    assert!(taps.iter().flatten().all(|tap| (tap.row as usize) < entries), "rows are below {entries}");
 }
 
 /// The number of rows.

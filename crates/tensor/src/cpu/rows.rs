@@ -3,7 +3,7 @@
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
 use crate::cpu::math::{exp, silu};
-use crate::kernels::Place;
+use crate::kernels::{Place, Tap};
 use crate::{Angles, Norm};
 
 /// Registers that a sum over a row is kept in; the order of additions follows from it and from the width of the row.
@@ -56,6 +56,31 @@ impl<L: Lanes> Work<L> for NormRope<'_> {
                 }
                 let (low, high) = head[..2 * half].split_at_mut(half);
                 rotate(l, (low, high), cos, sin);
+            }
+        }
+    }
+}
+
+/// Adds four weighted rows of a table to every row of `out`.
+pub(super) struct Interpolate<'a> {
+    pub(super) table: &'a [f32],
+    pub(super) width: usize,
+    pub(super) taps: &'a [[Tap; 4]],
+    pub(super) out: &'a mut [f32],
+}
+
+impl<L: Lanes> Work<L> for Interpolate<'_> {
+    #[inline(always)]
+    fn run(self, l: L) {
+        let width = self.width;
+        for (taps, out) in self.taps.iter().zip(self.out.chunks_exact_mut(width)) {
+            let rows = taps.map(|tap| &self.table[tap.row as usize * width..][..width]);
+            for at in (0..width).step_by(L::N) {
+                let mut sum = l.read(&out[at..]);
+                for (row, tap) in rows.iter().zip(taps) {
+                    sum = l.fma(l.splat(tap.weight), l.read(&row[at..]), sum);
+                }
+                l.write(&mut out[at..], sum);
             }
         }
     }

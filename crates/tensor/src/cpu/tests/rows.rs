@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{all, near, noise, same_bits};
-use crate::kernels::Place;
+use crate::kernels::{Place, Tap};
 use crate::reference::Reference;
 use crate::safetensors::TensorView;
 use crate::{Angles, Kernels, Norm};
@@ -20,6 +20,23 @@ fn rows_and_width() -> impl Strategy<Value = (usize, usize)> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(30))]
+
+    #[test]
+    fn interpolate((rows, width) in rows_and_width()) {
+        let (table, before, weights) = (noise(9 * width, 1), noise(rows * width, 2), noise(4 * rows, 3));
+        let tap = |i: usize| Tap { row: (i * 5 % 9) as u32, weight: weights[i] };
+        let taps: Vec<[Tap; 4]> = (0..rows).map(|row| std::array::from_fn(|i| tap(4 * row + i))).collect();
+        let mut expected = before.clone();
+        Reference.interpolate(&table, width, &taps, &mut expected);
+        for cpu in all() {
+            let mut found = before.clone();
+            cpu.interpolate(&table, width, &taps, &mut found);
+            near(cpu, &found, &expected, 1e-5);
+            let mut last = before[(rows - 1) * width..].to_vec();
+            cpu.interpolate(&table, width, &taps[rows - 1..], &mut last);
+            same_bits(cpu, &found[(rows - 1) * width..], &last);
+        }
+    }
 
     #[test]
     fn norm((rows, width) in rows_and_width()) {
