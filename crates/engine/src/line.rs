@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use flow::queue::line;
 use flow::queue::policy::Discipline;
-use flow::{Capacity, Queue, TicketId};
+use flow::{Capacity, TicketId};
 
 use crate::request::Request;
 
 /// A queue of requests that are called by their order of acceptance.
 pub(crate) struct Line {
-    queue: Queue<Request>,
+    queue: line::Line<Request>,
     tickets: HashMap<u64, TicketId>,
     has_moved: bool,
 }
@@ -19,7 +20,7 @@ impl Line {
     /// An empty line. It is not bounded: whoever comes here has passed the [`crate::gate::Gate`].
     pub(crate) fn new(policy: Discipline) -> Self {
         let capacity = Capacity { items: usize::MAX, cost: u64::MAX };
-        Self { queue: Queue::new(capacity, policy), tickets: HashMap::new(), has_moved: false }
+        Self { queue: line::Line::new(capacity, policy), tickets: HashMap::new(), has_moved: false }
     }
 
     /// Adds a request; gives it back if the line is closed.

@@ -11,4 +11,4 @@ pub mod queue;
 pub mod rate;
 
 pub use error::FlowError;
-pub use queue::{Capacity, Queue, Refused, Taken, Ticket, TicketId};
+pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};

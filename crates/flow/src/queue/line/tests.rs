@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::FlowError;
+use crate::queue::policy;
 
 mod model;
 mod scenarios;
@@ -27,7 +28,7 @@ fn policies_are_chosen_by_name() {
 
 #[test]
 fn items_and_tickets_can_be_looked_at_where_they_wait() {
-    let mut queue = Queue::new(ROOM, Discipline::default());
+    let mut queue = Line::new(ROOM, Discipline::default());
     let id = queue.try_put("a".to_owned(), ticket(1, 3, None), Duration::ZERO).unwrap();
     queue.item_mut(id).unwrap().push('!');
     assert_eq!(queue.item(id).unwrap(), "a!");
@@ -41,7 +42,7 @@ fn items_and_tickets_can_be_looked_at_where_they_wait() {
 
 #[test]
 fn put_back_into_another_queue_is_noticed() {
-    let mut queues = [0, 1].map(|_| Queue::new(ROOM, Discipline::default()));
+    let mut queues = [0, 1].map(|_| Line::new(ROOM, Discipline::default()));
     for queue in &mut queues {
         queue.try_put((), ticket(0, 1, None), Duration::ZERO).unwrap();
     }
@@ -56,7 +57,7 @@ fn put_back_into_another_queue_is_noticed() {
 fn assert_nothing_starves(discipline: Discipline) {
     for level in 0..8 {
         let service = Duration::from_millis(100);
-        let mut queue = Queue::new(ROOM, discipline);
+        let mut queue = Line::new(ROOM, discipline);
         for _ in 0..20 {
             queue.try_put(None, ticket(0, 0, None), Duration::ZERO).unwrap();
         }

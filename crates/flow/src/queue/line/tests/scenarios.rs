@@ -9,7 +9,7 @@ use std::path::Path;
 use super::*;
 
 struct Play {
-    queue: Queue<String>,
+    queue: Line<String>,
     ids: BTreeMap<String, TicketId>,
     outside: BTreeMap<String, Taken<String>>,
     now: Duration,
@@ -35,7 +35,7 @@ impl Play {
         let capacity = Capacity { items: number("items") as usize, cost: number("cost") };
         let discipline: Discipline = words[0].parse().unwrap();
         let (ids, outside) = (BTreeMap::new(), BTreeMap::new());
-        Self { queue: Queue::new(capacity, discipline), ids, outside, now: Duration::ZERO }
+        Self { queue: Line::new(capacity, discipline), ids, outside, now: Duration::ZERO }
     }
 
     fn run(&mut self, words: &[&str]) -> Option<String> {

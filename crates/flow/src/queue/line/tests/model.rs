@@ -56,7 +56,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 
 struct Pair {
     discipline: Discipline,
-    queue: Queue<usize>,
+    queue: Line<usize>,
     ids: Vec<TicketId>,
     outside: Vec<(Taken<usize>, Naive)>,
     naive: Vec<Naive>,
@@ -68,7 +68,7 @@ const SMALL: Capacity = Capacity { items: 12, cost: 100 };
 
 impl Pair {
     fn new(discipline: Discipline) -> Self {
-        let queue = Queue::new(SMALL, discipline);
+        let queue = Line::new(SMALL, discipline);
         let (ids, outside, naive) = (Vec::new(), Vec::new(), Vec::new());
         Self { discipline, queue, ids, outside, naive, is_open: true, now: Duration::ZERO }
     }
