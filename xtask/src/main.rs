@@ -3,6 +3,7 @@
 //! `cargo xtask test` is the whole test suite, the same on a laptop as anywhere else. The rules of the house that a
 //! compiler does not check stand in `tidy.rs` and `floors.rs`; they are tests too, so `cargo test` checks them.
 
+mod bench;
 mod fixtures;
 mod floors;
 mod tidy;
@@ -29,6 +30,8 @@ enum Command {
     Tidy,
     /// Check that crates depend on lower floors only.
     Floors,
+    /// Measure a part of the project beside its peers.
+    Bench(bench::Options),
     /// Run every case of a folder of recorded references; exit code 1 on any miss.
     Fixtures(fixtures::Options),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Test(options) => verify::run(&options),
         Command::Tidy => tidy::run(),
         Command::Floors => floors::run(),
+        Command::Bench(options) => bench::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
     };
     match outcome {
