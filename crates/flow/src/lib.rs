@@ -6,9 +6,15 @@
 
 #![warn(missing_docs)]
 
+pub mod breaker;
 mod error;
 pub mod queue;
+pub mod random;
 pub mod rate;
+pub mod retry;
 
+pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
 pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
+pub use random::Random;
+pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
