@@ -217,6 +217,7 @@ def qwen3():
         "initializer_range": 0.02,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1000000,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
         "rope_scaling": None,
         "tie_word_embeddings": True,
         "attention_bias": False,
