@@ -8,6 +8,7 @@
 
 pub mod breaker;
 mod error;
+pub mod metrics;
 pub mod queue;
 pub mod random;
 pub mod rate;
@@ -15,6 +16,7 @@ pub mod retry;
 
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
+pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};

@@ -1,0 +1,126 @@
+//! How measurements appear on a page for Prometheus.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::{HistogramSnapshot, Metrics};
+
+/// Upper bounds in microseconds, from the length of a function call to that of a long job.
+const BOUNDS: [u64; 26] = [
+    1,
+    2,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    1_000_000_000,
+];
+
+/// The names that users gave are values of labels, so that any text is allowed.
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        let mut page = Page { encoder };
+        let tracks = &snapshot.tracks;
+        let latencies = tracks.iter().map(|(name, track)| (name, &track.latency));
+        page.histograms("flow_track_duration_seconds", "Duration of tracked work, by track", latencies)?;
+        let failed = tracks.iter().map(|(name, track)| (name, track.failed));
+        page.counters("flow_track_failed", "Tracked work that failed, by track", "track", failed)?;
+        let in_flight = tracks.iter().map(|(name, track)| (name, track.in_flight as f64));
+        page.gauges("flow_track_in_flight", "Tracked work that has not ended, by track", "track", in_flight)?;
+        let counters = snapshot.counters.iter().map(|(name, count)| (name, *count));
+        page.counters("flow_events", "What was counted, by name", "name", counters)?;
+        let gauges = snapshot.gauges.iter().map(|(name, level)| (name, *level as f64));
+        page.gauges("flow_level", "What rises and falls, by name", "name", gauges)
+    }
+}
+
+/// The page being written.
+struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Page<'_> {
+    fn counters<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n Arc<str>, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, count) in values {
+            ConstCounter::new(count).encode(family.encode_family(&[(label, &**value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (&'n Arc<str>, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (value, level) in values {
+            ConstGauge::new(level).encode(family.encode_family(&[(label, &**value)])?)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'n Arc<str>, &'n HistogramSnapshot)>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (track, latency) in values {
+            let labels = [("track", &**track)];
+            let mut histogram = family.encode_family(&labels)?;
+            let (sum, count) = (latency.sum().as_secs_f64(), latency.count());
+            histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets(latency), None)?;
+        }
+        Ok(())
+    }
+}
+
+/// Upper bounds in seconds and how many lie between each and the one before.
+fn buckets(latency: &HistogramSnapshot) -> Vec<(f64, u64)> {
+    let mut below = 0;
+    let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BOUNDS.len() + 1);
+    for bound in BOUNDS.map(Duration::from_micros) {
+        let up_to = latency.count_up_to(bound);
+        buckets.push((bound.as_secs_f64(), up_to - below));
+        below = up_to;
+    }
+    buckets.push((f64::INFINITY, latency.count() - below));
+    buckets
+}

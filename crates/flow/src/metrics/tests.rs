@@ -1,0 +1,108 @@
+//! Tracks, counts and levels, and the page that shows them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::time::advance;
+
+use super::Metrics;
+
+#[tokio::test(start_paused = true)]
+async fn a_track_measures_from_start_to_drop() {
+    let metrics = Metrics::new();
+    for millis in [10, 20, 30] {
+        let timing = metrics.track("embed");
+        advance(Duration::from_millis(millis)).await;
+        drop(timing);
+    }
+    let timing = metrics.tracked("embed").start();
+    advance(Duration::from_millis(40)).await;
+    timing.fail();
+    let running = metrics.track("embed");
+    let track = &metrics.snapshot().tracks["embed"];
+    assert_eq!((track.latency.count(), track.failed, track.in_flight), (4, 1, 1));
+    assert_eq!(
+        (track.latency.sum(), track.latency.max()),
+        (Duration::from_millis(100), Duration::from_millis(40))
+    );
+    drop(running);
+    assert_eq!(metrics.snapshot().tracks["embed"].in_flight, 0);
+}
+
+#[test]
+fn clones_share_counts_and_levels() {
+    let metrics = Metrics::new();
+    let other = metrics.clone();
+    metrics.counter("documents").add(2);
+    other.counter("documents").add(3);
+    metrics.gauge("depth").set(7);
+    other.gauge("depth").add(-2);
+    let snapshot = metrics.snapshot();
+    assert_eq!((snapshot.counters["documents"], snapshot.gauges["depth"]), (5, 5));
+    assert_eq!((other.counter("documents").total(), other.gauge("depth").value()), (5, 5));
+}
+
+#[test]
+fn a_set_that_is_off_records_nothing() {
+    let metrics = Metrics::off();
+    metrics.track("embed").fail();
+    metrics.counter("documents").add(1);
+    metrics.gauge("depth").set(1);
+    assert_eq!(metrics.snapshot(), super::MetricsSnapshot::default());
+}
+
+/// The samples of a page by series, and the types by family.
+fn parsed(page: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
+    let (mut samples, mut types) = (BTreeMap::new(), BTreeMap::new());
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = family.split_once(' ').unwrap();
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} twice");
+        } else if !line.starts_with("# HELP ") {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
+        }
+    }
+    (samples, types)
+}
+
+#[test]
+fn the_page_parses_and_agrees_with_the_snapshot() {
+    let metrics = Metrics::new();
+    for (track, millis) in [("a", 1), ("a", 30), ("a", 2_000_000), ("b \"quoted\"\n", 5)] {
+        let measured = super::named(&metrics.registry.as_ref().unwrap().tracks, track);
+        measured.begun.add(1);
+        measured.latency.record(Duration::from_millis(millis));
+    }
+    metrics.track("a").fail();
+    metrics.counter("documents").add(4);
+    metrics.gauge("depth").set(-3);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(metrics.clone()));
+    let mut page = String::new();
+    encode(&mut page, &registry).unwrap();
+    let (samples, types) = parsed(&page);
+    assert_eq!(types["flow_track_duration_seconds"], "histogram");
+    assert_eq!(samples["flow_track_failed_total{track=\"a\"}"], 1.0);
+    assert_eq!(samples["flow_events_total{name=\"documents\"}"], 4.0);
+    assert_eq!(samples["flow_level{name=\"depth\"}"], -3.0);
+    assert_eq!(samples["flow_track_in_flight{track=\"a\"}"], 0.0);
+    assert_eq!(samples["flow_track_duration_seconds_count{track=\"b \\\"quoted\\\"\\n\"}"], 1.0);
+    let count = samples["flow_track_duration_seconds_count{track=\"a\"}"];
+    let mut buckets: Vec<(f64, f64)> = samples
+        .iter()
+        .filter_map(|(series, value)| {
+            let labels = series.strip_prefix("flow_track_duration_seconds_bucket{")?;
+            let bound = labels.contains("track=\"a\"").then(|| labels.split('"').nth(1))??;
+            Some((bound.replace("+Inf", "inf").parse().unwrap(), *value))
+        })
+        .collect();
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(buckets.is_sorted_by(|a, b| a.1 <= b.1), "{buckets:?}");
+    assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
+    let up_to = |bound: f64| buckets.iter().find(|bucket| bucket.0 == bound).unwrap().1;
+    assert_eq!((count, up_to(0.001), up_to(0.0005), up_to(0.05), up_to(1000.0)), (4.0, 2.0, 1.0, 3.0, 3.0));
+}
