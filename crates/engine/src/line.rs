@@ -19,8 +19,11 @@ pub(crate) struct Line {
 impl Line {
     /// An empty line. It is not bounded: whoever comes here has passed the [`crate::gate::Gate`].
     pub(crate) fn new(policy: Discipline) -> Self {
-        let capacity = Capacity { items: usize::MAX, cost: u64::MAX };
-        Self { queue: line::Line::new(capacity, policy), tickets: HashMap::new(), has_moved: false }
+        Self {
+            queue: line::Line::new(Capacity::UNBOUNDED, policy),
+            tickets: HashMap::new(),
+            has_moved: false,
+        }
     }
 
     /// Adds a request; gives it back if the line is closed.

@@ -83,12 +83,9 @@ impl Request {
     pub(crate) fn queue_ticket(&self) -> Ticket {
         let Parameters { prompt, choices, max_tokens, priority, .. } = &*self.parameters;
         let written = max_tokens.saturating_mul(*choices as usize);
-        Ticket {
-            owner: self.tenant.clone(),
-            level: *priority as u8,
-            cost: prompt.len().saturating_add(written) as u64,
-            deadline: self.deadline(),
-        }
+        let cost = prompt.len().saturating_add(written) as u64;
+        let ticket = Ticket::of(self.tenant.clone()).level(*priority as u8).cost(cost);
+        Ticket { deadline: self.deadline(), ..ticket }
     }
 
     /// Tells the client how many are ahead, if that is news.

@@ -5,29 +5,120 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Names one stay in one queue. Later arrivals have larger ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketId(pub(super) u64);
 
-/// All that a policy may know of an item.
+/// All that a queue and its policy may know of an item.
+///
+/// ```
+/// use std::time::Duration;
+/// use flow::Ticket;
+///
+/// let ticket = Ticket::of("alice").level(1).cost(800).bytes(4096).deadline(Duration::from_secs(30)).key("order-17");
+/// assert_eq!((&*ticket.owner, ticket.cost), ("alice", 800));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// Whose item it is.
     pub owner: Arc<str>,
     /// Urgency: 0 goes first.
     pub level: u8,
-    /// What serving it costs, in the unit of the queue's capacity (tokens, bytes).
+    /// What serving it costs, in a unit of the owner's choice (tokens, say): what shares and [`Capacity::cost`] count.
     pub cost: u64,
+    /// The memory or disk that it takes up while it waits: what [`Capacity::bytes`] counts.
+    pub bytes: u64,
     /// The time from which on serving it is of no use.
     pub deadline: Option<Duration>,
+    /// The idempotency key: of two items with the same key only one is to be served. A [`crate::Line`] carries it and
+    /// does not look at it.
+    pub key: Option<Arc<str>>,
+}
+
+impl Ticket {
+    /// A ticket of that owner: level 0, cost 1, no bytes, no deadline, no key. An `Arc<str>` that is at hand is taken
+    /// over as it is; from a `&str` one is made.
+    pub fn of(owner: impl Into<Arc<str>>) -> Self {
+        Self { owner: owner.into(), ..Self::default() }
+    }
+
+    /// The same with that urgency.
+    #[must_use]
+    pub fn level(mut self, level: u8) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// The same with that cost.
+    #[must_use]
+    pub fn cost(mut self, cost: u64) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    /// The same with that size.
+    #[must_use]
+    pub fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// The same with that deadline, on the clock of the queue.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The same with that idempotency key.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+}
+
+impl Default for Ticket {
+    /// A ticket of the owner with the empty name; see [`Ticket::of`].
+    fn default() -> Self {
+        Self { owner: Arc::default(), level: 0, cost: 1, bytes: 0, deadline: None, key: None }
+    }
 }
 
 /// The bounds of a queue.
+///
+/// An item that alone is larger than the bound on cost or on bytes waits alone instead of never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// The most items that wait.
     pub items: usize,
-    /// The largest sum of costs that waits, unless one item alone exceeds it.
+    /// The largest sum of costs that waits.
     pub cost: u64,
+    /// The largest sum of bytes that waits.
+    pub bytes: u64,
+}
+
+impl Capacity {
+    /// No bounds, for an owner that bounds what comes in some other way.
+    pub const UNBOUNDED: Self = Self { items: usize::MAX, cost: u64::MAX, bytes: u64::MAX };
+
+    /// At most so many items, of any cost and size.
+    pub const fn items(items: usize) -> Self {
+        Self { items, ..Self::UNBOUNDED }
+    }
+
+    /// The same with at most that sum of costs.
+    #[must_use]
+    pub const fn cost(mut self, cost: u64) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    /// The same with at most that sum of bytes.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
 }
 
 /// An item that left a queue and may be put back.
@@ -74,6 +165,8 @@ pub enum Reason {
     Items,
     /// Its cost and that of the waiting items are more than may wait.
     Cost,
+    /// Its bytes and those of the waiting items are more than may wait.
+    Bytes,
     /// The queue is closed.
     Closed,
 }
@@ -91,6 +184,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Items => "the queue holds as many items as it may",
             Self::Cost => "the waiting items cost as much as may wait",
+            Self::Bytes => "the waiting items hold as many bytes as may wait",
             Self::Closed => "the queue is closed",
         })
     }

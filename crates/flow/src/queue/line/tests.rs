@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use super::*;
 use crate::FlowError;
-use crate::queue::policy;
+use crate::queue::policy::{self, Discipline, PolicySettings};
 
 mod model;
 mod scenarios;
 
 fn ticket(level: u8, cost: u64, deadline: Option<Duration>) -> Ticket {
-    Ticket { owner: "someone".into(), level, cost, deadline }
+    Ticket { deadline, ..Ticket::of("someone").level(level).cost(cost) }
 }
 
-const ROOM: Capacity = Capacity { items: 1000, cost: 1000 };
+const AGE_STEP: Duration = Duration::from_secs(5);
+
+const ROOM: Capacity = Capacity::items(1000).cost(1000);
 
 #[test]
 fn policies_are_chosen_by_name() {
@@ -62,7 +64,7 @@ fn assert_nothing_starves(discipline: Discipline) {
             queue.try_put(None, ticket(0, 0, None), Duration::ZERO).unwrap();
         }
         queue.try_put(Some(level), ticket(level, 0, None), Duration::ZERO).unwrap();
-        let bound = u32::from(level) * policy::AGE_STEP + 21 * service;
+        let bound = u32::from(level) * AGE_STEP + 21 * service;
         let mut now = Duration::ZERO;
         while queue.take(now).unwrap().item != Some(level) {
             now += service;

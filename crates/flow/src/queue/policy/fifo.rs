@@ -1,33 +1,32 @@
 //! First come, first served; levels and owners make no difference.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Discipline, Policy};
-use crate::queue::{Ticket, TicketId};
+use crate::queue::tickets::{Place, Run, Tickets};
 
 #[derive(Debug, Default)]
 struct Fifo {
-    line: BTreeSet<TicketId>,
+    run: Run,
 }
 
 impl Policy for Fifo {
-    fn join(&mut self, id: TicketId, _ticket: &Ticket, _arrived: Duration) {
-        self.line.insert(id);
+    fn join(&mut self, place: Place, tickets: &mut Tickets) {
+        self.run.join(place, tickets);
     }
 
-    fn leave(&mut self, id: TicketId, _ticket: &Ticket) {
-        self.line.remove(&id);
+    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
+        self.run.leave(place, tickets);
     }
 
-    fn next(&self, _now: Duration) -> Option<TicketId> {
-        self.line.first().copied()
+    fn next(&self, tickets: &Tickets, _now: Duration) -> Option<Place> {
+        self.run.first(tickets)
     }
 
-    fn order(&self, _now: Duration) -> Vec<TicketId> {
-        self.line.iter().copied().collect()
+    fn order(&self, tickets: &Tickets, _now: Duration) -> Vec<Place> {
+        self.run.iter(tickets).collect()
     }
 }
 
 pub(super) const POLICY: Discipline =
-    Discipline { name: "fifo", about: "first come, first served", build: || Box::new(Fifo::default()) };
+    Discipline { name: "fifo", about: "first come, first served", build: |_| Box::new(Fifo::default()) };

@@ -1,64 +1,63 @@
 //! The most urgent level first, and inside of a level first come, first served. Waiting raises urgency: after every
-//! [`AGE_STEP`] a ticket counts as one level more urgent, until it is level with the most urgent ones. From then on
-//! only tickets that came before it go first, so nothing waits longer than `level × AGE_STEP` plus the service of
-//! those.
+//! age step a ticket counts as one level more urgent, until it is level with the most urgent ones. From then on only
+//! tickets that came before it go first, so nothing waits longer than `level × age step` plus the service of those.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Discipline, Policy};
-use crate::queue::{Ticket, TicketId};
+use super::{Discipline, Policy, PolicySettings};
+use crate::queue::TicketId;
+use crate::queue::tickets::{Place, Run, Tickets, nanos};
 
-/// The length of a few requests: shorter, and levels would mean nothing under load; longer, and the lowest level would
-/// wait for minutes although nobody decided that it should.
-pub(in crate::queue) const AGE_STEP: Duration = Duration::from_secs(5);
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Priority {
-    /// Arrivals by level. In a level the first arrival has waited longest, so it is at least as urgent as the rest.
-    levels: BTreeMap<u8, BTreeMap<TicketId, Duration>>,
+    /// In a level the first arrival has waited longest, so it is at least as urgent as the rest. A level that was used
+    /// once stays; there are 256 at most.
+    levels: BTreeMap<u8, Run>,
+    /// In nanoseconds.
+    age_step: u64,
 }
 
-/// What a level counts as after waiting since `arrived`.
-fn effective(level: u8, arrived: Duration, now: Duration) -> u8 {
-    let steps = now.saturating_sub(arrived).as_nanos() / AGE_STEP.as_nanos();
-    level.saturating_sub(u8::try_from(steps).unwrap_or(u8::MAX))
+impl Priority {
+    fn rank(&self, level: u8, place: Place, tickets: &Tickets, now: u64) -> (u8, TicketId) {
+        let waited = now.saturating_sub(tickets.arrived(place));
+        (super::aged(level, waited, self.age_step), tickets.id(place))
+    }
 }
 
 impl Policy for Priority {
-    fn join(&mut self, id: TicketId, ticket: &Ticket, arrived: Duration) {
-        self.levels.entry(ticket.level).or_default().insert(id, arrived);
+    fn join(&mut self, place: Place, tickets: &mut Tickets) {
+        self.levels.entry(tickets.level(place)).or_default().join(place, tickets);
     }
 
-    fn leave(&mut self, id: TicketId, ticket: &Ticket) {
-        if let Some(line) = self.levels.get_mut(&ticket.level) {
-            line.remove(&id);
-            if line.is_empty() {
-                self.levels.remove(&ticket.level);
-            }
+    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
+        if let Some(run) = self.levels.get_mut(&tickets.level(place)) {
+            run.leave(place, tickets);
         }
     }
 
-    fn next(&self, now: Duration) -> Option<TicketId> {
-        let heads = self.levels.iter().filter_map(|(level, line)| {
-            let (id, arrived) = line.first_key_value()?;
-            Some((effective(*level, *arrived, now), *id))
-        });
-        heads.min().map(|(_, id)| id)
+    fn next(&self, tickets: &Tickets, now: Duration) -> Option<Place> {
+        let now = nanos(now);
+        let heads = self.levels.iter().filter_map(|(level, run)| Some((*level, run.first(tickets)?)));
+        heads.min_by_key(|(level, place)| self.rank(*level, *place, tickets, now)).map(|(_, place)| place)
     }
 
-    fn order(&self, now: Duration) -> Vec<TicketId> {
-        let tickets = self.levels.iter().flat_map(|(level, line)| {
-            line.iter().map(|(id, arrived)| (effective(*level, *arrived, now), *id))
-        });
-        let mut ranked: Vec<_> = tickets.collect();
+    fn order(&self, tickets: &Tickets, now: Duration) -> Vec<Place> {
+        let now = nanos(now);
+        let all = self.levels.iter().flat_map(|(level, run)| run.iter(tickets).map(|place| (*level, place)));
+        let mut ranked: Vec<_> =
+            all.map(|(level, place)| (self.rank(level, place, tickets, now), place)).collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, id)| id).collect()
+        ranked.into_iter().map(|(_, place)| place).collect()
+    }
+
+    fn configure(&mut self, settings: &PolicySettings, _tickets: &mut Tickets) {
+        self.age_step = nanos(settings.age_step);
     }
 }
 
 pub(super) const POLICY: Discipline = Discipline {
     name: "priority",
     about: "the most urgent first; waiting raises urgency, so nothing starves",
-    build: || Box::new(Priority::default()),
+    build: |settings| Box::new(Priority { levels: BTreeMap::new(), age_step: nanos(settings.age_step) }),
 };

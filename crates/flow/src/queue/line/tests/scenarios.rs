@@ -32,7 +32,7 @@ fn joined<T>(taken: impl IntoIterator<Item = T>, name: impl Fn(T) -> String) -> 
 impl Play {
     fn new(words: &[&str]) -> Self {
         let number = |name| value(words, name).unwrap().parse().unwrap();
-        let capacity = Capacity { items: number("items") as usize, cost: number("cost") };
+        let capacity = Capacity::items(number("items") as usize).cost(number("cost"));
         let discipline: Discipline = words[0].parse().unwrap();
         let (ids, outside) = (BTreeMap::new(), BTreeMap::new());
         Self { queue: Line::new(capacity, discipline), ids, outside, now: Duration::ZERO }
@@ -70,7 +70,8 @@ impl Play {
         let number = |name, or| value(words, name).map_or(or, |number| number.parse().unwrap());
         let deadline = value(words, "deadline").map(seconds);
         let owner = value(words, "owner").unwrap_or("someone").into();
-        let ticket = Ticket { owner, level: number("level", 0) as u8, cost: number("cost", 1), deadline };
+        let ticket = Ticket { owner, deadline, ..Ticket::default() };
+        let ticket = ticket.level(number("level", 0) as u8).cost(number("cost", 1));
         match self.queue.try_put(name.to_owned(), ticket, self.now) {
             Ok(id) => {
                 self.ids.insert(name.to_owned(), id);

@@ -1,0 +1,140 @@
+//! Owners by small numbers, so that a waiting ticket needs four bytes for its owner and a policy no text.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+/// So many owners of whom nothing waits are remembered, because most of them come back.
+const REMEMBERED: usize = 64;
+
+/// The number of an owner while anything of it waits or a policy holds it; afterwards it may become another one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::queue) struct OwnerId(u32);
+
+impl OwnerId {
+    /// Where an owner's state stands in a list of all owners.
+    pub(in crate::queue) fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The owner whose state stands there.
+    pub(in crate::queue) fn at(index: usize) -> Self {
+        Self(u32::try_from(index).expect("there are fewer owners than tickets, and those have 32-bit places"))
+    }
+}
+
+impl Default for OwnerId {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+/// All owners of whom something waits.
+#[derive(Default)]
+pub(in crate::queue) struct Owners {
+    ids: HashMap<Arc<str>, OwnerId>,
+    owners: Vec<Owner>,
+    /// Owners without references, the longest forgotten first, among some that have been referred to again since.
+    idle: VecDeque<OwnerId>,
+    /// Whoever came last often comes next.
+    last: OwnerId,
+}
+
+struct Owner {
+    name: Arc<str>,
+    references: usize,
+    is_listed_idle: bool,
+}
+
+impl Owners {
+    /// The number of an owner, which counts as referred to once more.
+    pub(in crate::queue) fn refer(&mut self, name: Arc<str>) -> OwnerId {
+        let id = self.id(name);
+        self.owners[id.index()].references += 1;
+        id
+    }
+
+    /// Ends one reference.
+    pub(in crate::queue) fn release(&mut self, id: OwnerId) {
+        let owner = &mut self.owners[id.index()];
+        owner.references -= 1;
+        if owner.references == 0 && !owner.is_listed_idle {
+            owner.is_listed_idle = true;
+            self.idle.push_back(id);
+        }
+    }
+
+    /// The owner's name.
+    pub(in crate::queue) fn name(&self, id: OwnerId) -> &Arc<str> {
+        &self.owners[id.index()].name
+    }
+
+    fn id(&mut self, name: Arc<str>) -> OwnerId {
+        if self.owners.get(self.last.index()).is_some_and(|last| last.name == name) {
+            return self.last;
+        }
+        self.last = match self.ids.get(&name) {
+            Some(id) => *id,
+            None => self.enter(name),
+        };
+        self.last
+    }
+
+    fn enter(&mut self, name: Arc<str>) -> OwnerId {
+        let owner = Owner { name: name.clone(), references: 0, is_listed_idle: true };
+        let id = match self.forgotten() {
+            Some(id) => {
+                self.ids.remove(&self.owners[id.index()].name);
+                self.owners[id.index()] = owner;
+                id
+            }
+            None => {
+                self.owners.push(owner);
+                OwnerId::at(self.owners.len() - 1)
+            }
+        };
+        self.idle.push_back(id);
+        self.ids.insert(name, id);
+        id
+    }
+
+    /// A number that is free to be used anew.
+    fn forgotten(&mut self) -> Option<OwnerId> {
+        while self.idle.len() > REMEMBERED {
+            let id = self.idle.pop_front()?;
+            let owner = &mut self.owners[id.index()];
+            owner.is_listed_idle = false;
+            if owner.references == 0 {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.ids.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_stable_while_referred_to_and_reused_afterwards() {
+        let mut owners = Owners::default();
+        let kept = owners.refer("kept".into());
+        for round in 0..10_000 {
+            let id = owners.refer(format!("owner {round}").into());
+            owners.refer(format!("owner {round}").into());
+            assert_eq!(owners.refer(format!("owner {round}").into()), id);
+            assert_eq!(&**owners.name(id), format!("owner {round}"));
+            (0..3).for_each(|_| owners.release(id));
+        }
+        assert_eq!(owners.refer("kept".into()), kept);
+        assert!(owners.owners.len() <= 2 * REMEMBERED, "{} owners are remembered", owners.owners.len());
+        assert_eq!(owners.ids.len(), owners.owners.len());
+    }
+}
