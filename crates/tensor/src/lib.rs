@@ -10,6 +10,7 @@ pub mod kernels;
 pub mod kv;
 pub mod packed;
 pub mod pool;
+pub mod quantised;
 pub mod ragged;
 pub mod reference;
 pub mod safetensors;
@@ -30,6 +31,7 @@ pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Write};
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::{Linear, Packer};
 pub use pool::Pool;
+pub use quantised::{Bits, Quantised, Scheme};
 pub use ragged::{Ragged, Span};
 
 /// The kernels of an instruction set, on `threads` threads (the caller's included; the scalar ones use no others).
