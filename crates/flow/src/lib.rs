@@ -13,6 +13,7 @@ pub mod queue;
 pub mod random;
 pub mod rate;
 pub mod retry;
+pub mod scheduler;
 
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
@@ -20,3 +21,4 @@ pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
+pub use scheduler::Scheduler;

@@ -1,0 +1,466 @@
+//! Work that needs resources gets them all at once or waits; what is not there is never promised.
+//!
+//! An [`Inventory`] says what there is: memory, processors, devices with memory and slots of their own. [`Needs`] say
+//! what a piece of work takes. [`Scheduler::acquire`] waits until all of it is free and answers with a
+//! [`Reservation`], which gives it back when dropped; [`Scheduler::submit`] runs work on it. Nobody ever holds a part
+//! of what it needs while waiting for the rest, so there is no deadlock.
+//!
+//! - Who goes first: the more urgent level, then the owner who has least; waiting raises urgency (`waiting.rs`).
+//! - Small work overtakes large work that does not fit yet, until the large has waited for [`Rules::patience`]. From
+//!   then on room is kept for it, and it starts when what ran then has ended, at the latest. So a piece of work of
+//!   level `l` that finds `n` others waiting starts within `max((l + 1) × age_step, patience) + (n + 2) × d`, if no
+//!   work runs longer than `d`.
+//! - Work that can never fit is refused at once with the reason.
+//! - The ledger holds promises; [`Scheduler::watch`] compares them with the memory that is really used, and slows and
+//!   stops the starting of work before memory runs out.
+
+pub mod amount;
+mod balance;
+mod book;
+mod error;
+mod inventory;
+mod ledger;
+mod needs;
+mod pressure;
+mod reservation;
+mod status;
+mod task;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+
+pub use amount::{AmountError, Unit};
+pub use balance::Balance;
+pub use error::ScheduleError;
+pub use inventory::{Device, Inventory, InventoryError, WHOLE};
+pub use needs::{Needs, NeedsError};
+pub use pressure::{Pressure, Reading, Watermarks};
+pub use reservation::Reservation;
+pub use status::{DeviceStatus, ResourceStatus, SchedulerStatus};
+pub use task::Task;
+
+use crate::metrics::{Histogram, System};
+use book::{Book, Lost, Placement};
+use reservation::Waiter;
+use waiting::JobId;
+
+/// How a scheduler decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// After each such time of waiting, work counts as one level more urgent.
+    pub age_step: Duration,
+    /// So long others may overtake the first in line without regard for it.
+    pub patience: Duration,
+    /// So many that do not fit are passed over in search of one that does.
+    pub look_ahead: usize,
+    /// How work is spread over devices.
+    pub balance: Balance,
+    /// From which the random choices of [`Balance::TwoChoices`] follow.
+    pub seed: u64,
+}
+
+impl Default for Rules {
+    /// Levels for a few seconds, overtaking for one, a search among 64, even spreading.
+    fn default() -> Self {
+        Self {
+            age_step: Duration::from_secs(5),
+            patience: Duration::from_secs(1),
+            look_ahead: 64,
+            balance: Balance::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// Whose work it is, how urgent, and until when it is of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    owner: Arc<str>,
+    level: u8,
+    deadline: Option<Instant>,
+}
+
+impl Terms {
+    /// Work of that owner, of the most urgent level and without deadline.
+    pub fn of(owner: &str) -> Self {
+        Self { owner: owner.into(), level: 0, deadline: None }
+    }
+
+    /// How urgent it is: 0 goes first.
+    pub fn level(self, level: u8) -> Self {
+        Self { level, ..self }
+    }
+
+    /// From when on it is of no use: it does not start any more then, and stops if it runs.
+    pub fn deadline(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self::of("")
+    }
+}
+
+/// Shares out an inventory. Clones share it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use flow::scheduler::{Inventory, Rules, Scheduler, Terms};
+///
+/// let inventory = Inventory::new().memory(8_000_000_000).cpu(4000);
+/// let scheduler = Scheduler::new(&inventory, Rules::default())?;
+/// let needs = scheduler.needs("memory: 2GB, cpu: 0.5")?;
+/// let sum = scheduler.submit(&needs, Terms::of("reports"), |_| async { (1..=100).sum::<u32>() })?;
+/// assert_eq!(sum.await?, 5050);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    epoch: Instant,
+    waits: Histogram,
+    /// Told when nothing waits and nothing runs.
+    idle: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    replies: HashMap<JobId, Asked>,
+    pressure: Pressure,
+    /// How many may start until the next reading of the pressure.
+    allowance: usize,
+    watch: Option<AbortHandle>,
+    is_open: bool,
+}
+
+/// Someone who waits for an answer.
+#[derive(Debug)]
+struct Asked {
+    since: Instant,
+    reply: oneshot::Sender<Result<Reservation, ScheduleError>>,
+}
+
+/// What is to be told to someone who waits.
+type Answer = (Asked, Result<Placement, ScheduleError>);
+
+impl State {
+    /// Starts what can be started.
+    fn start(&mut self, now: Duration) -> Vec<Answer> {
+        let started = self.book.start(now, self.allowance);
+        if self.pressure != Pressure::None {
+            self.allowance = self.allowance.saturating_sub(started.len());
+        }
+        let granted = started.into_iter();
+        granted.filter_map(|granted| Some((self.replies.remove(&granted.job)?, Ok(granted)))).collect()
+    }
+
+    /// What to tell those who can never run any more.
+    fn refuse(&mut self, lost: Vec<Lost>) -> Vec<Answer> {
+        let refused = lost.into_iter();
+        refused.filter_map(|(id, why)| Some((self.replies.remove(&id)?, Err(why.into())))).collect()
+    }
+}
+
+impl Scheduler {
+    /// Shares out that inventory.
+    ///
+    /// # Errors
+    /// If names in the inventory are ambiguous.
+    pub fn new(inventory: &Inventory, rules: Rules) -> Result<Self, InventoryError> {
+        let state = State {
+            book: Book::new(inventory, rules)?,
+            replies: HashMap::new(),
+            pressure: Pressure::None,
+            allowance: Pressure::None.allowance(),
+            watch: None,
+            is_open: true,
+        };
+        let (state, epoch) = (Mutex::new(state), Instant::now());
+        Ok(Self { shared: Arc::new(Shared { state, epoch, waits: Histogram::new(), idle: Notify::new() }) })
+    }
+
+    /// Reads needs that are written as text, as [`Inventory::needs`] does, and sees that they can be met.
+    ///
+    /// # Errors
+    /// If the text cannot be read, names something unknown, or asks for more than there is.
+    pub fn needs(&self, text: &str) -> Result<Needs, NeedsError> {
+        let state = self.shared.lock();
+        let needs = Needs::parse(text, state.book.keys())?;
+        state.book.check(&needs)?;
+        Ok(needs)
+    }
+
+    /// Waits until all of the needs are free, and reserves them. Dropping the future ends the waiting and leaves no
+    /// trace.
+    ///
+    /// # Errors
+    /// At once if the needs can never be met or the scheduler is closed; later if the deadline passes first, or if the
+    /// inventory is reduced so that they can no longer be met.
+    pub async fn acquire(&self, needs: &Needs, terms: Terms) -> Result<Reservation, ScheduleError> {
+        self.ask(needs, &terms)?.granted(terms.deadline).await
+    }
+
+    /// Runs work on its own task once its needs are met; what it is given tells which devices it got. They are given
+    /// back when the work has ended and no clone of the reservation is left.
+    ///
+    /// # Errors
+    /// If the needs can never be met or the scheduler is closed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn submit<T, F>(
+        &self,
+        needs: &Needs,
+        terms: Terms,
+        work: impl FnOnce(Arc<Reservation>) -> F + Send + 'static,
+    ) -> Result<Task<T>, ScheduleError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let waiter = self.ask(needs, &terms)?;
+        Ok(Task::spawn(async move {
+            let reservation = Arc::new(waiter.granted(terms.deadline).await?);
+            let work = work(Arc::clone(&reservation));
+            match terms.deadline {
+                Some(deadline) => timeout_at(deadline, work).await.map_err(|_| ScheduleError::Expired),
+                None => Ok(work.await),
+            }
+        }))
+    }
+
+    /// Runs work that blocks or computes on a thread of its own. Once it runs, neither cancelling nor its deadline can
+    /// stop it: it keeps what it needs until it has ended.
+    ///
+    /// # Errors
+    /// If the needs can never be met or the scheduler is closed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn submit_blocking<T: Send + 'static>(
+        &self,
+        needs: &Needs,
+        terms: Terms,
+        work: impl FnOnce(&Reservation) -> T + Send + 'static,
+    ) -> Result<Task<T>, ScheduleError> {
+        let waiter = self.ask(needs, &terms)?;
+        Ok(Task::spawn(async move {
+            let reservation = waiter.granted(terms.deadline).await?;
+            tokio::task::spawn_blocking(move || work(&reservation)).await.map_err(ScheduleError::from)
+        }))
+    }
+
+    /// An owner's share counts for less the larger its weight is (1 by default): it gets more before others go first.
+    pub fn set_weight(&self, owner: &str, weight: f64) {
+        self.shared.lock().book.set_weight(owner, weight);
+    }
+
+    /// Changes how much the machine has of something. Work that waits gets what is new, is refused if it can never fit
+    /// any more, and work that runs keeps what it has.
+    ///
+    /// # Errors
+    /// If the inventory does not have it.
+    pub fn set_capacity(&self, name: &str, amount: u64) -> Result<(), InventoryError> {
+        self.shared.review(|book| book.set_capacity(name, amount))
+    }
+
+    /// Adds a device. Work that waits is bound to no device, so the new one takes its share of it at once.
+    ///
+    /// # Errors
+    /// If there is a device of that name, or if names would become ambiguous.
+    pub fn add_device(&self, device: &Device) -> Result<(), InventoryError> {
+        self.shared.review(|book| book.add_device(device))
+    }
+
+    /// Gives a device no more work; what runs on it goes on. Work that waits goes to others, and is refused if none is
+    /// left that could do it.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn remove_device(&self, name: &str) -> Result<(), InventoryError> {
+        self.shared.review(|book| book.retire_device(name))
+    }
+
+    /// From now on compares `probe` with the marks, and starts less or nothing while memory is short. Replaces the
+    /// watch that there was.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn watch(&self, marks: Watermarks, probe: impl FnMut() -> Reading + Send + 'static) {
+        let watch = tokio::spawn(watch(Arc::downgrade(&self.shared), marks, probe)).abort_handle();
+        if let Some(before) = self.shared.lock().watch.replace(watch) {
+            before.abort();
+        }
+    }
+
+    /// [`Scheduler::watch`] with what the system says of its memory.
+    pub fn watch_system(&self, marks: Watermarks) {
+        let system = System::here();
+        self.watch(marks, move || Reading::of(&system));
+    }
+
+    /// Everything at this moment.
+    pub fn status(&self) -> SchedulerStatus {
+        let now = self.shared.now();
+        let state = self.shared.lock();
+        let (resources, devices) = state.book.resources();
+        SchedulerStatus {
+            resources,
+            devices,
+            waiting: state.book.waiting(),
+            oldest: state.book.oldest_arrival().map(|arrived| now.saturating_sub(arrived)),
+            running: state.book.running(),
+            started: state.book.started(),
+            waits: self.shared.waits.snapshot(),
+            pressure: state.pressure,
+            owners: state.book.shares(),
+        }
+    }
+
+    /// Accepts nothing more. What waits is still served.
+    pub fn close(&self) {
+        self.shared.lock().is_open = false;
+    }
+
+    /// Closes, and waits until nothing waits and nothing runs. What still waits at the deadline is refused then.
+    /// Answers how many reservations are left.
+    pub async fn drain(&self, deadline: Instant) -> usize {
+        self.close();
+        let idle = async {
+            loop {
+                let told = self.shared.idle.notified();
+                if self.shared.lock().is_idle() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        if timeout_at(deadline, idle).await.is_err() {
+            self.shared.change(|state, _| {
+                let waiting: Vec<(JobId, Asked)> = state.replies.drain().collect();
+                let refused = waiting.into_iter().map(|(id, asked)| {
+                    state.book.leave(id);
+                    (asked, Err(ScheduleError::Closed))
+                });
+                refused.collect()
+            });
+        }
+        self.shared.lock().book.running()
+    }
+
+    fn ask(&self, needs: &Needs, terms: &Terms) -> Result<Waiter, ScheduleError> {
+        let since = Instant::now();
+        if terms.deadline.is_some_and(|deadline| deadline <= since) {
+            return Err(ScheduleError::Expired);
+        }
+        let (reply, answer) = oneshot::channel();
+        let mut asked = Err(ScheduleError::Closed);
+        self.shared.change(|state, now| {
+            if state.is_open {
+                asked = state.book.ask(needs, &terms.owner, terms.level, now).map_err(ScheduleError::from);
+            }
+            if let Ok(job) = &asked {
+                state.replies.insert(*job, Asked { since, reply });
+            }
+            Vec::new()
+        });
+        Ok(Waiter::new(Arc::clone(&self.shared), asked?, answer))
+    }
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.book.running() == 0 && self.book.waiting() == 0
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Changes something, starts what can be started then, and tells everyone concerned.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> Vec<Answer>) {
+        let mut state = self.lock();
+        let now = self.now();
+        let mut answers = change(&mut state, now);
+        answers.extend(state.start(now));
+        // Nobody may be told under the lock: who does not listen any more drops what it is given, which takes the lock.
+        while !answers.is_empty() {
+            drop(state);
+            let unwanted: Vec<Placement> =
+                answers.into_iter().filter_map(|answer| self.tell(answer)).collect();
+            state = self.lock();
+            unwanted.iter().for_each(|placement| state.book.give_back(placement));
+            answers = if unwanted.is_empty() { Vec::new() } else { state.start(self.now()) };
+        }
+        if state.is_idle() {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Answers what was granted to someone who has gone meanwhile.
+    fn tell(self: &Arc<Self>, (asked, answer): Answer) -> Option<Placement> {
+        let waited = asked.since.elapsed();
+        let answer = answer.map(|placement| Reservation::new(Arc::clone(self), placement));
+        match asked.reply.send(answer) {
+            Ok(()) => {
+                self.waits.record(waited);
+                None
+            }
+            Err(unheard) => unheard.ok().and_then(Reservation::into_placement),
+        }
+    }
+
+    fn review(
+        self: &Arc<Self>,
+        review: impl FnOnce(&mut Book) -> Result<Vec<Lost>, InventoryError>,
+    ) -> Result<(), InventoryError> {
+        let mut outcome = Ok(());
+        self.change(|state, _| match review(&mut state.book) {
+            Ok(lost) => state.refuse(lost),
+            Err(error) => {
+                outcome = Err(error);
+                Vec::new()
+            }
+        });
+        outcome
+    }
+}
+
+async fn watch(shared: Weak<Shared>, marks: Watermarks, mut probe: impl FnMut() -> Reading + Send) {
+    let mut readings = interval(marks.every);
+    readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        readings.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let reading = probe();
+        shared.change(|state, _| {
+            state.pressure = marks.judge(state.pressure, reading);
+            state.allowance = state.pressure.allowance();
+            Vec::new()
+        });
+    }
+}
