@@ -1,7 +1,7 @@
 //! How the benches of this crate measure: contenders take turns, round by round, so that a noisy minute hurts all
 //! alike; what is printed is the median with the least and the most, and each bar as a ratio within one run.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::time::{Duration, Instant};
 

@@ -117,19 +117,19 @@ impl<T> Line<T> {
     }
 
     /// Puts back an item that was taken from this queue. It keeps its arrival and with it its place among those that
-    /// the policy ranks alike, and what it was charged counts as not spent. Since it was accepted once, neither the
-    /// bounds nor `close` keep it out.
+    /// the policy ranks alike. What it was charged stays charged, because its taker was busy with it; see
+    /// [`Line::charge`]. Since it was accepted once, neither the bounds nor `close` keep it out.
     ///
     /// # Panics
     /// If the ticket is one that waits here already, which means that the item was taken from another queue.
     pub fn put_back(&mut self, taken: Taken<T>) {
         assert!(self.index.get(taken.id).is_none(), "{:?} waits here already", taken.id);
-        self.policy.charge(&taken.ticket, 0, &mut self.tickets);
         self.admit(taken);
     }
 
     /// Says what serving an item has cost in truth, when that is not what its ticket said: shares are counted by what
-    /// was spent, and that is often known only afterwards. To be called once for an item that was taken and not put back.
+    /// was spent, and that is often known only afterwards. To be called once for every time that an item was taken; an
+    /// `actual` of 0 counts as 1, like a ticket's cost.
     pub fn charge(&mut self, ticket: &Ticket, actual: u64) {
         self.policy.charge(ticket, actual, &mut self.tickets);
     }

@@ -3,6 +3,7 @@
 //! To add a policy, write `policy/x.rs` ending in `pub(super) const POLICY`, and add its two lines below.
 
 mod deadline;
+mod fair_share;
 mod fifo;
 mod priority;
 mod round_robin;
@@ -19,7 +20,8 @@ use super::tickets::{Place, Tickets};
 use crate::FlowError;
 
 /// All policies, in the order in which they are listed to people.
-pub const POLICIES: [Discipline; 4] = [fifo::POLICY, priority::POLICY, round_robin::POLICY, deadline::POLICY];
+pub const POLICIES: [Discipline; 5] =
+    [fifo::POLICY, priority::POLICY, round_robin::POLICY, fair_share::POLICY, deadline::POLICY];
 
 /// Orders tickets. It never sees an item, has no clock, and keeps nothing but the order.
 ///
@@ -75,8 +77,8 @@ pub struct Discipline {
 /// use std::num::NonZeroU32;
 /// use flow::queue::policy::{Discipline, PolicySettings};
 ///
-/// let turns: Discipline = "round_robin".parse()?;
-/// let settings = PolicySettings::from(turns).weight("alice", NonZeroU32::new(4).unwrap());
+/// let fair: Discipline = "fair_share".parse()?;
+/// let settings = PolicySettings::from(fair).weight("alice", NonZeroU32::new(4).unwrap());
 /// # Ok::<(), flow::FlowError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

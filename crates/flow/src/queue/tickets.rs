@@ -7,13 +7,13 @@ mod owners;
 mod run;
 mod slab;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use owners::{OwnerId, Owners};
+pub(super) use owners::{NumberMap, OwnerId, Owners};
 pub(super) use run::Run;
 pub(super) use slab::Slab;
 
@@ -79,7 +79,7 @@ pub(super) struct Tickets {
     unused: Option<Place>,
     /// So many slots have ever been used.
     fresh: usize,
-    rare: HashMap<Place, Rare>,
+    rare: NumberMap<Place, Rare>,
     owners: Owners,
     /// Deadlines of the tickets that are not overdue.
     deadlines: BTreeSet<(Duration, TicketId, Place)>,
@@ -180,6 +180,11 @@ impl Tickets {
         self.marks.at(place).owner
     }
 
+    /// What serving it costs.
+    pub(super) fn cost(&self, place: Place) -> u64 {
+        self.rare(place).map_or(u64::from(self.marks.at(place).cost), |rare| rare.cost)
+    }
+
     /// Its deadline.
     pub(super) fn deadline(&self, place: Place) -> Option<Duration> {
         self.rare(place)?.deadline
@@ -212,6 +217,11 @@ impl Tickets {
             self.deadlines.remove(&(deadline, self.id(place), place));
         }
         self.mark_mut(place).standing = Standing::Overdue;
+    }
+
+    /// Owners by their numbers.
+    pub(super) fn owners(&mut self) -> &mut Owners {
+        &mut self.owners
     }
 
     fn mark(&self, place: Place) -> &Mark {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 /// So many owners of whom nothing waits are remembered, because most of them come back.
@@ -29,6 +30,27 @@ impl Default for OwnerId {
     }
 }
 
+/// A map by small numbers that nobody outside chooses, which need no defence against chosen collisions.
+pub(in crate::queue) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+/// Spreads a number by multiplication.
+#[derive(Default)]
+pub(in crate::queue) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
 /// All owners of whom something waits.
 #[derive(Default)]
 pub(in crate::queue) struct Owners {
@@ -52,6 +74,16 @@ impl Owners {
         let id = self.id(name);
         self.owners[id.index()].references += 1;
         id
+    }
+
+    /// Refers once more to an owner that is referred to.
+    pub(in crate::queue) fn hold(&mut self, id: OwnerId) {
+        self.owners[id.index()].references += 1;
+    }
+
+    /// The number of an owner, if it has one. Without a reference it may become another one's.
+    pub(in crate::queue) fn find(&self, name: &str) -> Option<OwnerId> {
+        self.ids.get(name).copied()
     }
 
     /// Ends one reference.
@@ -128,7 +160,7 @@ mod tests {
         let kept = owners.refer("kept".into());
         for round in 0..10_000 {
             let id = owners.refer(format!("owner {round}").into());
-            owners.refer(format!("owner {round}").into());
+            owners.hold(id);
             assert_eq!(owners.refer(format!("owner {round}").into()), id);
             assert_eq!(&**owners.name(id), format!("owner {round}"));
             (0..3).for_each(|_| owners.release(id));

@@ -24,6 +24,26 @@ fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
+fn number(words: &[&str], name: &str, or: u64) -> u64 {
+    value(words, name).map_or(or, |number| number.parse().unwrap())
+}
+
+fn capacity(words: &[&str]) -> Capacity {
+    let capacity = Capacity::items(number(words, "items", 0) as usize);
+    capacity.cost(number(words, "cost", 0)).bytes(number(words, "bytes", u64::MAX))
+}
+
+fn settings(words: &[&str]) -> PolicySettings {
+    let mut settings = PolicySettings::from(words[0].parse::<Discipline>().unwrap());
+    if let Some(step) = value(words, "age_step") {
+        settings = settings.age_step(seconds(step));
+    }
+    if let Some((owner, weight)) = value(words, "weight").and_then(|pair| pair.split_once(':')) {
+        settings = settings.weight(owner, weight.parse().unwrap());
+    }
+    settings
+}
+
 fn joined<T>(taken: impl IntoIterator<Item = T>, name: impl Fn(T) -> String) -> String {
     let names: Vec<String> = taken.into_iter().map(name).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(" ") }
@@ -31,11 +51,8 @@ fn joined<T>(taken: impl IntoIterator<Item = T>, name: impl Fn(T) -> String) -> 
 
 impl Play {
     fn new(words: &[&str]) -> Self {
-        let number = |name| value(words, name).unwrap().parse().unwrap();
-        let capacity = Capacity::items(number("items") as usize).cost(number("cost"));
-        let discipline: Discipline = words[0].parse().unwrap();
         let (ids, outside) = (BTreeMap::new(), BTreeMap::new());
-        Self { queue: Line::new(capacity, discipline), ids, outside, now: Duration::ZERO }
+        Self { queue: Line::new(capacity(words), settings(words)), ids, outside, now: Duration::ZERO }
     }
 
     fn run(&mut self, words: &[&str]) -> Option<String> {
@@ -53,6 +70,19 @@ impl Play {
             ["remove", name] => Some(joined(self.queue.remove(self.ids[*name]), |item| item)),
             ["expire"] => Some(joined(self.queue.expire(self.now), |taken| taken.item)),
             ["drain"] => Some(joined(self.queue.drain(), |taken| taken.item)),
+            ["charge", name, actual] => {
+                let taken = self.outside.remove(*name).unwrap();
+                self.queue.charge(taken.ticket(), actual.parse().unwrap());
+                None
+            }
+            ["use", rest @ ..] => {
+                self.queue.set_policy(settings(rest));
+                None
+            }
+            ["capacity", rest @ ..] => {
+                self.queue.set_capacity(capacity(rest));
+                None
+            }
             ["close"] => {
                 self.queue.close();
                 None
@@ -67,11 +97,10 @@ impl Play {
     }
 
     fn put(&mut self, name: &str, words: &[&str]) -> Option<String> {
-        let number = |name, or| value(words, name).map_or(or, |number| number.parse().unwrap());
-        let deadline = value(words, "deadline").map(seconds);
-        let owner = value(words, "owner").unwrap_or("someone").into();
-        let ticket = Ticket { owner, deadline, ..Ticket::default() };
-        let ticket = ticket.level(number("level", 0) as u8).cost(number("cost", 1));
+        let ticket = Ticket::of(value(words, "owner").unwrap_or("someone"));
+        let ticket = ticket.level(number(words, "level", 0) as u8).cost(number(words, "cost", 1));
+        let ticket = ticket.bytes(number(words, "bytes", 0));
+        let ticket = Ticket { deadline: value(words, "deadline").map(seconds), ..ticket };
         match self.queue.try_put(name.to_owned(), ticket, self.now) {
             Ok(id) => {
                 self.ids.insert(name.to_owned(), id);

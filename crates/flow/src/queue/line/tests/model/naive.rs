@@ -1,5 +1,7 @@
 //! The reference: a list in order of arrival, and every policy as one says it.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 pub(super) const OWNERS: [&str; 4] = ["ann", "bob", "eve", "zoe"];
@@ -26,11 +28,28 @@ pub(super) struct Naive {
     settings: PolicySettings,
     /// Whose turn it is, and who comes after.
     turns: Vec<String>,
+    shares: BTreeMap<u8, Shares>,
+}
+
+/// What owners had of one level, which is never forgotten here.
+#[derive(Clone, Debug, Default)]
+struct Shares {
+    floor: u128,
+    since: Duration,
+    /// By owner: the counter, the counter with which it came, and whether it waits.
+    had: BTreeMap<String, (u128, u128, bool)>,
 }
 
 impl Naive {
     pub(super) fn new(capacity: Capacity, settings: PolicySettings) -> Self {
-        Self { capacity, is_open: true, items: Vec::new(), settings, turns: Vec::new() }
+        Self {
+            capacity,
+            is_open: true,
+            items: Vec::new(),
+            settings,
+            turns: Vec::new(),
+            shares: BTreeMap::new(),
+        }
     }
 
     pub(super) fn objection(&self, ticket: &Ticket) -> Option<Reason> {
@@ -50,13 +69,27 @@ impl Naive {
     }
 
     pub(super) fn join(&mut self, item: Item) {
-        sit_down(&mut self.turns, item.owner());
+        self.sit_down(&item);
         self.items.push(item);
         self.items.sort_by_key(|item| item.name);
     }
 
     pub(super) fn put_back(&mut self, item: Item) {
         self.join(item);
+    }
+
+    fn sit_down(&mut self, item: &Item) {
+        if !self.turns.iter().any(|other| other == item.owner()) {
+            self.turns.push(item.owner().to_owned());
+        }
+        let shares = self.shares.entry(item.ticket.level).or_default();
+        if shares.had.values().all(|(_, _, waits)| !waits) {
+            shares.since = item.arrived;
+        }
+        let (counter, entered, waits) = shares.had.entry(item.owner().to_owned()).or_default();
+        if !*waits {
+            (*counter, *entered, *waits) = (shares.floor.max(*counter), shares.floor, true);
+        }
     }
 
     /// Notes what is overdue by now, and that owners of whom nothing waits have no turn.
@@ -67,6 +100,12 @@ impl Naive {
         let waiting =
             |owner: &String| self.items.iter().any(|item| !item.is_overdue && item.owner() == owner);
         self.turns.retain(waiting);
+        for (level, shares) in &mut self.shares {
+            for (owner, (_, _, waits)) in &mut shares.had {
+                let is_its = |item: &&Item| item.owner() == owner && item.ticket.level == *level;
+                *waits = self.items.iter().filter(is_its).any(|item| !item.is_overdue);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, name: usize) -> Option<Item> {
@@ -79,7 +118,26 @@ impl Naive {
         let turn = self.turns.iter().position(|owner| owner == item.owner());
         let owner = turn.map(|turn| self.turns.remove(turn));
         self.turns.extend(owner);
+        let weights = self.weights(item.ticket.level);
+        let shares = self.shares.get_mut(&item.ticket.level)?;
+        let (counter, ..) = shares.had.get_mut(item.owner())?;
+        let before = *counter;
+        let weight = weight_of(&self.settings, item.owner());
+        *counter += share(item.ticket.cost, weight);
+        let after = *counter;
+        let even = before.max(shares.floor) + share(item.ticket.cost, weights + 1);
+        self.settle(now);
+        let shares = self.shares.get_mut(&item.ticket.level)?;
+        let highest = shares.had.values().filter(|(_, _, waits)| *waits).map(|(counter, ..)| *counter).max();
+        shares.floor = shares.floor.max(even.min(after.max(highest.unwrap_or(0))));
+        shares.since = now;
         Some(item)
+    }
+
+    /// Sum of the weights of those who wait in a level.
+    fn weights(&self, level: u8) -> u128 {
+        let had = self.shares.get(&level).into_iter().flat_map(|shares| &shares.had);
+        had.filter(|(_, (_, _, waits))| *waits).map(|(owner, _)| weight_of(&self.settings, owner)).sum()
     }
 
     pub(super) fn expire(&mut self) -> Vec<usize> {
@@ -88,13 +146,27 @@ impl Naive {
         overdue
     }
 
-    pub(super) fn charge(&mut self, _ticket: &Ticket, _actual: u64) {}
+    pub(super) fn charge(&mut self, ticket: &Ticket, actual: u64) {
+        let weight = weight_of(&self.settings, &ticket.owner);
+        let shares = self.shares.entry(ticket.level).or_default();
+        let (counter, entered, waits) = shares.had.entry(ticket.owner.to_string()).or_default();
+        if !*waits && *counter <= shares.floor {
+            (*counter, *entered) = (shares.floor, shares.floor);
+        }
+        let (actual, expected) = (actual.max(1), ticket.cost.max(1));
+        if actual > expected {
+            *counter += share(actual - expected, weight);
+        } else if actual < expected {
+            *counter = counter.saturating_sub(share(expected - actual, weight)).max(*entered);
+        }
+    }
 
     pub(super) fn set_policy(&mut self, settings: PolicySettings) {
         if settings.discipline != self.settings.discipline {
             self.turns.clear();
-            for item in self.items.iter().filter(|item| !item.is_overdue) {
-                sit_down(&mut self.turns, item.owner());
+            self.shares.clear();
+            for item in self.items.clone().iter().filter(|item| !item.is_overdue) {
+                self.sit_down(item);
             }
         }
         self.settings = settings;
@@ -111,9 +183,31 @@ impl Naive {
                 (before, self.turns.iter().position(|owner| owner == item.owner()))
             }),
             "deadline" => items.sort_by_key(|item| item.ticket.deadline.unwrap_or(Duration::MAX)),
+            "fair_share" => return self.shared(&items, now),
             other => panic!("the policy '{other}' has no naive reference yet"),
         }
         items.into_iter().map(|item| item.name).collect()
+    }
+
+    /// Serves everything on paper: of the most urgent level, the oldest item of the owner who had least.
+    fn shared(&self, items: &[&Item], now: Duration) -> Vec<usize> {
+        let (mut left, mut shares, mut order) = (items.to_vec(), self.shares.clone(), Vec::new());
+        while !left.is_empty() {
+            let urgency = |item: &&&Item| {
+                let shares = &shares[&item.ticket.level];
+                let level = self.aged(item.ticket.level, shares.since, now);
+                (level, shares.since, item.ticket.level, shares.had[item.owner()].0)
+            };
+            // Of one owner and level the first came first, and of owners who had the same, the one whose first did.
+            let next = left.iter().min_by_key(urgency).copied().unwrap().clone();
+            left.retain(|item| item.name != next.name);
+            let shares = shares.get_mut(&next.ticket.level).unwrap();
+            let weight = weight_of(&self.settings, next.owner());
+            shares.had.get_mut(next.owner()).unwrap().0 += share(next.ticket.cost, weight);
+            shares.since = now;
+            order.push(next.name);
+        }
+        order
     }
 
     fn aged(&self, level: u8, since: Duration, now: Duration) -> u64 {
@@ -122,10 +216,12 @@ impl Naive {
     }
 }
 
-fn sit_down(turns: &mut Vec<String>, owner: &str) {
-    if !turns.iter().any(|other| other == owner) {
-        turns.push(owner.to_owned());
-    }
+fn weight_of(settings: &PolicySettings, owner: &str) -> u128 {
+    settings.weights.get(owner).map_or(1, |weight| u128::from(weight.get()))
+}
+
+fn share(cost: u64, weight: u128) -> u128 {
+    (u128::from(cost.max(1)) << 32) / weight
 }
 
 fn items_of<'a>(items: &'a [Item], owner: &str) -> Vec<&'a Item> {
