@@ -21,4 +21,4 @@ pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
-pub use scheduler::Scheduler;
+pub use scheduler::{Scheduler, WorkerPool};

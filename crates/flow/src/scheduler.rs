@@ -13,8 +13,11 @@
 //! - Work that can never fit is refused at once with the reason.
 //! - The ledger holds promises; [`Scheduler::watch`] compares them with the memory that is really used, and slows and
 //!   stops the starting of work before memory runs out.
+//!
+//! A [`WorkerPool`] works on the items of a queue with a number of workers that changes while they work.
 
 pub mod amount;
+mod autoscale;
 mod balance;
 mod book;
 mod error;
@@ -28,6 +31,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod workers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -38,6 +42,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 pub use amount::{AmountError, Unit};
+pub use autoscale::Scaling;
 pub use balance::Balance;
 pub use error::ScheduleError;
 pub use inventory::{Device, Inventory, InventoryError, WHOLE};
@@ -46,6 +51,7 @@ pub use pressure::{Pressure, Reading, Watermarks};
 pub use reservation::Reservation;
 pub use status::{DeviceStatus, ResourceStatus, SchedulerStatus};
 pub use task::Task;
+pub use workers::{Source, Staffing, WorkerPool, WorkerPoolStatus};
 
 use crate::metrics::{Histogram, System};
 use book::{Book, Lost, Placement};
