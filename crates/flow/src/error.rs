@@ -13,4 +13,12 @@ pub enum FlowError {
         /// The name that was given.
         found: String,
     },
+    /// No stage of the pipeline is called so.
+    #[error("there is no stage '{found}'; the pipeline has {}", known.join(", "))]
+    UnknownStage {
+        /// The name that was given.
+        found: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
 }

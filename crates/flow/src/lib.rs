@@ -9,16 +9,20 @@
 pub mod breaker;
 mod error;
 pub mod metrics;
+pub mod pipeline;
 pub mod queue;
 pub mod random;
 pub mod rate;
 pub mod retry;
 pub mod scheduler;
+pub mod work;
 
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
-pub use queue::{Capacity, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};
+pub use pipeline::{Failure, Pipeline};
+pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
 pub use scheduler::{Scheduler, WorkerPool};
+pub use work::{Classed, Cx, StageError, Work};

@@ -5,7 +5,7 @@
 
 mod exposition;
 pub mod histogram;
-mod shards;
+pub(crate) mod shards;
 pub mod system;
 #[cfg(test)]
 mod tests;

@@ -28,16 +28,16 @@ struct Alone(AtomicU64);
 
 /// A count that only grows.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     shards: [Alone; SHARDS],
 }
 
 impl Tally {
-    pub(super) fn add(&self, n: u64) {
+    pub(crate) fn add(&self, n: u64) {
         self.shards[here()].0.fetch_add(n, Relaxed);
     }
 
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(shard.0.load(Relaxed)))
     }
 }

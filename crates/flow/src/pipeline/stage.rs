@@ -1,0 +1,333 @@
+//! One stage: who may sit in it, how often it tries, and what an item ends in if nothing helps.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::chain::{Journey, Passing, Step};
+use super::failure::Failure;
+use super::patience::until;
+use super::seats::{Seat, Seats};
+use super::turnstile::Turnstile;
+use crate::breaker::{Breaker, Pass};
+use crate::metrics::{Histogram, shards::Tally};
+use crate::random::Random;
+use crate::retry::{Attempt, Class, Classify, GiveUp, Retry};
+use crate::work::{Cx, Work};
+
+/// What can be seen and changed of a stage from outside, whatever it works on.
+pub struct Control {
+    pub(super) name: Arc<str>,
+    pub(super) index: usize,
+    pub(super) seats: Seats,
+    /// Places to wait in; without them an item may wait wherever it has a credit for.
+    pub(super) places: Option<Semaphore>,
+    pub(super) breaker: Option<Breaker>,
+    pub(super) counts: Counts,
+}
+
+/// What became of those who were in a stage.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) begun: Tally,
+    /// From the seat to the outcome, retries and the waits between them included.
+    pub(super) latency: Histogram,
+    pub(super) errors: AtomicU64,
+    pub(super) retries: AtomicU64,
+    pub(super) fallbacks: AtomicU64,
+    pub(super) abandoned: AtomicU64,
+}
+
+impl Control {
+    pub(super) fn new(name: &str, index: usize) -> Self {
+        let (seats, counts) = (Seats::unlimited(), Counts::default());
+        Self { name: name.into(), index, seats, places: None, breaker: None, counts }
+    }
+
+    /// Waits for a seat. The seat of the stage before is kept until there is room to wait in this one.
+    async fn sit<'a>(&'a self, before: Option<Seat<'a>>) -> (Seat<'a>, Instant) {
+        let place = match &self.places {
+            Some(places) => places.acquire().await.ok(),
+            None => None,
+        };
+        drop(before);
+        let seat = self.seats.take().await;
+        drop(place);
+        (seat, Instant::now())
+    }
+}
+
+pub(super) type Fallback<I, O> =
+    Box<dyn Fn(I, Failure) -> BoxFuture<'static, Result<O, Failure>> + Send + Sync>;
+
+/// How a stage treats its items.
+pub(super) struct Rules<I, O> {
+    pub(super) timeout: Option<Duration>,
+    pub(super) retry: Retry,
+    pub(super) turnstile: Option<Turnstile>,
+    pub(super) fallback: Option<Fallback<I, O>>,
+    /// Makes the item of a further attempt; there is one if anything needs it.
+    pub(super) copy: Option<fn(&I) -> I>,
+    pub(super) random: Mutex<Random>,
+}
+
+impl<I, O> Default for Rules<I, O> {
+    fn default() -> Self {
+        let random = Mutex::new(Random::unpredictable());
+        Self { timeout: None, retry: Retry::never(), turnstile: None, fallback: None, copy: None, random }
+    }
+}
+
+/// A stage of a pipeline.
+pub struct Stage<I, O, W> {
+    pub(super) control: Control,
+    pub(super) work: W,
+    pub(super) rules: Rules<I, O>,
+    /// How long a successful attempt takes, in nanoseconds, smoothed over the last ones.
+    usual: AtomicU64,
+}
+
+/// How an attempt went wrong.
+enum Fault<E> {
+    Error(E),
+    Panic(String),
+    Timeout,
+    Open(Duration),
+    /// The deadline had passed before the attempt.
+    Late,
+}
+
+impl<E: Classify> Fault<E> {
+    /// A closed circuit means not to call, so an open one is not waited for.
+    fn class(&self) -> Class {
+        match self {
+            Self::Error(error) => error.class(),
+            Self::Timeout => Class::Transient,
+            Self::Panic(_) | Self::Open(_) | Self::Late => Class::Permanent,
+        }
+    }
+}
+
+/// A visit to a stage; one that ends without a word was abandoned.
+struct Visit<'a> {
+    counts: &'a Counts,
+    since: Instant,
+    is_over: bool,
+}
+
+impl Visit<'_> {
+    fn ends(mut self, now: Instant) {
+        self.is_over = true;
+        self.counts.latency.record(now.saturating_duration_since(self.since));
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.counts.abandoned.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl<I, W> Step<I> for Stage<I, W::Out, W>
+where
+    I: Send + 'static,
+    W: Work<I>,
+{
+    type Out = W::Out;
+
+    async fn pass<'a>(
+        &'a self,
+        journey: &'a Journey,
+        on: Passing<'a, I>,
+    ) -> Result<Passing<'a, W::Out>, Failure> {
+        let control = &self.control;
+        journey.reaches(control.index);
+        let (seat, at) = match control.seats.try_take() {
+            Some(seat) => {
+                drop(on.seat);
+                (seat, on.at)
+            }
+            None => control.sit(on.seat).await,
+        };
+        control.counts.begun.add(1);
+        let visit = Visit { counts: &control.counts, since: at, is_over: false };
+        let (outcome, seat) = self.attempts(journey, on.item, seat, at).await;
+        match outcome {
+            Ok((item, at)) => {
+                visit.ends(at);
+                Ok(Passing { item, seat, at })
+            }
+            Err(failure) => {
+                visit.ends(Instant::now());
+                control.counts.errors.fetch_add(1, Relaxed);
+                Err(failure)
+            }
+        }
+    }
+
+    fn show<'a>(&'a self, controls: &mut Vec<&'a Control>) {
+        controls.push(&self.control);
+    }
+}
+
+impl<I, W> Stage<I, W::Out, W>
+where
+    I: Send + 'static,
+    W: Work<I>,
+{
+    pub(super) fn new(control: Control, work: W) -> Self {
+        Self { control, work, rules: Rules::default(), usual: AtomicU64::new(0) }
+    }
+
+    /// Tries as often as it may. The seat is given up while nothing is being tried.
+    async fn attempts<'a>(
+        &'a self,
+        journey: &'a Journey,
+        mut item: I,
+        seat: Seat<'a>,
+        mut began: Instant,
+    ) -> (Result<(W::Out, Instant), Failure>, Option<Seat<'a>>) {
+        let (mut seat, mut number) = (Some(seat), 1);
+        loop {
+            let spare = self.spare(&item, number);
+            let cx = Cx { stage: &self.control.name, attempt: number, deadline: journey.deadline };
+            let fault = match self.attempt(cx, item, &mut began).await {
+                Ok(out) => return (Ok(out), seat),
+                Err(fault) => fault,
+            };
+            let (again, wait) = match (spare, self.wait_after(&fault, cx)) {
+                (Some(again), Ok(wait)) => (again, wait),
+                (spare, _) => return (self.give_up(fault, number, spare).await, seat),
+            };
+            drop(seat);
+            self.control.counts.retries.fetch_add(1, Relaxed);
+            tokio::time::sleep(wait).await;
+            let (taken, now) = self.control.sit(None).await;
+            (item, seat, began, number) = (again, Some(taken), now, number + 1);
+        }
+    }
+
+    /// A copy of the item, if this attempt may be followed by something that needs one.
+    fn spare(&self, item: &I, number: u32) -> Option<I> {
+        let is_needed = self.rules.fallback.is_some() || self.rules.retry.allows_after(number);
+        self.rules.copy.filter(|_| is_needed).map(|copy| copy(item))
+    }
+
+    /// One attempt, which begins at `began` unless it has to wait for its turn.
+    async fn attempt(
+        &self,
+        cx: Cx<'_>,
+        item: I,
+        began: &mut Instant,
+    ) -> Result<(W::Out, Instant), Fault<W::Err>> {
+        if let Some(turnstile) = &self.rules.turnstile {
+            *began = turnstile.pass().await;
+        }
+        if cx.deadline.is_some_and(|deadline| deadline <= *began) {
+            return Err(Fault::Late);
+        }
+        let pass = match &self.control.breaker {
+            Some(breaker) => Some(breaker.admit(*began).map_err(|open| Fault::Open(open.retry_after))?),
+            None => None,
+        };
+        // The call is inside the future that is watched, so that a panic before its first await is caught as well.
+        let call = pin!(AssertUnwindSafe(async { self.work.call(cx, item).await }).catch_unwind());
+        let outcome = match until(self.rules.timeout.map(|timeout| *began + timeout), call).await {
+            Some(Ok(Ok(out))) => Ok(out),
+            Some(Ok(Err(error))) => Err(Fault::Error(error)),
+            Some(Err(panic)) => Err(Fault::Panic(message(panic.as_ref()))),
+            None => Err(Fault::Timeout),
+        };
+        let now = Instant::now();
+        self.learn(pass, &outcome, *began, now);
+        outcome.map(|out| (out, now))
+    }
+
+    /// Tells those who watch how an attempt went.
+    fn learn(
+        &self,
+        pass: Option<Pass>,
+        outcome: &Result<W::Out, Fault<W::Err>>,
+        began: Instant,
+        now: Instant,
+    ) {
+        if outcome.is_ok() && self.rules.retry.allows_after(1) {
+            self.rules.retry.succeeded(now);
+            let took = u64::try_from(now.saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
+            let usual = self.usual.load(Relaxed);
+            // Two at once may overwrite each other's share, which an estimate can bear.
+            self.usual.store(if usual == 0 { took } else { usual - usual / 8 + took / 8 }, Relaxed);
+        }
+        let Some(pass) = pass else { return };
+        match outcome {
+            Err(Fault::Panic(_) | Fault::Timeout) => pass.failed(now),
+            // An error that would come again says that the item is wrong, not that the callee is unwell.
+            Err(Fault::Error(error)) if error.class() != Class::Permanent => pass.failed(now),
+            _ => pass.succeeded(now),
+        }
+    }
+
+    fn wait_after(&self, fault: &Fault<W::Err>, cx: Cx<'_>) -> Result<Duration, GiveUp> {
+        let attempt = Attempt {
+            number: cx.attempt,
+            class: fault.class(),
+            failed_at: Instant::now(),
+            deadline: cx.deadline,
+            usual: Duration::from_nanos(self.usual.load(Relaxed)),
+        };
+        let mut random = self.rules.random.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rules.retry.after(attempt, &mut random)
+    }
+
+    /// What the item ends in: the fallback's answer, if there is one and it is still of use.
+    async fn give_up(
+        &self,
+        fault: Fault<W::Err>,
+        attempts: u32,
+        spare: Option<I>,
+    ) -> Result<(W::Out, Instant), Failure> {
+        let failure = self.failure(fault, attempts);
+        let (Some(fallback), Some(item)) = (&self.rules.fallback, spare) else { return Err(failure) };
+        if matches!(failure, Failure::Expired { .. }) {
+            return Err(failure);
+        }
+        self.control.counts.fallbacks.fetch_add(1, Relaxed);
+        let answer = AssertUnwindSafe(async { fallback(item, failure).await }).catch_unwind().await;
+        let stage = || self.control.name.clone();
+        let answer = answer.unwrap_or_else(|panic| {
+            Err(Failure::Panicked { stage: stage(), message: message(panic.as_ref()) })
+        });
+        answer.map(|out| (out, Instant::now()))
+    }
+
+    fn failure(&self, fault: Fault<W::Err>, attempts: u32) -> Failure {
+        let stage = self.control.name.clone();
+        match fault {
+            Fault::Error(error) => {
+                Failure::Failed { stage, attempts, class: error.class(), cause: Box::new(error) }
+            }
+            Fault::Panic(message) => Failure::Panicked { stage, message },
+            Fault::Timeout => {
+                Failure::TimedOut { stage, after: self.rules.timeout.unwrap_or_default(), attempts }
+            }
+            Fault::Open(retry_after) => Failure::Open { stage, retry_after },
+            Fault::Late => Failure::Expired { stage: Some(stage) },
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    literal.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
