@@ -21,7 +21,7 @@ pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use pipeline::{Failure, Pipeline};
-pub use queue::{Capacity, Line, Refused, Taken, Ticket, TicketId};
+pub use queue::{Capacity, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
 pub use scheduler::{Scheduler, WorkerPool};

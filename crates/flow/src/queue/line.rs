@@ -136,7 +136,12 @@ impl<T> Line<T> {
 
     /// Takes out an item wherever it stands, overdue or not.
     pub fn remove(&mut self, id: TicketId) -> Option<T> {
-        self.withdraw(self.index.get(id)?).map(|taken| taken.item)
+        self.pull(id).map(|taken| taken.item)
+    }
+
+    /// Takes out an item with its ticket, wherever it stands, without counting it as served.
+    pub(super) fn pull(&mut self, id: TicketId) -> Option<Taken<T>> {
+        self.withdraw(self.index.get(id)?)
     }
 
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
@@ -289,7 +294,8 @@ impl<T> Line<T> {
         }
     }
 
-    fn admit(&mut self, taken: Taken<T>) {
+    /// Takes in an item under its own name and arrival, whatever the bounds.
+    pub(super) fn admit(&mut self, taken: Taken<T>) {
         let Taken { item, id, ticket, arrived } = taken;
         self.next_id = self.next_id.max(id.0 + 1);
         self.cost = self.cost.saturating_add(ticket.cost);

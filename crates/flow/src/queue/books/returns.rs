@@ -1,0 +1,216 @@
+//! How items come back: acknowledged, given back, run out, put off, expired, given up, and brought back to life.
+
+use std::time::Duration;
+
+use crate::queue::dead_letters::{Cause, DeadLetter};
+use crate::queue::gone::Why;
+use crate::queue::lease::LeaseError;
+use crate::queue::leases::Out;
+use crate::queue::settings::Expiry;
+use crate::queue::store::{Entry, Position};
+use crate::queue::stored::{Attempt, Ending, Stored};
+use crate::queue::{Drained, Taken};
+
+use super::{Books, Goods};
+
+/// What remains to be done about an acknowledgement.
+pub(in crate::queue) struct Acknowledged<T> {
+    /// Where the store notes it, which is to be waited for.
+    pub(in crate::queue) position: Option<Position>,
+    _copy: Option<Out<T>>,
+}
+
+impl<T> Books<T> {
+    /// Everything that was due by now.
+    pub(super) fn let_happen_what_is_due(&mut self) {
+        while let Some(out) = self.leases.pop_due(self.now) {
+            self.run_out(out, Ending::RanOut);
+        }
+        while let Some(first) = self.put_off.first_entry()
+            && first.key().0 <= self.now
+        {
+            let taken = first.remove();
+            self.outside.subtract(&taken.ticket);
+            self.put_back(taken);
+        }
+        for taken in self.line.expire(self.now) {
+            self.tally.expired += 1;
+            match self.settings.expiry {
+                Expiry::Drop => self.let_go(taken, Why::Expired),
+                Expiry::DeadLetter => self.give_up(taken, Cause::Expired),
+            }
+        }
+        let line = self.line.next_deadline().unwrap_or(Duration::MAX);
+        let put_off = self.put_off.first_key_value().map_or(Duration::MAX, |((due, _), _)| *due);
+        self.due = self.leases.due().min(line).min(put_off);
+    }
+
+    /// Lets a lease run out at another time; `false` if it has ended.
+    pub(in crate::queue) fn extend(&mut self, goods: &Goods<T>, by: Duration) -> bool {
+        let due = self.now.saturating_add(by);
+        let is_held = goods.lease.is_none_or(|lease| self.leases.extend(lease, due));
+        self.due = self.due.min(self.leases.due());
+        is_held
+    }
+
+    /// Ends a lease because its item is done. Nothing is changed if the lease has ended or the store does not take the
+    /// note; if it takes it, [`Books::finish`] or [`Books::unacknowledge`] must follow when that is settled.
+    pub(in crate::queue) fn acknowledge(&mut self, goods: &Goods<T>) -> Result<Acknowledged<T>, LeaseError> {
+        if !self.is_held(goods) {
+            return Err(goods.ended());
+        }
+        let entry = Entry::Done { id: goods.taken.id };
+        let position = self.journal.as_mut().map(|journal| journal.note(entry)).transpose()?;
+        self.service.record(self.now.saturating_sub(goods.since));
+        if let Some(cost) = goods.charged {
+            self.line.charge(goods.taken.ticket(), cost);
+        }
+        let _copy = self.end(goods);
+        if position.is_none() {
+            self.finish();
+        }
+        Ok(Acknowledged { position, _copy })
+    }
+
+    /// An acknowledgement is settled.
+    pub(in crate::queue) fn finish(&mut self) {
+        self.in_flight -= 1;
+        self.tally.done += 1;
+    }
+
+    /// An acknowledgement did not reach the disk: the item is there still.
+    pub(in crate::queue) fn unacknowledge(&mut self, goods: Goods<T>) {
+        self.come_back(goods, Ending::Returned);
+    }
+
+    /// Gives an item back, if its lease has not ended; else the goods stay where they are. What was kept of the item is
+    /// to be dropped outside of the lock.
+    pub(in crate::queue) fn give_back(
+        &mut self,
+        goods: &mut Option<Goods<T>>,
+        ending: Ending,
+    ) -> Option<Out<T>> {
+        let held = goods.take_if(|goods| self.is_held(goods))?;
+        let copy = self.end(&held);
+        self.come_back(held, ending);
+        copy
+    }
+
+    /// Gives an item up, as [`Books::give_back`] gives it back.
+    pub(in crate::queue) fn condemn(&mut self, goods: &mut Option<Goods<T>>, cause: Cause) -> Option<Out<T>> {
+        let held = goods.take_if(|goods| self.is_held(goods))?;
+        let copy = self.end(&held);
+        self.in_flight -= 1;
+        let taken = self.end_attempt(held.taken, held.since, Ending::Condemned);
+        self.give_up(taken, cause);
+        copy
+    }
+
+    /// Calls all items back that are out on leases which run out.
+    fn recall(&mut self) {
+        for out in self.leases.recall() {
+            self.run_out(out, Ending::Recalled);
+        }
+    }
+
+    /// Empties a closed queue that nobody serves any more; what the store remembers stays there.
+    pub(in crate::queue) fn clear(&mut self) -> Drained<T> {
+        self.recall();
+        for taken in std::mem::take(&mut self.put_off).into_values() {
+            self.outside.subtract(&taken.ticket);
+            self.put_back(taken);
+        }
+        let left = self.line.drain().into_iter().map(Taken::<Stored<T>>::without_past).collect();
+        Drained { left, out: self.in_flight }
+    }
+
+    /// Brings dead letters back into the line. They keep their arrival, and a deadline that has passed is lifted.
+    pub(in crate::queue) fn revive(&mut self, letter: DeadLetter<T>) {
+        self.mention(Entry::Revived { id: letter.id() });
+        self.tally.revived += 1;
+        let mut taken = letter.revive();
+        taken.ticket.deadline = taken.ticket.deadline.filter(|deadline| *deadline > self.now);
+        self.admit(taken);
+    }
+
+    /// Throws a dead letter away.
+    pub(in crate::queue) fn purge(&mut self, letter: &DeadLetter<T>) {
+        self.mention(Entry::Done { id: letter.id() });
+    }
+
+    /// Puts an item among the dead letters that the store has there already.
+    pub(in crate::queue) fn bury(&mut self, taken: Taken<Stored<T>>, cause: Cause) {
+        self.tally.dead += 1;
+        let letter = DeadLetter::new(taken, cause, self.now);
+        if let Some(oldest) = self.dead.bury(letter) {
+            self.tally.forgotten += 1;
+            self.let_go(oldest.revive(), Why::DeadLetters);
+        }
+    }
+
+    /// Puts an item into the line under the name that it has.
+    pub(in crate::queue) fn admit(&mut self, taken: Taken<Stored<T>>) {
+        taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
+        self.line.admit(taken);
+    }
+
+    /// Puts an item into the line that was taken from it.
+    fn put_back(&mut self, taken: Taken<Stored<T>>) {
+        taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
+        self.line.put_back(taken);
+    }
+
+    pub(in crate::queue) fn give_up(&mut self, taken: Taken<Stored<T>>, cause: Cause) {
+        self.mention(Entry::Dead { id: taken.id, cause: cause.as_str() });
+        self.bury(taken, cause);
+    }
+
+    /// Whether whoever holds these goods still has a say.
+    fn is_held(&self, goods: &Goods<T>) -> bool {
+        goods.lease.is_none_or(|lease| self.leases.is_running(lease))
+    }
+
+    /// The end of a lease that runs, by its holder. What was kept of the item is to be dropped outside of the lock.
+    fn end(&mut self, goods: &Goods<T>) -> Option<Out<T>> {
+        goods.lease.and_then(|lease| self.leases.end(lease))
+    }
+
+    /// The end of a lease that was not ended by its holder.
+    fn run_out(&mut self, out: Out<T>, ending: Ending) {
+        self.in_flight -= 1;
+        self.tally.ran_out += 1;
+        let taken = self.end_attempt(out.taken, out.since, ending);
+        self.settle_attempt(taken, Duration::ZERO);
+    }
+
+    fn come_back(&mut self, goods: Goods<T>, ending: Ending) {
+        self.in_flight -= 1;
+        let taken = self.end_attempt(goods.taken, goods.since, ending);
+        let after = if let Ending::Nacked(after) = ending { after } else { Duration::ZERO };
+        self.settle_attempt(taken, after);
+    }
+
+    fn end_attempt(&self, mut taken: Taken<Stored<T>>, began: Duration, end: Ending) -> Taken<Stored<T>> {
+        let (number, lasted) = (taken.item.attempts() + 1, self.now.saturating_sub(began));
+        taken.item.remember(Attempt { number, began, lasted, end });
+        taken
+    }
+
+    /// Where an item goes that came back: among the dead letters, or into the line, at once or after a time.
+    fn settle_attempt(&mut self, taken: Taken<Stored<T>>, after: Duration) {
+        let attempts = taken.item.attempts();
+        if self.settings.max_attempts.is_some_and(|most| attempts >= most.get()) {
+            self.give_up(taken, Cause::Attempts);
+            return;
+        }
+        self.tally.returned += 1;
+        if after.is_zero() {
+            self.put_back(taken);
+        } else {
+            let due = self.now.saturating_add(after);
+            self.outside.add(&taken.ticket);
+            self.put_off.insert((due, taken.id), taken);
+            self.expect(due);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Where those who put meet those who take: one lock, two lines of waiting tasks, and no idea of what is exchanged.
+//!
+//! - Who puts and finds no room leaves its offer in the line. Whoever makes room accepts the offers at the head of the
+//!   line on behalf of their owners and wakes those afterwards, so putters are served in the order in which they came
+//!   and room never lies idle until a task has woken up.
+//! - Who takes and finds nothing waits with its appetite. Takers are called only while the appetite of those who were
+//!   called is less than what is on hand, so one item wakes one task. Who is called takes for itself when it runs; a
+//!   called taker that goes away, or that finds nothing because another was faster, hands its call back.
+//! - Everything is decided under the lock, and nobody is woken under it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::sync::{Mutex, MutexGuard};
+use super::waiters::Waiters;
+
+/// What lies between putters and takers. It is synchronous and told the time.
+pub(super) trait Stock {
+    /// What a putter brings, and where its answer is left.
+    type Offer;
+    /// What a taker asks for, and where it gets it.
+    type Want;
+    /// What is left to do outside of the lock; dropping it does it.
+    type Aftermath;
+
+    /// It is `now`; what was due happens.
+    fn advance(&mut self, now: Duration);
+
+    /// Takes in as much of the offer as there is room for.
+    fn accept(&mut self, offer: &mut Self::Offer) -> Progress;
+
+    /// Answers an offer that will not wait although others wait before it.
+    fn turn_away(&mut self, offer: &mut Self::Offer);
+
+    /// The owner of an offer that had to wait went away, perhaps before it learned the answer that is in it. What
+    /// comes back is dropped outside of the lock.
+    fn abandon(&mut self, offer: Self::Offer) -> Option<Self::Offer>;
+
+    /// Hands out what there is, up to what is asked for. Whether that is all the taker will get: not while there is
+    /// nothing for it and something may come. It never refuses while [`Stock::on_hand`] is above zero.
+    fn fill(&mut self, want: &mut Self::Want) -> bool;
+
+    /// How many items that taker would like.
+    fn appetite(want: &Self::Want) -> u32;
+
+    /// How many items may be taken now; without end when all takers must learn that nothing will come.
+    fn on_hand(&self) -> u64;
+
+    /// When something falls due, at the earliest.
+    fn due(&self) -> Duration;
+
+    /// What has come up since the last call and must not be done under the lock.
+    fn aftermath(&mut self) -> Option<Self::Aftermath>;
+}
+
+/// How far an offer has come.
+pub(super) enum Progress {
+    /// The answer is in it.
+    Finished,
+    /// It waits for room, and so does everyone behind it.
+    Blocked,
+    /// It alone has to wait until then, at least.
+    Later(Duration),
+}
+
+struct Putter<O> {
+    offer: O,
+    is_finished: bool,
+    later: Option<Duration>,
+}
+
+struct State<S: Stock> {
+    stock: S,
+    putters: Waiters<Putter<S::Offer>>,
+    /// Putters that wait for their own time.
+    later: BTreeSet<(Duration, usize)>,
+    takers: Waiters<u32>,
+    /// The appetite of the takers that were called and have not looked yet.
+    called_for: u64,
+    /// The task that comes back when something falls due, and when it will.
+    alarm: Option<Waker>,
+    alarm_at: Duration,
+}
+
+pub(super) struct Exchange<S: Stock> {
+    state: Mutex<State<S>>,
+}
+
+/// What to do once the lock is free.
+struct Parting<A> {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+    /// Held so that it is dropped, and with it done, outside of the lock.
+    _aftermath: Option<A>,
+}
+
+impl<A> Parting<A> {
+    fn wake(&mut self, waker: Waker) {
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.more.push(waker),
+        }
+    }
+
+    fn go(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+}
+
+impl<S: Stock> State<S> {
+    /// Serves whom it can, after anything has changed.
+    fn serve(&mut self) -> Parting<S::Aftermath> {
+        let mut parting = Parting { first: None, more: Vec::new(), _aftermath: None };
+        if self.putters.first().is_some() {
+            self.accept_waiting(&mut parting);
+        }
+        if self.takers.first().is_some() {
+            self.call_takers(&mut parting);
+        }
+        self.set_alarm(&mut parting);
+        parting._aftermath = self.stock.aftermath();
+        parting
+    }
+
+    fn accept_waiting(&mut self, parting: &mut Parting<S::Aftermath>) {
+        while let Some(name) = self.putters.first() {
+            let putter = self.putters.what(name);
+            match self.stock.accept(&mut putter.offer) {
+                Progress::Finished => {
+                    putter.is_finished = true;
+                    self.putters.step_aside(name);
+                    parting.wake(self.putters.waker(name));
+                }
+                Progress::Later(due) => self.postpone(name, due),
+                Progress::Blocked => return,
+            }
+        }
+    }
+
+    fn call_takers(&mut self, parting: &mut Parting<S::Aftermath>) {
+        let on_hand = self.stock.on_hand();
+        while self.called_for < on_hand
+            && let Some(name) = self.takers.first()
+        {
+            self.called_for += u64::from(*self.takers.what(name));
+            self.takers.step_aside(name);
+            parting.wake(self.takers.waker(name));
+        }
+    }
+
+    /// When something falls due, in the stock or in the lines.
+    fn due(&self) -> Duration {
+        let later = self.later.first().map_or(Duration::MAX, |(due, _)| *due);
+        later.min(self.stock.due())
+    }
+
+    fn set_alarm(&mut self, parting: &mut Parting<S::Aftermath>) {
+        if self.alarm.is_some() {
+            let due = self.due();
+            if due < self.alarm_at {
+                self.alarm_at = due;
+                self.alarm.take().into_iter().for_each(|alarm| parting.wake(alarm));
+            }
+        }
+    }
+
+    fn postpone(&mut self, name: usize, due: Duration) {
+        self.putters.step_aside(name);
+        self.putters.what(name).later = Some(due);
+        self.later.insert((due, name));
+    }
+
+    /// Moves time on: what was due in the stock happens, and putters whose time has come stand in line again.
+    fn advance(&mut self, now: Duration) {
+        self.stock.advance(now);
+        while let Some(&(due, name)) = self.later.first()
+            && due <= now
+        {
+            self.later.pop_first();
+            self.putters.what(name).later = None;
+            self.putters.rejoin_last(name);
+        }
+    }
+
+    fn poll_offer(&mut self, place: &mut OfferPlace<S::Offer>, waker: &Waker) -> Option<S::Offer> {
+        match place {
+            OfferPlace::Here(here) => {
+                let mut offer = here.take()?;
+                let is_first = self.putters.first().is_none();
+                let progress = if is_first { self.stock.accept(&mut offer) } else { Progress::Blocked };
+                if matches!(progress, Progress::Finished) {
+                    return Some(offer);
+                }
+                let name = self.putters.join(Putter { offer, is_finished: false, later: None }, waker);
+                if let Progress::Later(due) = progress {
+                    self.postpone(name, due);
+                }
+                *place = OfferPlace::There(name);
+                None
+            }
+            OfferPlace::There(name) if self.putters.what(*name).is_finished => {
+                let putter = self.putters.leave(*name);
+                *place = OfferPlace::Here(None);
+                Some(putter.offer)
+            }
+            OfferPlace::There(name) => {
+                self.putters.listen(*name, waker);
+                None
+            }
+        }
+    }
+
+    fn retract(&mut self, name: usize) -> S::Offer {
+        let Putter { offer, later, .. } = self.putters.leave(name);
+        if let Some(due) = later {
+            self.later.remove(&(due, name));
+        }
+        offer
+    }
+
+    fn poll_want(&mut self, want: &mut S::Want, place: &mut Option<usize>, waker: &Waker) -> bool {
+        let is_filled = self.stock.fill(want);
+        if is_filled {
+            place.take().into_iter().for_each(|name| self.withdraw_want(name));
+            return true;
+        }
+        match *place {
+            None => *place = Some(self.takers.join(S::appetite(want), waker)),
+            Some(name) => {
+                if !self.takers.is_in_line(name) {
+                    self.called_for -= u64::from(*self.takers.what(name));
+                    self.takers.rejoin_first(name);
+                }
+                self.takers.listen(name, waker);
+            }
+        }
+        false
+    }
+
+    fn withdraw_want(&mut self, name: usize) {
+        let is_called = !self.takers.is_in_line(name);
+        let appetite = self.takers.leave(name);
+        if is_called {
+            self.called_for -= u64::from(appetite);
+        }
+    }
+}
+
+impl<S: Stock> Exchange<S> {
+    pub(super) fn new(stock: S) -> Self {
+        let state = State {
+            stock,
+            putters: Waiters::new(),
+            later: BTreeSet::new(),
+            takers: Waiters::new(),
+            called_for: 0,
+            alarm: None,
+            alarm_at: Duration::MAX,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Does something under the lock, and then serves whom it can.
+    fn act<R>(&self, now: Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
+        let (result, parting) = {
+            let mut state = self.lock();
+            state.advance(now);
+            let result = act(&mut state);
+            (result, state.serve())
+        };
+        parting.go();
+        result
+    }
+
+    /// Nothing that the lock guards is left half-way when a policy or an item panics: the stock is changed last, by
+    /// moves.
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or changes the stock.
+    pub(super) fn with<R>(&self, now: Duration, act: impl FnOnce(&mut S) -> R) -> R {
+        self.act(now, |state| act(&mut state.stock))
+    }
+
+    /// Answers an offer without waiting; it is left unfinished if it would have to wait and does not say how to refuse.
+    pub(super) fn offer_at_once(&self, now: Duration, mut offer: S::Offer) -> S::Offer {
+        self.act(now, |state| {
+            if state.putters.first().is_none() {
+                state.stock.accept(&mut offer);
+            } else {
+                state.stock.turn_away(&mut offer);
+            }
+            offer
+        })
+    }
+
+    /// Hands out what there is, without waiting.
+    pub(super) fn want_at_once(&self, now: Duration, mut want: S::Want) -> S::Want {
+        self.act(now, |state| {
+            state.stock.fill(&mut want);
+            want
+        })
+    }
+
+    /// Brings an offer and waits for its answer.
+    pub(super) fn offer<C: Fn() -> Duration>(&self, clock: C, offer: S::Offer) -> Offering<'_, S, C> {
+        Offering { exchange: self, clock, place: OfferPlace::Here(Some(offer)) }
+    }
+
+    /// Waits until there is something for the want.
+    pub(super) fn want<C: Fn() -> Duration>(&self, clock: C, want: S::Want) -> Wanting<'_, S, C> {
+        Wanting { exchange: self, clock, want: Some(want), place: None }
+    }
+
+    /// Lets happen what is due, and answers when to come back; the waker is woken if that becomes earlier.
+    pub(super) fn watch(&self, now: Duration, waker: &Waker) -> Duration {
+        self.act(now, |state| {
+            state.alarm = None;
+        });
+        let mut state = self.lock();
+        state.alarm_at = state.due();
+        state.alarm = Some(waker.clone());
+        state.alarm_at
+    }
+
+    /// The task that would come back, so that it can learn that the exchange ends.
+    pub(super) fn take_alarm(&self) -> Option<Waker> {
+        self.lock().alarm.take()
+    }
+
+    /// How many tasks wait to put and to take, and how much was called for.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize, u64) {
+        let state = self.lock();
+        (state.putters.known(), state.takers.known(), state.called_for)
+    }
+}
+
+enum OfferPlace<O> {
+    /// Not yet brought; `None` once the answer has been given.
+    Here(Option<O>),
+    /// In the line, under that name.
+    There(usize),
+}
+
+/// Waits for the answer to an offer. Dropped before, it takes the offer back, unless it was accepted already.
+pub(super) struct Offering<'a, S: Stock, C> {
+    exchange: &'a Exchange<S>,
+    clock: C,
+    place: OfferPlace<S::Offer>,
+}
+
+// Nothing in them is ever pinned: an offer is moved into the line and out again.
+impl<S: Stock, C> Unpin for Offering<'_, S, C> {}
+impl<S: Stock, C> Unpin for Wanting<'_, S, C> {}
+
+impl<S: Stock, C: Fn() -> Duration> Future for Offering<'_, S, C> {
+    type Output = S::Offer;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<S::Offer> {
+        let Self { exchange, clock, place } = self.get_mut();
+        let answered = exchange.act(clock(), |state| state.poll_offer(place, context.waker()));
+        answered.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl<S: Stock, C> Offering<'_, S, C> {
+    /// Takes the offer back, answered or not.
+    pub(super) fn retract(&mut self) -> Option<S::Offer> {
+        match std::mem::replace(&mut self.place, OfferPlace::Here(None)) {
+            OfferPlace::Here(offer) => offer,
+            OfferPlace::There(name) => Some(self.exchange.act(Duration::ZERO, |state| state.retract(name))),
+        }
+    }
+}
+
+impl<S: Stock, C> Drop for Offering<'_, S, C> {
+    fn drop(&mut self) {
+        if let OfferPlace::There(name) = self.place {
+            let abandon = |state: &mut State<S>| {
+                let offer = state.retract(name);
+                state.stock.abandon(offer)
+            };
+            drop(self.exchange.act(Duration::ZERO, abandon));
+        }
+    }
+}
+
+/// Waits for something to take. Dropped before, it passes its call on.
+pub(super) struct Wanting<'a, S: Stock, C> {
+    exchange: &'a Exchange<S>,
+    clock: C,
+    want: Option<S::Want>,
+    place: Option<usize>,
+}
+
+impl<S: Stock, C: Fn() -> Duration> Future for Wanting<'_, S, C> {
+    type Output = S::Want;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<S::Want> {
+        let Self { exchange, clock, want, place } = self.get_mut();
+        let Some(asked) = want else { return Poll::Pending };
+        let is_filled = exchange.act(clock(), |state| state.poll_want(asked, place, context.waker()));
+        if is_filled { want.take().map_or(Poll::Pending, Poll::Ready) } else { Poll::Pending }
+    }
+}
+
+impl<S: Stock, C> Drop for Wanting<'_, S, C> {
+    fn drop(&mut self) {
+        if let Some(name) = self.place {
+            self.exchange.act(Duration::ZERO, |state| state.withdraw_want(name));
+        }
+    }
+}

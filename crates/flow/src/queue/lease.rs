@@ -1,0 +1,198 @@
+//! An item that is out: the right to serve it, for a time, and to say how that went.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::books::Goods;
+use super::dead_letters::Cause;
+use super::store::StoreError;
+use super::stored::{Attempt, Ending};
+use super::{Shared, Ticket, TicketId};
+
+/// An item that was taken and is not acknowledged yet.
+///
+/// It reads like the item. Exactly one of [`Lease::ack`], [`Lease::nack`] and [`Lease::dead_letter`] ends it; dropped
+/// without, it gives the item back at once. If the queue's leases run out and this one does, the item goes to another
+/// taker, and whatever is then said through this lease is refused.
+#[must_use = "a lease that is dropped gives its item back"]
+pub struct Lease<T> {
+    shared: Arc<Shared<T>>,
+    /// `None` only while the lease is being consumed.
+    goods: Option<Goods<T>>,
+}
+
+/// What a lease is told when it cannot do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaseError {
+    /// The lease has run out, and the item went back into the queue; what was said through it counts for nothing.
+    #[error(
+        "the lease on item {} ended before attempt {attempt} did, so the item is someone else's; extend leases in \
+         time or let them run longer", id.0
+    )]
+    Ended {
+        /// The item.
+        id: TicketId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The store did not keep what was said; the item went back into the queue.
+    #[error("the item went back into the queue: {0}")]
+    Store(#[from] StoreError),
+}
+
+const HELD: &str = "a lease holds its goods until it is consumed";
+
+impl<T> Lease<T> {
+    pub(super) fn new(shared: Arc<Shared<T>>, goods: Goods<T>) -> Self {
+        Self { shared, goods: Some(goods) }
+    }
+
+    fn goods(&self) -> &Goods<T> {
+        self.goods.as_ref().expect(HELD)
+    }
+
+    /// The name of the item's stay.
+    pub fn id(&self) -> TicketId {
+        self.goods().taken.id()
+    }
+
+    /// The ticket with which it came.
+    pub fn ticket(&self) -> &Ticket {
+        self.goods().taken.ticket()
+    }
+
+    /// The how-manieth time this is that the item is out, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        self.goods().attempt
+    }
+
+    /// How the last attempts ended.
+    pub fn history(&self) -> &[Attempt] {
+        self.goods().taken.item.past.as_ref().map_or(&[], |past| &past.history)
+    }
+
+    /// How long the item had waited when it was taken, since it was put.
+    pub fn waited(&self) -> Duration {
+        let goods = self.goods();
+        goods.since.saturating_sub(goods.taken.arrived())
+    }
+
+    /// Serving the item has cost so much, which may be more or less than its ticket said. Policies that share by cost
+    /// go by it from now on.
+    /// It counts when the lease is acknowledged.
+    pub fn charge(&mut self, cost: u64) {
+        self.goods.as_mut().expect(HELD).charged = Some(cost);
+    }
+
+    /// Lets the lease run for so long from now on, if leases of this queue run out.
+    ///
+    /// # Errors
+    /// When it has run out already.
+    pub fn extend(&self, time: Duration) -> Result<(), LeaseError> {
+        let goods = self.goods();
+        let is_held = self.shared.with(|books| books.extend(goods, time));
+        if is_held { Ok(()) } else { Err(goods.ended()) }
+    }
+
+    /// The item is done. In a durable queue this returns when that survives a power loss.
+    ///
+    /// Dropped before it was polled, this gives the item back; dropped later, the acknowledgement stands, and in a
+    /// durable queue may or may not have reached the disk.
+    ///
+    /// # Errors
+    /// When the lease has run out, or the store failed; then the item is not done.
+    pub async fn ack(mut self) -> Result<(), LeaseError> {
+        let goods = self.goods();
+        let position = self.shared.with(|books| books.acknowledge(goods))?.position;
+        let goods = self.goods.take();
+        let Some((position, store)) = position.zip(self.shared.store()) else { return Ok(()) };
+        let mut settling = Settling { shared: &self.shared, goods };
+        let settled = store.settled(position).await;
+        if settled.is_err()
+            && let Some(goods) = settling.goods.take()
+        {
+            self.shared.with(|books| books.unacknowledge(goods));
+        }
+        Ok(settled?)
+    }
+
+    /// The item could not be served this time: it may be taken again after that time, or goes among the dead letters
+    /// if it was out as often as it may be.
+    ///
+    /// # Errors
+    /// When the lease has run out.
+    pub async fn nack(mut self, after: Duration) -> Result<(), LeaseError> {
+        let goods = &mut self.goods;
+        drop(self.shared.with(|books| books.give_back(goods, Ending::Nacked(after))));
+        self.goods.as_ref().map_or(Ok(()), |goods| Err(goods.ended()))
+    }
+
+    /// Nobody can serve the item: it goes among the dead letters with that cause.
+    ///
+    /// # Errors
+    /// When the lease has run out, or the store failed.
+    pub async fn dead_letter(mut self, cause: impl Into<String>) -> Result<(), LeaseError> {
+        let (goods, cause) = (&mut self.goods, Cause::Verdict(cause.into()));
+        let (_copy, position) = self
+            .shared
+            .with(|books| (books.condemn(goods, cause), books.journal.as_ref().map(|journal| journal.last)));
+        if let Some(goods) = &self.goods {
+            return Err(goods.ended());
+        }
+        match position.zip(self.shared.store()) {
+            Some((position, store)) => Ok(store.settled(position).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<T> Goods<T> {
+    pub(super) fn ended(&self) -> LeaseError {
+        LeaseError::Ended { id: self.taken.id(), attempt: self.attempt }
+    }
+}
+
+/// An acknowledgement on its way to the disk. Unless it fails, it stands, whether someone waits for it or not.
+struct Settling<'a, T> {
+    shared: &'a Shared<T>,
+    goods: Option<Goods<T>>,
+}
+
+impl<T> Drop for Settling<'_, T> {
+    fn drop(&mut self) {
+        if self.goods.is_some() {
+            self.shared.with(super::books::Books::finish);
+        }
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.goods().taken.item.item
+    }
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        if self.goods.is_some() {
+            let goods = &mut self.goods;
+            drop(self.shared.with(|books| books.give_back(goods, Ending::Returned)));
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lease = f.debug_struct("Lease");
+        if let Some(goods) = &self.goods {
+            let taken = &goods.taken;
+            lease.field("item", &taken.item.item).field("id", &taken.id()).field("attempt", &goods.attempt);
+        }
+        lease.finish_non_exhaustive()
+    }
+}
