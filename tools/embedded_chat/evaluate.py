@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import template
@@ -75,7 +76,9 @@ class Chat:
 def perplexity(chat, documents):
     """Perplexity per kind over the tokens the model is to write."""
     losses, counts = defaultdict(float), defaultdict(int)
-    for document, (ids, mask) in zip(documents, encode(chat.tokenizer.backend_tokenizer, documents)):
+    # Not the tokenizer of the chat: that one goes on padding whatever it is given after it has padded once.
+    tokenizer = Tokenizer.from_file(str(chat.folder / "tokenizer.json"))
+    for document, (ids, mask) in zip(documents, encode(tokenizer, documents)):
         tokens, where, targets = collate([(ids, mask)], len(ids) - 1)
         logits = chat.model(tokens).logits.flatten(0, 1)[where]
         for kind in (document["kind"], "all"):
