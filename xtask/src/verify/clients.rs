@@ -13,7 +13,8 @@ const REQUIREMENTS: &str = "tools/clients/requirements.txt";
 
 /// Runs `tools/clients` against a debug build of the program.
 pub(super) fn run(root: &Path) -> Result<()> {
-    cargo(root, &["build", "--package", "tidegate"])?;
+    // The tests of all crates need the program too: built the same way, it is there already when they have run.
+    cargo(root, &["test", "--workspace", "--no-run"])?;
     let target = metadata(root)?["target_directory"].as_str().map(PathBuf::from);
     let target = target.context("cargo metadata does not say where it builds")?;
     let binary = target.join("debug").join(format!("tidegate{}", std::env::consts::EXE_SUFFIX));
