@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use tensor::Dtype;
-use tensor::safetensors::{SafeTensors, TensorView};
+use tensor::safetensors::SafeTensors;
+use tensor::stored::TensorView;
 
 use crate::repository::is_plain_name;
 use crate::{ModelError, Repository};

@@ -7,7 +7,8 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
-use tensor::safetensors::{FileBytes, SafeTensors};
+use tensor::safetensors::SafeTensors;
+use tensor::stored::FileBytes;
 
 use crate::ModelError;
 

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use tensor::kernels::{Heads, Place};
-use tensor::safetensors::TensorView;
+use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer, Pool,
     Ragged, kernels,

@@ -14,7 +14,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::{Place, Tap};
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{Angles, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
 use dispatch::Level;

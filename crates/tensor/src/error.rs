@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::Isa;
 use crate::isa::list;
-use crate::safetensors::Defect;
+use crate::{gguf, safetensors};
 
 /// An error about a file or a tensor, saying which, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,15 @@ pub enum TensorError {
         /// Which file.
         path: PathBuf,
         /// What was expected and what was found.
-        defect: Defect,
+        defect: safetensors::Defect,
+    },
+    /// A file is not what its name says.
+    #[error("{} is not a GGUF file that can be read: {defect}; fetch or convert the file again", path.display())]
+    MalformedGguf {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        defect: gguf::Defect,
     },
     /// No instruction set is called so.
     #[error("there is no instruction set '{found}'; choose one of {}", list(&Isa::ALL))]

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::{KvArena, Linear, Ragged, safetensors::TensorView};
+use crate::{KvArena, Linear, Ragged, stored::TensorView};
 
 /// Point-wise function applied by a linear layer to its output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

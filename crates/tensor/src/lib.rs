@@ -5,6 +5,7 @@
 //! that a row's bits do not depend on the batch, the chunk or the number of threads. Read `kernels.rs` first.
 
 pub mod dtype;
+pub mod gguf;
 pub mod isa;
 pub mod kernels;
 pub mod kv;
@@ -14,6 +15,7 @@ pub mod quantised;
 pub mod ragged;
 pub mod reference;
 pub mod safetensors;
+pub mod stored;
 
 #[cfg(target_arch = "x86_64")]
 mod cpu;

@@ -13,7 +13,8 @@ use half::bf16;
 use memory::Arena;
 
 use crate::kv::Element;
-use crate::{Dtype, TensorError, safetensors::TensorView};
+use crate::stored::{Encoding, TensorView};
+use crate::{Dtype, TensorError};
 
 /// Outputs of a panel: four registers of 16 columns.
 pub(crate) const PANEL: usize = 64;
@@ -215,7 +216,7 @@ impl Linear {
 
 /// Reads row `number` of a stored matrix; by way of `wide` unless it is stored as `E` already.
 fn read_row<E: Element>(stored: &TensorView, number: usize, row: &mut [E], wide: &mut Vec<f32>) {
-    if stored.dtype() == E::DTYPE && cfg!(target_endian = "little") {
+    if stored.encoding() == Encoding::Float(E::DTYPE) && cfg!(target_endian = "little") {
         let bytes = size_of_val(row);
         bytemuck::cast_slice_mut(row).copy_from_slice(&stored.bytes()[number * bytes..(number + 1) * bytes]);
         return;

@@ -10,7 +10,7 @@ use half::bf16;
 use self::erf::erf;
 use crate::kernels::{Place, Tap};
 use crate::kv::Element;
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{
     Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write,
     shapes,

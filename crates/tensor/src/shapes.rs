@@ -1,7 +1,7 @@
 //! The shapes that every implementation of [`crate::Kernels`] demands, checked once per call.
 
 use crate::kernels::{Heads, Place, Tap};
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{Angles, Fused, KvArena, Linear, Norm, PAGE_TOKENS, Ragged};
 
 /// The width of a row of the table.

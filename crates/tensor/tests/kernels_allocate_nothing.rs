@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tensor::kernels::{Heads, Place};
-use tensor::safetensors::TensorView;
+use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Norm, Packer, Ragged, kernels,
 };

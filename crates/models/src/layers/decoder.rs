@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tensor::safetensors::TensorView;
+use tensor::stored::TensorView;
 use tensor::{Kernels, KvArena, KvLayout, Ragged};
 
 use super::attention::Attention;

@@ -1,6 +1,6 @@
 //! From the residual stream to logits, for the wanted rows only.
 
-use tensor::safetensors::TensorView;
+use tensor::stored::TensorView;
 use tensor::{Epilogue, Linear, Packer};
 
 use super::decoder::Step;

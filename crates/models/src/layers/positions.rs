@@ -1,6 +1,6 @@
 //! How a decoder knows the order of its tokens.
 
-use tensor::safetensors::TensorView;
+use tensor::stored::TensorView;
 use tensor::{Angles, Ragged};
 
 use super::decoder::Step;

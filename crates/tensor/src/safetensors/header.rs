@@ -7,8 +7,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::{Defect, Entry};
+use super::Defect;
 use crate::Dtype;
+use crate::stored::{Encoding, Entry};
 
 /// Bytes of the header's length at the start of the file.
 pub(super) const LENGTH_BYTES: usize = 8;
@@ -83,7 +84,7 @@ fn check(name: &str, line: Line, data_start: usize, available: u64) -> Result<En
     };
     // Both fit: they are at most the length of a slice that exists.
     let range = data_start + begin as usize..data_start + end as usize;
-    Ok(Entry { dtype, float, shape, range })
+    Ok(Entry { kind: dtype, encoding: float.map(Encoding::Float), shape, range })
 }
 
 /// Bytes of a tensor, unless they overflow or are not whole. The product of the extents other than zero must fit too,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Defect, FileBytes, SafeTensors, TensorView};
+use super::{Defect, SafeTensors};
+use crate::stored::{Encoding, FileBytes, TensorView};
 use crate::{Dtype, TensorError};
 
 fn file(header: &[u8], data: &[u8]) -> Vec<u8> {
@@ -39,7 +40,7 @@ fn a_view_per_float_tensor() {
     assert!(parsed.tensor("a").is_none());
     assert!(parsed.tensor("c").is_none());
     let b = parsed.tensor("b").unwrap();
-    assert_eq!((b.dtype(), b.shape()), (Dtype::Bf16, &[2, 2][..]));
+    assert_eq!((b.encoding(), b.shape()), (Encoding::Float(Dtype::Bf16), &[2, 2][..]));
     assert_eq!(b.to_f32(), [1.0, -2.0, 0.5, 3.0]);
     let mut row = [0.0; 2];
     b.row_into(1, &mut row);
@@ -59,7 +60,7 @@ fn views_from_values() {
             1.0 / 2048.0,
         ),
     ] {
-        assert_eq!(narrow.dtype(), dtype);
+        assert_eq!(narrow.encoding(), Encoding::Float(dtype));
         for (found, expected) in narrow.to_f32().iter().zip(values).take(3) {
             assert!(
                 (found - expected).abs() <= expected.abs() * relative,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{all, near, noise, same_bits};
 use crate::reference::Reference;
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{Activation, Dtype, Epilogue, Kernels, Linear, Packer, Write};
 
 fn layer(inputs: usize, outputs: usize, dtype: Dtype) -> Linear {

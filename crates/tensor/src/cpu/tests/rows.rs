@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{all, near, noise, same_bits};
 use crate::kernels::{Place, Tap};
 use crate::reference::Reference;
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{Angles, Kernels, Norm};
 
 /// The two norms of a width.

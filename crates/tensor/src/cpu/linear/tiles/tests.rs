@@ -10,7 +10,7 @@ use crate::cpu::linear::round::Form;
 use crate::cpu::linear::{Call, rounded};
 use crate::cpu::split::{Claims, Disjoint};
 use crate::reference::Reference;
-use crate::safetensors::TensorView;
+use crate::stored::TensorView;
 use crate::{Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Write};
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {

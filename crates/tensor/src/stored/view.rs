@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use super::FileBytes;
+use super::{Encoding, FileBytes};
 use crate::Dtype;
+use crate::quantised::Quantised;
 
 /// One tensor of a file: element type, shape, and the bytes in row-major order. Cheap to clone; keeps the file alive.
 #[derive(Clone)]
 pub struct TensorView {
     file: FileBytes,
     range: Range<usize>,
-    dtype: Dtype,
+    encoding: Encoding,
     shape: Vec<usize>,
 }
 
 impl TensorView {
     /// A view of `range`, which the header's checks found to be inside `file` and as long as the shape asks.
-    pub(super) fn new(file: FileBytes, range: Range<usize>, dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self { file, range, dtype, shape }
+    pub(super) fn new(file: FileBytes, range: Range<usize>, encoding: Encoding, shape: Vec<usize>) -> Self {
+        Self { file, range, encoding, shape }
     }
 
     /// A tensor held on the heap as `F32`. Panics unless `values` are as many as the shape asks.
@@ -43,12 +44,13 @@ impl TensorView {
     fn owned(shape: &[usize], dtype: Dtype, bytes: Vec<u8>) -> Self {
         assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size(), "values of shape {shape:?}");
         let range = 0..bytes.len();
-        Self { file: FileBytes::Owned(Arc::from(bytes)), range, dtype, shape: shape.to_vec() }
+        let file = FileBytes::Owned(Arc::from(bytes));
+        Self { file, range, encoding: Encoding::Float(dtype), shape: shape.to_vec() }
     }
 
-    /// Element type.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
+    /// How the elements are written.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Extents, outermost first.
@@ -56,22 +58,32 @@ impl TensorView {
         &self.shape
     }
 
-    /// The elements, row-major, little-endian; not necessarily aligned.
+    /// The elements as the file writes them, row-major, little-endian; not necessarily aligned.
     pub fn bytes(&self) -> &[u8] {
         &self.file.as_ref()[self.range.clone()]
     }
 
     /// All elements widened to `f32`.
     pub fn to_f32(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.range.len() / self.dtype.size()];
-        widen(self.dtype, self.bytes(), &mut out);
+        let mut out = vec![0.0; self.shape.iter().product()];
+        widen(self.encoding, self.bytes(), &mut out);
         out
     }
 
-    /// Row `row` of a tensor seen as `[rows, out.len()]`, widened to `f32`. Panics if the tensor ends before it.
+    /// Row `row` of a tensor seen as `[rows, out.len()]`, widened to `f32`. Rows are whole blocks, where the tensor is
+    /// written in blocks. Panics if the tensor ends before it.
     pub fn row_into(&self, row: usize, out: &mut [f32]) {
-        let stride = out.len() * self.dtype.size();
-        widen(self.dtype, &self.bytes()[row * stride..(row + 1) * stride], out);
+        let stride = self.encoding.bytes(out.len());
+        widen(self.encoding, &self.bytes()[row * stride..(row + 1) * stride], out);
+    }
+
+    /// The whole numbers and scales of a matrix that is written in blocks; `None` of any other tensor. Rows are as long
+    /// as the last extent.
+    pub fn quantised(&self) -> Option<Quantised> {
+        match (self.encoding, self.shape.as_slice()) {
+            (Encoding::Blocks(format), [_, columns]) => Some(format.quantised(self.bytes(), *columns)),
+            _ => None,
+        }
     }
 
     /// Lets the operating system take back the memory behind this view, where the view is of a mapped file; the next
@@ -102,8 +114,15 @@ fn page_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(4096).max(4096)
 }
 
-/// Widens little-endian elements to `f32`; as many as `out` holds.
-fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+/// Widens elements to `f32`; as many as `out` holds.
+fn widen(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
+    match encoding {
+        Encoding::Float(dtype) => widen_floats(dtype, bytes, out),
+        Encoding::Blocks(format) => format.dequantise(bytes, out),
+    }
+}
+
+fn widen_floats(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::F32 => {
             for (value, stored) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {

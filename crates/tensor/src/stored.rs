@@ -1,0 +1,132 @@
+//! Tensors as they stand in files: the bytes of a file, how elements are written in them, and a view per tensor.
+//!
+//! What every format of model files shares once its header has been read and checked. Nothing here is copied before
+//! a kernel or the packing of a layer asks for it.
+
+mod blocks;
+mod view;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{Dtype, TensorError};
+
+pub use blocks::BlockFormat;
+pub use view::TensorView;
+
+/// The bytes of a file: mapped, compiled in, or held. Cheap to clone.
+#[derive(Clone)]
+pub enum FileBytes {
+    /// A mapping of a file on disk.
+    Mapped(Arc<memmap2::Mmap>),
+    /// Bytes that are part of the program.
+    Static(&'static [u8]),
+    /// Bytes on the heap.
+    Owned(Arc<[u8]>),
+}
+
+impl FileBytes {
+    /// Maps a file for reading.
+    ///
+    /// The file must not be cut short while it is mapped: the operating system answers a read behind the new end
+    /// with a signal, as it does for every mapped file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or mapped.
+    pub fn map(path: &Path) -> Result<Self, TensorError> {
+        let io = |source| TensorError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            return Ok(Self::Static(&[]));
+        }
+        // SAFETY: the mapping is read-only and handed out as `&[u8]` alone. Another process that rewrites the file
+        // under us could change bytes between two reads; every use of them copes with any bit pattern, because
+        // numbers of headers are copied out while they are checked, texts are checked again where they are read, and
+        // elements are plain numbers.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Ok(Self::Mapped(Arc::new(map)))
+    }
+}
+
+impl AsRef<[u8]> for FileBytes {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// How the elements of a tensor are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// One floating-point number after the other.
+    Float(Dtype),
+    /// Blocks of small whole numbers that share scales.
+    Blocks(BlockFormat),
+}
+
+impl Encoding {
+    /// Bytes of `elements` neighbouring elements of a row, which begin and end with a block.
+    pub const fn bytes(self, elements: usize) -> usize {
+        match self {
+            Self::Float(dtype) => elements * dtype.size(),
+            Self::Blocks(format) => elements / format.elements() * format.bytes(),
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float(dtype) => dtype.fmt(f),
+            Self::Blocks(format) => format.fmt(f),
+        }
+    }
+}
+
+/// One tensor that a header lists, checked, with its byte range counted from the start of the file.
+pub(crate) struct Entry {
+    /// The element type as the format names it.
+    pub(crate) kind: &'static str,
+    /// The element type, where it is one that is read.
+    pub(crate) encoding: Option<Encoding>,
+    /// Extents, outermost first.
+    pub(crate) shape: Vec<usize>,
+    pub(crate) range: Range<usize>,
+}
+
+/// The tensors of one file by name. Cheap to clone.
+#[derive(Clone)]
+pub struct Tensors {
+    file: FileBytes,
+    entries: Arc<BTreeMap<String, Entry>>,
+}
+
+impl Tensors {
+    /// Entries whose ranges were found to lie inside of `file` and to be as long as their shapes ask.
+    pub(crate) fn new(file: FileBytes, entries: BTreeMap<String, Entry>) -> Self {
+        Self { file, entries: Arc::new(entries) }
+    }
+
+    /// The tensor of that name, if the file has it with an element type that is read.
+    pub fn tensor(&self, name: &str) -> Option<TensorView> {
+        let entry = self.entries.get(name)?;
+        Some(TensorView::new(self.file.clone(), entry.range.clone(), entry.encoding?, entry.shape.clone()))
+    }
+
+    /// The element type of a tensor as the file writes it (`F32`, `I64`, `Q4_K`, …), if the file has it.
+    pub fn kind(&self, name: &str) -> Option<&'static str> {
+        self.entries.get(name).map(|entry| entry.kind)
+    }
+
+    /// Names of all tensors, sorted, with their element types as the file writes them and their shapes.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &'static str, &[usize])> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry.kind, entry.shape.as_slice()))
+    }
+}
