@@ -1,10 +1,21 @@
 //! The seam between a queue and where it remembers what it accepted.
 
+pub mod disk;
+mod disk_store;
+mod ledger;
+mod log;
+mod memory;
+mod record;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+pub use disk_store::{DiskOptions, DiskStore};
+pub use ledger::KeyWindow;
+pub use memory::MemoryStore;
 
 use super::TicketId;
 
@@ -142,6 +153,13 @@ pub enum StoreError {
         /// Where.
         place: String,
     },
+    /// More was noted than could be written meanwhile. Nothing is lost; try again when some of it is settled.
+    Behind {
+        /// Where.
+        place: String,
+        /// How many bytes may wait.
+        limit: u64,
+    },
     /// A write or a sync failed, and nothing more is taken until the store is opened anew.
     Failed {
         /// Where.
@@ -179,6 +197,12 @@ impl fmt::Display for StoreError {
                 write!(
                     f,
                     "the disk under {place} is full; nothing accepted is lost; free some room and try again"
+                )
+            }
+            Self::Behind { place, limit } => {
+                write!(
+                    f,
+                    "{limit} bytes wait to be written to {place}, as many as may; try again in a moment"
                 )
             }
             Self::Failed { place, cause } => {

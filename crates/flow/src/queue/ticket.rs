@@ -8,6 +8,18 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TicketId(pub(super) u64);
 
+impl From<u64> for TicketId {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<TicketId> for u64 {
+    fn from(id: TicketId) -> Self {
+        id.0
+    }
+}
+
 /// All that a queue and its policy may know of an item.
 ///
 /// ```
