@@ -5,17 +5,17 @@
 //! [`Line::drain`], and an item that is not accepted is given back.
 
 mod index;
+mod roster;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use index::Index;
+use roster::{Gone, Roster};
 
-use super::policy::{Policy, PolicySettings};
-use super::tickets::{Place, Slab, Tickets};
+use super::policy::PolicySettings;
+use super::tickets::{Place, Slab};
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
 
 /// A line that becomes empty gives its memory back if it has more slots than these.
@@ -37,38 +37,15 @@ const KEPT_SLOTS: usize = 1024;
 /// ```
 pub struct Line<T> {
     capacity: Capacity,
-    settings: PolicySettings,
-    policy: Box<dyn Policy>,
-    tickets: Tickets,
+    roster: Roster,
     items: Slab<Option<T>>,
-    index: Index,
-    /// Tickets whose deadline has passed: gone from the policy, not yet handed out by `expire`.
-    overdue: BTreeSet<TicketId>,
-    cost: u64,
-    bytes: u64,
-    next_id: u64,
-    now: Duration,
     is_open: bool,
 }
 
 impl<T> Line<T> {
     /// An empty, open queue.
     pub fn new(capacity: Capacity, policy: impl Into<PolicySettings>) -> Self {
-        let settings = policy.into();
-        Self {
-            capacity,
-            policy: settings.build(),
-            settings,
-            tickets: Tickets::default(),
-            items: Slab::default(),
-            index: Index::default(),
-            overdue: BTreeSet::new(),
-            cost: 0,
-            bytes: 0,
-            next_id: 0,
-            now: Duration::ZERO,
-            is_open: true,
-        }
+        Self { capacity, roster: Roster::new(policy.into()), items: Slab::default(), is_open: true }
     }
 
     /// Adds an item behind those that are already there, as far as the policy goes by arrival.
@@ -79,12 +56,12 @@ impl<T> Line<T> {
     /// # Errors
     /// Gives the item back when the queue is full or closed.
     pub fn try_put(&mut self, item: T, ticket: Ticket, now: Duration) -> Result<TicketId, Refused<T>> {
-        self.advance(now);
+        self.roster.advance(now);
         if let Some(reason) = self.objection(&ticket) {
             return Err(Refused { item, reason });
         }
-        let id = TicketId(self.next_id);
-        self.admit(Taken { item, id, ticket, arrived: self.now });
+        let (id, place) = self.roster.enter(ticket);
+        self.items.put(place, Some(item));
         Ok(id)
     }
 
@@ -98,22 +75,21 @@ impl<T> Line<T> {
 
     /// The ticket that `take` would take now, for an owner that must see whether it fits before taking it.
     pub fn next_ticket(&mut self, now: Duration) -> Option<(TicketId, Ticket)> {
-        let place = self.next(now)?;
-        Some((self.tickets.id(place), self.tickets.ticket(place)))
+        let place = self.roster.next(now)?;
+        Some((self.roster.id(place), self.roster.ticket(place)))
     }
 
     /// The item that `take` would take now.
     pub fn peek(&mut self, now: Duration) -> Option<&T> {
-        let place = self.next(now)?;
+        let place = self.roster.next(now)?;
         self.items.at(place).as_ref()
     }
 
     /// Takes the item that is next under the policy; never one whose deadline has passed. A closed queue gives out
     /// what it has.
     pub fn take(&mut self, now: Duration) -> Option<Taken<T>> {
-        let place = self.next(now)?;
-        self.policy.serve(place, &mut self.tickets, self.now);
-        self.extract(place)
+        let gone = self.roster.serve(now)?;
+        self.hand_out(gone)
     }
 
     /// Puts back an item that was taken from this queue. It keeps its arrival and with it its place among those that
@@ -123,7 +99,7 @@ impl<T> Line<T> {
     /// # Panics
     /// If the ticket is one that waits here already, which means that the item was taken from another queue.
     pub fn put_back(&mut self, taken: Taken<T>) {
-        assert!(self.index.get(taken.id).is_none(), "{:?} waits here already", taken.id);
+        assert!(self.roster.find(taken.id).is_none(), "{:?} waits here already", taken.id);
         self.admit(taken);
     }
 
@@ -131,7 +107,7 @@ impl<T> Line<T> {
     /// was spent, and that is often known only afterwards. To be called once for every time that an item was taken; an
     /// `actual` of 0 counts as 1, like a ticket's cost.
     pub fn charge(&mut self, ticket: &Ticket, actual: u64) {
-        self.policy.charge(ticket, actual, &mut self.tickets);
+        self.roster.charge(ticket, actual);
     }
 
     /// Takes out an item wherever it stands, overdue or not.
@@ -141,52 +117,35 @@ impl<T> Line<T> {
 
     /// Takes out an item with its ticket, wherever it stands, without counting it as served.
     pub(super) fn pull(&mut self, id: TicketId) -> Option<Taken<T>> {
-        self.withdraw(self.index.get(id)?)
+        self.withdraw(self.roster.find(id)?)
     }
 
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
     pub fn expire(&mut self, now: Duration) -> Vec<Taken<T>> {
-        self.advance(now);
-        let overdue = std::mem::take(&mut self.overdue);
-        overdue.into_iter().filter_map(|id| self.withdraw(self.index.get(id)?)).collect()
+        self.roster.advance(now);
+        std::iter::from_fn(|| self.withdraw(self.roster.first_overdue()?)).collect()
     }
 
     /// The earliest deadline of the items that wait: the next moment at which `expire` has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.overdue.is_empty() {
-            self.tickets.deadlines().next().map(|(deadline, _)| deadline)
-        } else {
-            Some(self.now)
-        }
+        self.roster.next_deadline()
     }
 
     /// Takes out everything, in order of arrival.
     pub fn drain(&mut self) -> Vec<Taken<T>> {
-        let places: Vec<Place> = self.index.iter().collect();
+        let places: Vec<Place> = self.roster.places().collect();
         places.into_iter().filter_map(|place| self.withdraw(place)).collect()
     }
 
     /// Goes on under another policy or other settings of the same one. Everything that waits keeps its arrival. What
     /// owners were charged is forgotten with the discipline that counted it, and kept if only settings change.
     pub fn set_policy(&mut self, policy: impl Into<PolicySettings>) {
-        let settings = policy.into();
-        if settings.discipline == self.settings.discipline {
-            self.policy.configure(&settings, &mut self.tickets);
-        } else {
-            let mut next = settings.build();
-            let waiting: Vec<Place> =
-                self.index.iter().filter(|place| !self.tickets.is_overdue(*place)).collect();
-            waiting.iter().for_each(|place| self.policy.leave(*place, &mut self.tickets));
-            waiting.iter().for_each(|place| next.join(*place, &mut self.tickets));
-            self.policy.retire(&mut self.tickets);
-            self.policy = next;
-        }
-        self.settings = settings;
+        self.roster.set_policy(policy.into());
     }
 
     /// The policy and its settings.
     pub fn policy(&self) -> &PolicySettings {
-        &self.settings
+        self.roster.settings()
     }
 
     /// Goes on with other bounds. What waits beyond them stays; nothing more comes in until there is room.
@@ -211,29 +170,27 @@ impl<T> Line<T> {
 
     /// The tickets in the order in which they would be taken if nothing else came or went and no time passed.
     pub fn order(&mut self, now: Duration) -> Vec<TicketId> {
-        self.advance(now);
-        let places = self.policy.order(&self.tickets, self.now);
-        places.into_iter().map(|place| self.tickets.id(place)).collect()
+        self.roster.order(now)
     }
 
     /// The item of a ticket that waits.
     pub fn item(&self, id: TicketId) -> Option<&T> {
-        self.items.at(self.index.get(id)?).as_ref()
+        self.items.at(self.roster.find(id)?).as_ref()
     }
 
     /// The item of a ticket that waits, to be changed in its place.
     pub fn item_mut(&mut self, id: TicketId) -> Option<&mut T> {
-        self.items.at_mut(self.index.get(id)?).as_mut()
+        self.items.at_mut(self.roster.find(id)?).as_mut()
     }
 
     /// All items in order of arrival, those included whose deadline has passed and which `expire` has not handed out.
     pub fn iter(&self) -> impl Iterator<Item = (TicketId, &T)> {
-        self.index.iter().filter_map(|place| Some((self.tickets.id(place), self.items.at(place).as_ref()?)))
+        self.roster.places().filter_map(|place| Some((self.roster.id(place), self.items.at(place).as_ref()?)))
     }
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.roster.len()
     }
 
     /// Whether there is no item.
@@ -243,12 +200,12 @@ impl<T> Line<T> {
 
     /// Sum of the costs of all items.
     pub fn cost(&self) -> u64 {
-        self.cost
+        self.roster.cost()
     }
 
     /// Sum of the bytes of all items, as their tickets say.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.roster.bytes()
     }
 
     /// The bounds.
@@ -258,8 +215,7 @@ impl<T> Line<T> {
 
     /// How long the item that arrived first has been waiting; time spent outside between `take` and `put_back` counts.
     pub fn oldest_age(&self, now: Duration) -> Option<Duration> {
-        let oldest = self.index.first()?;
-        Some(now.saturating_sub(Duration::from_nanos(self.tickets.arrived(oldest))))
+        Some(now.saturating_sub(self.roster.oldest_arrival()?))
     }
 
     fn objection(&self, ticket: &Ticket) -> Option<Reason> {
@@ -270,64 +226,33 @@ impl<T> Line<T> {
             Some(Reason::Items)
         } else if self.is_empty() {
             None
-        } else if exceeds(self.cost, ticket.cost, self.capacity.cost) {
+        } else if exceeds(self.cost(), ticket.cost, self.capacity.cost) {
             Some(Reason::Cost)
-        } else if exceeds(self.bytes, ticket.bytes, self.capacity.bytes) {
+        } else if exceeds(self.bytes(), ticket.bytes, self.capacity.bytes) {
             Some(Reason::Bytes)
         } else {
             None
         }
     }
 
-    fn next(&mut self, now: Duration) -> Option<Place> {
-        self.advance(now);
-        self.policy.next(&self.tickets, self.now)
-    }
-
-    /// Moves time on and takes from the policy what has become overdue.
-    fn advance(&mut self, now: Duration) {
-        self.now = self.now.max(now);
-        while let Some(place) = self.tickets.next_overdue(self.now) {
-            self.policy.leave(place, &mut self.tickets);
-            self.tickets.give_up(place);
-            self.overdue.insert(self.tickets.id(place));
-        }
-    }
-
     /// Takes in an item under its own name and arrival, whatever the bounds.
     pub(super) fn admit(&mut self, taken: Taken<T>) {
         let Taken { item, id, ticket, arrived } = taken;
-        self.next_id = self.next_id.max(id.0 + 1);
-        self.cost = self.cost.saturating_add(ticket.cost);
-        self.bytes = self.bytes.saturating_add(ticket.bytes);
-        let place = self.tickets.enter(id, ticket, arrived);
-        self.items.reach(place);
-        *self.items.at_mut(place) = Some(item);
-        self.index.insert(id, place);
-        self.policy.join(place, &mut self.tickets);
+        let place = self.roster.admit(id, ticket, arrived);
+        self.items.put(place, Some(item));
     }
 
-    /// Takes out a ticket that is not served.
     fn withdraw(&mut self, place: Place) -> Option<Taken<T>> {
-        if self.tickets.is_overdue(place) {
-            self.overdue.remove(&self.tickets.id(place));
-        } else {
-            self.policy.leave(place, &mut self.tickets);
-        }
-        self.extract(place)
+        let gone = self.roster.withdraw(place);
+        self.hand_out(gone)
     }
 
-    /// Takes out a ticket that the policy has let go.
-    fn extract(&mut self, place: Place) -> Option<Taken<T>> {
-        let id = self.tickets.id(place);
-        self.index.remove(id);
-        let (ticket, arrived) = self.tickets.exit(place);
+    fn hand_out(&mut self, gone: Gone) -> Option<Taken<T>> {
+        let Gone { place, id, ticket, arrived } = gone;
         let item = self.items.at_mut(place).take()?;
-        self.cost = self.cost.saturating_sub(ticket.cost);
-        self.bytes = self.bytes.saturating_sub(ticket.bytes);
         if self.is_empty() && self.items.len() > KEPT_SLOTS {
             self.items.clear();
-            self.tickets.clear();
+            self.roster.clear();
         }
         Some(Taken { item, id, ticket, arrived })
     }
@@ -336,10 +261,10 @@ impl<T> Line<T> {
 impl<T> fmt::Debug for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line")
-            .field("policy", &self.policy)
+            .field("policy", &self.roster.policy())
             .field("len", &self.len())
-            .field("cost", &self.cost)
-            .field("bytes", &self.bytes)
+            .field("cost", &self.cost())
+            .field("bytes", &self.bytes())
             .field("capacity", &self.capacity)
             .field("is_open", &self.is_open)
             .finish_non_exhaustive()

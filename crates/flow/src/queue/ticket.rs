@@ -50,7 +50,7 @@ impl Ticket {
     /// A ticket of that owner: level 0, cost 1, no bytes, no deadline, no key. An `Arc<str>` that is at hand is taken
     /// over as it is; from a `&str` one is made.
     pub fn of(owner: impl Into<Arc<str>>) -> Self {
-        Self { owner: owner.into(), ..Self::default() }
+        Self { owner: owner.into(), level: 0, cost: 1, bytes: 0, deadline: None, key: None }
     }
 
     /// The same with that urgency.
@@ -92,7 +92,7 @@ impl Ticket {
 impl Default for Ticket {
     /// A ticket of the owner with the empty name; see [`Ticket::of`].
     fn default() -> Self {
-        Self { owner: Arc::default(), level: 0, cost: 1, bytes: 0, deadline: None, key: None }
+        Self::of(Arc::default())
     }
 }
 

@@ -52,18 +52,28 @@ struct Mark {
     id: TicketId,
     /// In nanoseconds of the owner's time; later than 584 years counts as then.
     arrived: u64,
-    cost: u32,
-    bytes: u32,
+    load: [u32; 2],
     owner: OwnerId,
     before: Option<Place>,
     /// The next one in a run; in an unused slot, the next unused one.
     after: Option<Place>,
     level: u8,
     standing: Standing,
-    is_rare: bool,
+    kind: Kind,
+}
+
+/// What the two numbers of a mark's load are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// Cost and bytes.
+    #[default]
+    Small,
+    /// Where its [`Rare`] stands, and nothing.
+    Rare,
 }
 
 /// What few tickets have.
+#[derive(Default)]
 struct Rare {
     cost: u64,
     bytes: u64,
@@ -79,59 +89,68 @@ pub(super) struct Tickets {
     unused: Option<Place>,
     /// So many slots have ever been used.
     fresh: usize,
-    rare: NumberMap<Place, Rare>,
+    rare: Vec<Rare>,
+    unused_rare: Vec<u32>,
     owners: Owners,
-    /// Deadlines of the tickets that are not overdue.
-    deadlines: BTreeSet<(Duration, TicketId, Place)>,
+    /// Deadlines, in nanoseconds, of the tickets that are not overdue.
+    deadlines: BTreeSet<(u64, TicketId, Place)>,
 }
 
 impl Tickets {
     /// Takes in a ticket.
     pub(super) fn enter(&mut self, id: TicketId, ticket: Ticket, arrived: Duration) -> Place {
         let place = self.vacancy();
-        let small = u32::try_from(ticket.cost).ok().zip(u32::try_from(ticket.bytes).ok());
-        let is_rare = small.is_none() || ticket.deadline.is_some() || ticket.key.is_some();
-        let (cost, bytes) = small.unwrap_or_default();
-        *self.marks.at_mut(place) = Mark {
-            id,
-            arrived: nanos(arrived),
-            cost,
-            bytes,
-            owner: self.owners.refer(ticket.owner),
-            before: None,
-            after: None,
-            level: ticket.level,
-            standing: Standing::Linked,
-            is_rare,
+        let Ticket { owner, level, cost, bytes, deadline, key } = ticket;
+        self.deadlines.extend(deadline.map(|deadline| (nanos(deadline), id, place)));
+        let (load, kind) = match (u32::try_from(cost), u32::try_from(bytes), deadline, &key) {
+            (Ok(cost), Ok(bytes), None, None) => ([cost, bytes], Kind::Small),
+            _ => ([self.enter_rare(Rare { cost, bytes, deadline, key }), 0], Kind::Rare),
         };
-        if is_rare {
-            let Ticket { cost, bytes, deadline, key, .. } = ticket;
-            self.rare.insert(place, Rare { cost, bytes, deadline, key });
-            self.deadlines.extend(deadline.map(|deadline| (deadline, id, place)));
-        }
+        let (arrived, owner) = (nanos(arrived), self.owners.refer(owner));
+        let (before, after, standing) = (None, None, Standing::Linked);
+        self.marks.put(place, Mark { id, arrived, load, owner, before, after, level, standing, kind });
         place
     }
 
-    /// Lets a ticket go and returns it with its arrival. Its policy has let it go before.
-    pub(super) fn exit(&mut self, place: Place) -> (Ticket, Duration) {
-        let ticket = self.ticket(place);
-        let Mark { id, arrived, owner, is_rare, .. } = *self.marks.at(place);
-        if is_rare {
-            self.rare.remove(&place);
-            if let Some(deadline) = ticket.deadline {
-                self.deadlines.remove(&(deadline, id, place));
-            }
+    fn enter_rare(&mut self, rare: Rare) -> u32 {
+        if let Some(at) = self.unused_rare.pop() {
+            self.rare[at as usize] = rare;
+            return at;
         }
+        self.rare.push(rare);
+        u32::try_from(self.rare.len() - 1).expect("there are no more of them than places")
+    }
+
+    /// Lets a ticket go and returns it with its id and arrival. Its policy has let it go before.
+    pub(super) fn exit(&mut self, place: Place) -> (TicketId, Ticket, Duration) {
+        let mark = self.marks.at_mut(place);
+        mark.after = self.unused.replace(place);
+        let (id, arrived, level, owner) =
+            (mark.id, Duration::from_nanos(mark.arrived), mark.level, mark.owner);
+        let rare = match mark.kind {
+            Kind::Small => {
+                let [cost, bytes] = mark.load.map(u64::from);
+                Rare { cost, bytes, deadline: None, key: None }
+            }
+            Kind::Rare => {
+                self.unused_rare.push(mark.load[0]);
+                std::mem::take(&mut self.rare[mark.load[0] as usize])
+            }
+        };
+        let Rare { cost, bytes, deadline, key } = rare;
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(nanos(deadline), id, place));
+        }
+        let ticket = Ticket { owner: self.owners.name(owner).clone(), level, cost, bytes, deadline, key };
         self.owners.release(owner);
-        self.marks.at_mut(place).after = self.unused.replace(place);
-        (ticket, Duration::from_nanos(arrived))
+        (id, ticket, arrived)
     }
 
     /// Gives up the memory of all slots; there must be no ticket.
     pub(super) fn clear(&mut self) {
         self.marks.clear();
-        self.rare.shrink_to(0);
         (self.unused, self.fresh) = (None, 0);
+        (self.rare, self.unused_rare) = (Vec::new(), Vec::new());
     }
 
     fn vacancy(&mut self) -> Place {
@@ -140,7 +159,6 @@ impl Tickets {
             return place;
         }
         let place = Place::at(self.fresh);
-        self.marks.reach(place);
         self.fresh += 1;
         place
     }
@@ -148,10 +166,12 @@ impl Tickets {
     /// The ticket as it came.
     pub(super) fn ticket(&self, place: Place) -> Ticket {
         let mark = self.marks.at(place);
-        let owner = self.owners.name(mark.owner).clone();
-        let (level, cost, bytes) = (mark.level, u64::from(mark.cost), u64::from(mark.bytes));
+        let (owner, level) = (self.owners.name(mark.owner).clone(), mark.level);
         match self.rare(place) {
-            None => Ticket { owner, level, cost, bytes, deadline: None, key: None },
+            None => {
+                let [cost, bytes] = mark.load.map(u64::from);
+                Ticket { owner, level, cost, bytes, deadline: None, key: None }
+            }
             Some(Rare { cost, bytes, deadline, key }) => {
                 Ticket { owner, level, cost: *cost, bytes: *bytes, deadline: *deadline, key: key.clone() }
             }
@@ -182,7 +202,7 @@ impl Tickets {
 
     /// What serving it costs.
     pub(super) fn cost(&self, place: Place) -> u64 {
-        self.rare(place).map_or(u64::from(self.marks.at(place).cost), |rare| rare.cost)
+        self.rare(place).map_or(u64::from(self.marks.at(place).load[0]), |rare| rare.cost)
     }
 
     /// Its deadline.
@@ -191,12 +211,21 @@ impl Tickets {
     }
 
     fn rare(&self, place: Place) -> Option<&Rare> {
-        self.marks.at(place).is_rare.then(|| self.rare.get(&place)).flatten()
+        let mark = self.marks.at(place);
+        match mark.kind {
+            Kind::Small => None,
+            Kind::Rare => self.rare.get(mark.load[0] as usize),
+        }
     }
 
-    /// All deadlines with their tickets, the earliest first; of equal ones, the ticket that came first.
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Duration, Place)> {
-        self.deadlines.iter().map(|(deadline, _, place)| (*deadline, *place))
+    /// The tickets with deadlines, the earliest deadline first; of equal ones, the ticket that came first.
+    pub(super) fn by_deadline(&self) -> impl Iterator<Item = Place> {
+        self.deadlines.iter().map(|(_, _, place)| *place)
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.deadline(self.by_deadline().next()?)
     }
 
     /// Whether its deadline has passed.
@@ -208,13 +237,13 @@ impl Tickets {
     /// [`Tickets::give_up`] be called.
     pub(super) fn next_overdue(&self, now: Duration) -> Option<Place> {
         let (deadline, _, place) = self.deadlines.first()?;
-        (*deadline <= now).then_some(*place)
+        (*deadline <= nanos(now)).then_some(*place)
     }
 
     /// Notes that a ticket's deadline has passed and that its policy has let it go.
     pub(super) fn give_up(&mut self, place: Place) {
         if let Some(deadline) = self.deadline(place) {
-            self.deadlines.remove(&(deadline, self.id(place), place));
+            self.deadlines.remove(&(nanos(deadline), self.id(place), place));
         }
         self.mark_mut(place).standing = Standing::Overdue;
     }

@@ -78,6 +78,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+
         /// In no window passes more than its share and one burst, and one who always asks gets all of its share.
         #[test]
         fn windows_are_bounded_and_the_allowance_is_given(

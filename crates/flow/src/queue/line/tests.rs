@@ -1,4 +1,4 @@
-//! Queues by scenario files, against a naive model, and against starvation.
+//! Lines by scenario files, against a naive model, and in simulations of what each policy promises.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use super::*;
 use crate::FlowError;
 use crate::queue::policy::{self, Discipline, PolicySettings};
 
+mod aging;
+mod due;
 mod model;
 mod scenarios;
+mod shares;
 
 fn ticket(level: u8, cost: u64, deadline: Option<Duration>) -> Ticket {
     Ticket { deadline, ..Ticket::of("someone").level(level).cost(cost) }
 }
-
-const AGE_STEP: Duration = Duration::from_secs(5);
 
 const ROOM: Capacity = Capacity::items(1000).cost(1000);
 
@@ -52,31 +53,4 @@ fn put_back_into_another_queue_is_noticed() {
     let taken = mine.take(Duration::ZERO).unwrap();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| other.put_back(taken)));
     assert!(caught.is_err());
-}
-
-/// Under a policy, with urgent items arriving faster than the queue is served, an item of every level is taken within
-/// the time in which it becomes level with the most urgent, plus the service of what came before it.
-fn assert_nothing_starves(discipline: Discipline) {
-    for level in 0..8 {
-        let service = Duration::from_millis(100);
-        let mut queue = Line::new(ROOM, discipline);
-        for _ in 0..20 {
-            queue.try_put(None, ticket(0, 0, None), Duration::ZERO).unwrap();
-        }
-        queue.try_put(Some(level), ticket(level, 0, None), Duration::ZERO).unwrap();
-        let bound = u32::from(level) * AGE_STEP + 21 * service;
-        let mut now = Duration::ZERO;
-        while queue.take(now).unwrap().item != Some(level) {
-            now += service;
-            assert!(now <= bound, "{discipline}: level {level} waits longer than {bound:?}");
-            for _ in 0..2 {
-                drop(queue.try_put(None, ticket(0, 0, None), now));
-            }
-        }
-    }
-}
-
-#[test]
-fn nothing_starves() {
-    policy::POLICIES.into_iter().for_each(assert_nothing_starves);
 }

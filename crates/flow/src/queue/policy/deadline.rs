@@ -12,7 +12,7 @@ use crate::queue::tickets::{Place, Run, Tickets};
 
 #[derive(Debug, Default)]
 struct EarliestDeadline {
-    /// Those without a deadline. The others stand in order in [`Tickets::deadlines`] already, because they expire.
+    /// Those without a deadline. The others stand in order in [`Tickets::by_deadline`] already, because they expire.
     undated: Run,
 }
 
@@ -30,11 +30,11 @@ impl Policy for EarliestDeadline {
     }
 
     fn next(&self, tickets: &Tickets, _now: Duration) -> Option<Place> {
-        tickets.deadlines().next().map(|(_, place)| place).or_else(|| self.undated.first(tickets))
+        tickets.by_deadline().next().or_else(|| self.undated.first(tickets))
     }
 
     fn order(&self, tickets: &Tickets, _now: Duration) -> Vec<Place> {
-        tickets.deadlines().map(|(_, place)| place).chain(self.undated.iter(tickets)).collect()
+        tickets.by_deadline().chain(self.undated.iter(tickets)).collect()
     }
 }
 

@@ -9,9 +9,10 @@
 mod band;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use band::Band;
+use band::{Band, Weights};
 
 use super::{Discipline, Policy, PolicySettings, aged};
 use crate::queue::Ticket;
@@ -19,43 +20,53 @@ use crate::queue::tickets::{Place, Tickets, nanos};
 
 #[derive(Debug)]
 struct FairShare {
-    /// A level that was used once stays; there are 256 at most.
-    bands: BTreeMap<u8, Band>,
-    settings: PolicySettings,
+    /// By level. One that was used once stays; there are 256 at most.
+    bands: Vec<(u8, Band)>,
+    weights: Arc<Weights>,
+    /// In nanoseconds.
+    age_step: u64,
 }
 
 /// What decides between levels; the smallest goes first. Of two that count alike, the one that has waited longer.
 type Urgency = (u8, u64, u8);
 
 impl FairShare {
+    fn new(settings: &PolicySettings) -> Self {
+        let (weights, age_step) = (Arc::new(settings.weights.clone()), nanos(settings.age_step));
+        Self { bands: Vec::new(), weights, age_step }
+    }
+
+    fn band(&mut self, level: u8) -> &mut Band {
+        let at = self.bands.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
+            self.bands.insert(at, (level, Band::new(self.weights.clone())));
+            at
+        });
+        &mut self.bands[at].1
+    }
+
     fn urgency(&self, level: u8, since: u64, now: u64) -> Urgency {
-        (aged(level, now.saturating_sub(since), nanos(self.settings.age_step)), since, level)
+        (aged(level, now.saturating_sub(since), self.age_step), since, level)
     }
 
     /// The level that is served next.
     fn level(&self, now: Duration) -> Option<&Band> {
         let now = nanos(now);
         let waiting = self.bands.iter().filter(|(_, band)| !band.is_empty());
-        waiting.min_by_key(|(level, band)| self.urgency(**level, band.since(), now)).map(|(_, band)| band)
+        waiting.min_by_key(|(level, band)| self.urgency(*level, band.since(), now)).map(|(_, band)| band)
     }
 }
 
 impl Policy for FairShare {
     fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        let band = self.bands.entry(tickets.level(place)).or_default();
-        band.join(place, tickets, &self.settings.weights);
+        self.band(tickets.level(place)).join(place, tickets);
     }
 
     fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        if let Some(band) = self.bands.get_mut(&tickets.level(place)) {
-            band.leave(place, tickets);
-        }
+        self.band(tickets.level(place)).leave(place, tickets);
     }
 
     fn serve(&mut self, place: Place, tickets: &mut Tickets, now: Duration) {
-        if let Some(band) = self.bands.get_mut(&tickets.level(place)) {
-            band.serve(place, tickets, nanos(now));
-        }
+        self.band(tickets.level(place)).serve(place, tickets, nanos(now));
     }
 
     fn next(&self, _tickets: &Tickets, now: Duration) -> Option<Place> {
@@ -80,22 +91,22 @@ impl Policy for FairShare {
     }
 
     fn charge(&mut self, ticket: &Ticket, actual: u64, tickets: &mut Tickets) {
-        let band = self.bands.entry(ticket.level).or_default();
-        band.charge(ticket, actual, tickets, &self.settings.weights);
+        self.band(ticket.level).charge(ticket, actual, tickets);
     }
 
     fn configure(&mut self, settings: &PolicySettings, tickets: &mut Tickets) {
-        self.settings = settings.clone();
-        self.bands.values_mut().for_each(|band| band.reweigh(tickets, &settings.weights));
+        self.age_step = nanos(settings.age_step);
+        self.weights = Arc::new(settings.weights.clone());
+        self.bands.iter_mut().for_each(|(_, band)| band.reweigh(&self.weights, tickets));
     }
 
     fn retire(&mut self, tickets: &mut Tickets) {
-        self.bands.values_mut().for_each(|band| band.retire(tickets));
+        self.bands.iter_mut().for_each(|(_, band)| band.retire(tickets));
     }
 }
 
 pub(super) const POLICY: Discipline = Discipline {
     name: "fair_share",
     about: "owners share by cost and weight; inside of a level",
-    build: |settings| Box::new(FairShare { bands: BTreeMap::new(), settings: settings.clone() }),
+    build: |settings| Box::new(FairShare::new(settings)),
 };

@@ -2,7 +2,6 @@
 //! age step a ticket counts as one level more urgent, until it is level with the most urgent ones. From then on only
 //! tickets that came before it go first, so nothing waits longer than `level × age step` plus the service of those.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Discipline, Policy, PolicySettings};
@@ -11,9 +10,9 @@ use crate::queue::tickets::{Place, Run, Tickets, nanos};
 
 #[derive(Debug)]
 struct Priority {
-    /// In a level the first arrival has waited longest, so it is at least as urgent as the rest. A level that was used
-    /// once stays; there are 256 at most.
-    levels: BTreeMap<u8, Run>,
+    /// The most urgent first. In a level the first arrival has waited longest, so it is at least as urgent as the rest.
+    /// A level that was used once stays; there are 256 at most.
+    levels: Vec<(u8, Run)>,
     /// In nanoseconds.
     age_step: u64,
 }
@@ -27,12 +26,17 @@ impl Priority {
 
 impl Policy for Priority {
     fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        self.levels.entry(tickets.level(place)).or_default().join(place, tickets);
+        let level = tickets.level(place);
+        let at = self.levels.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
+            self.levels.insert(at, (level, Run::default()));
+            at
+        });
+        self.levels[at].1.join(place, tickets);
     }
 
     fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        if let Some(run) = self.levels.get_mut(&tickets.level(place)) {
-            run.leave(place, tickets);
+        if let Ok(at) = self.levels.binary_search_by_key(&tickets.level(place), |(level, _)| *level) {
+            self.levels[at].1.leave(place, tickets);
         }
     }
 
@@ -59,5 +63,5 @@ impl Policy for Priority {
 pub(super) const POLICY: Discipline = Discipline {
     name: "priority",
     about: "the most urgent first; waiting raises urgency, so nothing starves",
-    build: |settings| Box::new(Priority { levels: BTreeMap::new(), age_step: nanos(settings.age_step) }),
+    build: |settings| Box::new(Priority { levels: Vec::new(), age_step: nanos(settings.age_step) }),
 };

@@ -8,6 +8,12 @@ use std::sync::Arc;
 /// So many owners of whom nothing waits are remembered, because most of them come back.
 const REMEMBERED: usize = 64;
 
+/// So many texts are recognised without being read.
+const RECENT: usize = 512;
+
+/// 2^64 over the golden ratio: multiplied by it, numbers that follow each other end far apart.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The number of an owner while anything of it waits or a policy holds it; afterwards it may become another one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::queue) struct OwnerId(u32);
@@ -47,19 +53,25 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(SPREAD).rotate_left(32);
     }
 }
 
 /// All owners of whom something waits.
-#[derive(Default)]
 pub(in crate::queue) struct Owners {
     ids: HashMap<Arc<str>, OwnerId>,
     owners: Vec<Owner>,
     /// Owners without references, the longest forgotten first, among some that have been referred to again since.
     idle: VecDeque<OwnerId>,
-    /// Whoever came last often comes next.
-    last: OwnerId,
+    /// Owners by the address of their name: most tickets share one text with those before them.
+    recent: Box<[OwnerId; RECENT]>,
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        let recent = Box::new([OwnerId::default(); RECENT]);
+        Self { ids: HashMap::new(), owners: Vec::new(), idle: VecDeque::new(), recent }
+    }
 }
 
 struct Owner {
@@ -102,14 +114,18 @@ impl Owners {
     }
 
     fn id(&mut self, name: Arc<str>) -> OwnerId {
-        if self.owners.get(self.last.index()).is_some_and(|last| last.name == name) {
-            return self.last;
+        let address = Arc::as_ptr(&name).addr() as u64;
+        let recent = (address.wrapping_mul(SPREAD) >> (u64::BITS - RECENT.ilog2())) as usize;
+        let id = self.recent[recent];
+        if self.owners.get(id.index()).is_some_and(|owner| Arc::ptr_eq(&owner.name, &name)) {
+            return id;
         }
-        self.last = match self.ids.get(&name) {
+        let id = match self.ids.get(&name) {
             Some(id) => *id,
             None => self.enter(name),
         };
-        self.last
+        self.recent[recent] = id;
+        id
     }
 
     fn enter(&mut self, name: Arc<str>) -> OwnerId {

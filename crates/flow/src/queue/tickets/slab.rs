@@ -21,11 +21,14 @@ impl<E: Default> Slab<E> {
         self.chunks.len() * CHUNK
     }
 
-    /// Makes sure that the slot exists.
-    pub(in crate::queue) fn reach(&mut self, place: Place) {
-        while self.len() <= place.index() {
+    /// Sets what a slot holds; the slot may be one beyond those that exist.
+    #[inline]
+    pub(in crate::queue) fn put(&mut self, place: Place, value: E) {
+        let (chunk, slot) = (place.index() / CHUNK, place.index() % CHUNK);
+        if chunk == self.chunks.len() {
             self.chunks.push(std::iter::repeat_with(E::default).take(CHUNK).collect());
         }
+        self.chunks[chunk][slot] = value;
     }
 
     /// Gives up all slots.

@@ -126,10 +126,7 @@ impl Naive {
         *counter += share(item.ticket.cost, weight);
         let after = *counter;
         let even = before.max(shares.floor) + share(item.ticket.cost, weights + 1);
-        self.settle(now);
-        let shares = self.shares.get_mut(&item.ticket.level)?;
-        let highest = shares.had.values().filter(|(_, _, waits)| *waits).map(|(counter, ..)| *counter).max();
-        shares.floor = shares.floor.max(even.min(after.max(highest.unwrap_or(0))));
+        shares.floor = shares.floor.max(even.min(after));
         shares.since = now;
         Some(item)
     }
