@@ -1,12 +1,14 @@
 //! Every metric of the server: its name, its meaning and where its value comes from.
 //!
 //! What the engine counts is read from [`Inference::status`] at each scrape, so nothing is counted twice and a hung
-//! engine cannot delay a scrape. The server itself counts HTTP only.
+//! engine cannot delay a scrape. The server itself counts HTTP only; what the system says of the process is read from
+//! it as well.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flow::metrics::System;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
@@ -78,6 +80,7 @@ impl Metrics {
             sent_bytes.clone(),
         );
         registry.register_collector(Box::new(Engine(inference)));
+        registry.register_collector(Box::new(System::here()));
         Self { registry, requests, seconds, in_flight, received_bytes, sent_bytes }
     }
 

@@ -39,7 +39,6 @@
 mod embedded;
 mod error;
 mod keys;
-mod machine;
 mod open;
 pub mod settings;
 

@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use engine::{Engine, EngineSettings, KvBudget, MemoryPlan};
+use flow::metrics::System;
 use models::{LoadOptions, Repository};
 use protocol::{Inference, ModelCard};
 use tensor::Isa;
 
 use crate::settings::InferenceSettings;
-use crate::{OpenError, embedded, machine};
+use crate::{OpenError, embedded};
 
 /// The share of available memory that keys and values may take where no size is set.
 const KV_SHARE: u64 = 2;
@@ -59,7 +61,8 @@ pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
     let started = Instant::now();
     let repository = repository(settings.model.model.as_deref())?;
     let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
-    let threads = settings.compute.threads.map_or_else(machine::processors, usize::from);
+    let processors = || available_parallelism().map_or(1, usize::from);
+    let threads = settings.compute.threads.map_or_else(processors, usize::from);
     let kernels = tensor::kernels(isa, threads);
     let compute = kernels.describe();
     let options = LoadOptions {
@@ -124,5 +127,5 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
 
 /// The engine takes no more of it than its sequences can fill.
 fn automatic_kv() -> u64 {
-    machine::available_memory().map_or(1 << 30, |available| (available / KV_SHARE).max(KV_LEAST))
+    System::here().memory().room().map_or(1 << 30, |available| (available / KV_SHARE).max(KV_LEAST))
 }

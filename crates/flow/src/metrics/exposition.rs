@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::{HistogramSnapshot, Metrics};
+use super::{HistogramSnapshot, Metrics, System};
 
 /// Upper bounds in microseconds, from the length of a function call to that of a long job.
 const BOUNDS: [u64; 26] = [
@@ -61,12 +61,50 @@ impl Collector for Metrics {
     }
 }
 
+/// What the system does not say is left out.
+impl Collector for System {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (process, memory) = (self.process(), self.memory());
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let mut page = Page { encoder };
+        page.gauge("process_resident_memory_bytes", "Memory in use", bytes(process.resident_bytes))?;
+        let help = "The most memory that was ever in use";
+        page.gauge("process_peak_resident_memory_bytes", help, bytes(process.peak_resident_bytes))?;
+        let cpu = process.user_time.zip(process.system_time).map(|(user, system)| user + system);
+        page.counter("process_cpu_seconds", "Processor time used", cpu.map(|time| time.as_secs_f64()))?;
+        page.gauge("process_threads", "Threads", process.threads.map(|threads| threads as f64))?;
+        page.gauge(
+            "process_open_fds",
+            "Open file descriptors",
+            process.open_files.map(|files| files as f64),
+        )?;
+        let help = "Memory that the process may have: the machine's, or what its control group allows";
+        page.gauge("memory_capacity_bytes", help, bytes(memory.capacity()))?;
+        let help = "Memory that can be taken without pushing anything out";
+        page.gauge("memory_available_bytes", help, bytes(memory.room()))?;
+        let help = "Share of the last ten seconds in which some work stood still for lack of memory";
+        page.gauge("memory_stalled_ratio", help, memory.pressure.map(|stalls| stalls.some))
+    }
+}
+
 /// The page being written.
 struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
 impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        let gauge = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(gauge)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(counter)
+    }
+
     fn counters<'n>(
         &mut self,
         name: &str,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::time::advance;
 
-use super::Metrics;
+use super::{Metrics, System};
 
 #[tokio::test(start_paused = true)]
 async fn a_track_measures_from_start_to_drop() {
@@ -53,6 +54,14 @@ fn a_set_that_is_off_records_nothing() {
     assert_eq!(metrics.snapshot(), super::MetricsSnapshot::default());
 }
 
+fn page_of(collector: impl Collector) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
+    let mut page = String::new();
+    encode(&mut page, &registry).unwrap();
+    page
+}
+
 /// The samples of a page by series, and the types by family.
 fn parsed(page: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
     let (mut samples, mut types) = (BTreeMap::new(), BTreeMap::new());
@@ -80,11 +89,7 @@ fn the_page_parses_and_agrees_with_the_snapshot() {
     metrics.track("a").fail();
     metrics.counter("documents").add(4);
     metrics.gauge("depth").set(-3);
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(metrics.clone()));
-    let mut page = String::new();
-    encode(&mut page, &registry).unwrap();
-    let (samples, types) = parsed(&page);
+    let (samples, types) = parsed(&page_of(metrics.clone()));
     assert_eq!(types["flow_track_duration_seconds"], "histogram");
     assert_eq!(samples["flow_track_failed_total{track=\"a\"}"], 1.0);
     assert_eq!(samples["flow_events_total{name=\"documents\"}"], 4.0);
@@ -105,4 +110,23 @@ fn the_page_parses_and_agrees_with_the_snapshot() {
     assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
     let up_to = |bound: f64| buckets.iter().find(|bucket| bucket.0 == bound).unwrap().1;
     assert_eq!((count, up_to(0.001), up_to(0.0005), up_to(0.05), up_to(1000.0)), (4.0, 2.0, 1.0, 3.0, 3.0));
+}
+
+#[test]
+fn the_system_has_its_place_on_the_page() {
+    let recorded = System::at(concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/system/v1"));
+    let (samples, types) = parsed(&page_of(recorded));
+    assert_eq!(types["process_cpu_seconds"], "counter");
+    let expected = [
+        ("process_resident_memory_bytes", 1600.0 * 1024.0),
+        ("process_peak_resident_memory_bytes", 4096.0 * 1024.0),
+        ("process_cpu_seconds_total", 12.64),
+        ("process_threads", 17.0),
+        ("process_open_fds", 3.0),
+        ("memory_capacity_bytes", 2e9),
+        ("memory_available_bytes", 1.5e9),
+        ("memory_stalled_ratio", 0.025),
+    ];
+    assert_eq!(samples, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    assert_eq!(parsed(&page_of(System::at("/nowhere"))).0, BTreeMap::new());
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use flow::metrics::System;
+
 /// Clock ticks per second in /proc, which Linux fixes at 100 for programs whatever the kernel uses inside.
 const TICKS: f64 = 100.0;
 
@@ -17,16 +19,9 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn now() -> Self {
-        Self::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
-    }
-
-    fn parse(status: &str) -> Self {
-        let mib = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-            (kib.unwrap_or(0) + 512) / 1024
-        };
-        Self { resident: mib("VmRSS:"), peak: mib("VmHWM:"), after_load: 0 }
+        let process = System::here().process();
+        let mib = |bytes: Option<u64>| (bytes.unwrap_or(0) + (1 << 19)) >> 20;
+        Self { resident: mib(process.resident_bytes), peak: mib(process.peak_resident_bytes), after_load: 0 }
     }
 }
 
@@ -91,13 +86,6 @@ pub(super) fn load_average() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_of_this_process() {
-        let memory = Memory::parse("Name:\tx\nVmHWM:\t    4096 kB\nVmRSS:\t    1600 kB\n");
-        assert_eq!(memory, Memory { resident: 2, peak: 4, after_load: 0 });
-        assert!(Memory::now().peak > 0);
-    }
 
     #[test]
     fn time_that_others_used() {
