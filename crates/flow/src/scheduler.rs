@@ -21,6 +21,7 @@ mod autoscale;
 mod balance;
 mod book;
 mod error;
+mod exposition;
 mod inventory;
 mod ledger;
 mod needs;

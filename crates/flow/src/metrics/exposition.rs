@@ -1,11 +1,12 @@
 //! How measurements appear on a page for Prometheus.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -46,18 +47,18 @@ const BOUNDS: [u64; 26] = [
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.snapshot();
-        let mut page = Page { encoder };
-        let tracks = &snapshot.tracks;
-        let latencies = tracks.iter().map(|(name, track)| (name, &track.latency));
+        let mut page = Page::new(encoder);
+        let tracks = || snapshot.tracks.iter().map(|(name, track)| ([("track", &**name)], track));
+        let latencies = tracks().map(|(labels, track)| (labels, &track.latency));
         page.histograms("flow_track_duration_seconds", "Duration of tracked work, by track", latencies)?;
-        let failed = tracks.iter().map(|(name, track)| (name, track.failed));
-        page.counters("flow_track_failed", "Tracked work that failed, by track", "track", failed)?;
-        let in_flight = tracks.iter().map(|(name, track)| (name, track.in_flight as f64));
-        page.gauges("flow_track_in_flight", "Tracked work that has not ended, by track", "track", in_flight)?;
-        let counters = snapshot.counters.iter().map(|(name, count)| (name, *count));
-        page.counters("flow_events", "What was counted, by name", "name", counters)?;
-        let gauges = snapshot.gauges.iter().map(|(name, level)| (name, *level as f64));
-        page.gauges("flow_level", "What rises and falls, by name", "name", gauges)
+        let failed = tracks().map(|(labels, track)| (labels, track.failed));
+        page.counters("flow_track_failed", "Tracked work that failed, by track", failed)?;
+        let in_flight = tracks().map(|(labels, track)| (labels, track.in_flight as f64));
+        page.gauges("flow_track_in_flight", "Tracked work that has not ended, by track", in_flight)?;
+        let counters = snapshot.counters.iter().map(|(name, count)| ([("name", &**name)], *count));
+        page.counters("flow_events", "What was counted, by name", counters)?;
+        let gauges = snapshot.gauges.iter().map(|(name, level)| ([("name", &**name)], *level as f64));
+        page.gauges("flow_level", "What rises and falls, by name", gauges)
     }
 }
 
@@ -66,7 +67,7 @@ impl Collector for System {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (process, memory) = (self.process(), self.memory());
         let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
-        let mut page = Page { encoder };
+        let mut page = Page::new(encoder);
         page.gauge("process_resident_memory_bytes", "Memory in use", bytes(process.resident_bytes))?;
         let help = "The most memory that was ever in use";
         page.gauge("process_peak_resident_memory_bytes", help, bytes(process.peak_resident_bytes))?;
@@ -88,66 +89,74 @@ impl Collector for System {
 }
 
 /// The page being written.
-struct Page<'a> {
+pub(crate) struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-impl Page<'_> {
-    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+impl<'a> Page<'a> {
+    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
+        Self { encoder }
+    }
+
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
         let Some(value) = value else { return Ok(()) };
         let gauge = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(gauge)
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
         let Some(value) = value else { return Ok(()) };
         let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(counter)
     }
 
-    fn counters<'n>(
+    pub(crate) fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
-        label: &str,
-        values: impl Iterator<Item = (&'n Arc<str>, u64)>,
+        values: impl Iterator<Item = (L, u64)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            ConstCounter::new(count).encode(family.encode_family(&[(label, &**value)])?)?;
+        for (labels, count) in values {
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
 
-    fn gauges<'n>(
+    pub(crate) fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
-        label: &str,
-        values: impl Iterator<Item = (&'n Arc<str>, f64)>,
+        values: impl Iterator<Item = (L, f64)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (value, level) in values {
-            ConstGauge::new(level).encode(family.encode_family(&[(label, &**value)])?)?;
+        for (labels, level) in values {
+            ConstGauge::new(level).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
 
-    fn histograms<'n>(
+    pub(crate) fn histogram(&mut self, name: &str, help: &str, values: &HistogramSnapshot) -> fmt::Result {
+        encode_histogram(self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?, values)
+    }
+
+    pub(crate) fn histograms<'n, L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl Iterator<Item = (&'n Arc<str>, &'n HistogramSnapshot)>,
+        values: impl Iterator<Item = (L, &'n HistogramSnapshot)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (track, latency) in values {
-            let labels = [("track", &**track)];
-            let mut histogram = family.encode_family(&labels)?;
-            let (sum, count) = (latency.sum().as_secs_f64(), latency.count());
-            histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets(latency), None)?;
+        for (labels, values) in values {
+            encode_histogram(family.encode_family(&labels)?, values)?;
         }
         Ok(())
     }
+}
+
+fn encode_histogram(mut encoder: MetricEncoder<'_>, values: &HistogramSnapshot) -> fmt::Result {
+    let sum = values.sum().as_secs_f64();
+    encoder.encode_histogram::<NoLabelSet>(sum, values.count(), &buckets(values), None)
 }
 
 /// Upper bounds in seconds and how many lie between each and the one before.

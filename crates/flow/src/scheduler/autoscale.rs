@@ -7,8 +7,9 @@ use std::time::Duration;
 ///
 /// Items that wait longer than `target` bring more workers, at most twice as many at once. Fewer are kept once items
 /// have waited less than half of it for a whole `calm`, and then as many as were busy on average, with a quarter more
-/// in reserve: by Little's law that is what the load needs, so nobody has to be taken on again at once. After each
-/// change the next one waits for `cooldown`, until what it brought can be seen.
+/// in reserve: by Little's law that is what the load needs, so nobody has to be taken on again at once. Items that wait
+/// although workers are idle do not wait for workers (they were put off, or are held back by a rate), and count as not
+/// waiting. After each change the next one waits for `cooldown`, until what it brought can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scaling {
     /// So long items may wait.
@@ -65,7 +66,9 @@ impl Autoscaler {
     /// How many workers there should be from now on, if that is another number than before.
     pub(super) fn look(&mut self, now: Duration, sight: Sight) -> Option<usize> {
         let Scaling { target, cooldown, calm: long_enough, .. } = self.scaling;
-        if sight.delay * 2 < target {
+        let all_are_busy = sight.busy + sight.workers / 10 >= sight.workers;
+        let delay = if all_are_busy { sight.delay } else { Duration::ZERO };
+        if delay * 2 < target {
             let calm = self.calm.get_or_insert(Calm { since: now, busy: 0, looks: 0 });
             calm.busy += sight.busy;
             calm.looks += 1;
@@ -75,8 +78,8 @@ impl Autoscaler {
         if self.changed.is_some_and(|changed| now.saturating_sub(changed) < cooldown) {
             return None;
         }
-        let wanted = if sight.delay > target {
-            let ratio = sight.delay.as_secs_f64() / target.as_secs_f64().max(1e-9);
+        let wanted = if delay > target {
+            let ratio = delay.as_secs_f64() / target.as_secs_f64().max(1e-9);
             (sight.workers as f64 * ratio.min(2.0)).ceil() as usize
         } else {
             let calm = self.calm.filter(|calm| now.saturating_sub(calm.since) >= long_enough)?;
@@ -84,7 +87,7 @@ impl Autoscaler {
             sight.workers.min((mean * 1.25).ceil() as usize)
         };
         let wanted = wanted.clamp(*self.range.start(), *self.range.end());
-        if wanted < sight.workers || sight.delay > target {
+        if wanted < sight.workers || delay > target {
             self.calm = None;
         }
         (wanted != sight.workers).then(|| {
@@ -130,9 +133,16 @@ mod tests {
 
     #[test]
     fn between_half_the_target_and_the_target_nothing_changes() {
-        assert_eq!(changes(1..=16, |at, _| (50 + at % 51, 1)), []);
+        assert_eq!(changes(1..=16, |at, workers| (50 + at % 51, workers)), []);
         // One longer wait in a calm begins the calm anew.
-        assert_eq!(changes(1..=16, |at, _| (if at == 3000 { 60 } else { 0 }, 0)), [(7050, 1)]);
+        let one_wait = |at: u32, workers: usize| if at == 3000 { (60, workers) } else { (0, 0) };
+        assert_eq!(changes(1..=16, one_wait), [(7050, 1)]);
+    }
+
+    #[test]
+    fn items_that_do_not_wait_for_workers_bring_none() {
+        assert_eq!(changes(1..=16, |_, workers| (60_000, workers - 1)), [(4000, 4)][1..]);
+        assert_eq!(changes(1..=16, |_, _| (60_000, 0)), [(4000, 1)]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::future::join_all;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, advance, sleep};
 
@@ -309,6 +311,30 @@ async fn short_memory_slows_and_stops_what_starts() {
     assert!(poll_once(waiting.as_mut()).is_pending());
     *used.lock().unwrap() = 0.1;
     drop(waiting.await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_tells_what_the_status_tells() {
+    let inventory = Inventory::new().memory(10).cpu(1500).device(Device::new("gpu", "gpu0").memory(7));
+    let scheduler = Scheduler::new(&inventory, Rules::default()).unwrap();
+    let needs = Needs::new().memory(4).with("gpu", 250);
+    let _held = scheduler.acquire(&needs, Terms::default()).await.unwrap();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(scheduler.clone()));
+    let mut page = String::new();
+    encode(&mut page, &registry).unwrap();
+    for line in [
+        "flow_scheduler_capacity{place=\"machine\",resource=\"cpu\"} 1.5",
+        "flow_scheduler_capacity{place=\"gpu0\",resource=\"gpu_memory\"} 7.0",
+        "flow_scheduler_reserved{place=\"machine\",resource=\"memory\"} 4.0",
+        "flow_scheduler_reserved{place=\"gpu0\",resource=\"gpu\"} 0.25",
+        "flow_scheduler_waiting 0.0",
+        "flow_scheduler_running 1.0",
+        "flow_scheduler_pressure 0.0",
+        "flow_scheduler_wait_seconds_count 1",
+    ] {
+        assert!(page.lines().any(|other| other == line), "{line} is missing in\n{page}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::autoscale::{Autoscaler, Scaling, Sight};
 use crate::metrics::{Histogram, HistogramSnapshot};
+use crate::queue::{Lease, Queue};
 use crate::random::Random;
 use crate::retry::Backoff;
 
@@ -34,6 +35,19 @@ pub trait Source: Send + Sync + 'static {
 
     /// How long the item has waited that waits longest; zero if none waits.
     fn delay(&self) -> Duration;
+}
+
+/// Workers get leases: one that panics returns its item, and one that forgets to acknowledge it does so too.
+impl<T: Send + 'static> Source for Queue<T> {
+    type Item = Lease<T>;
+
+    fn take(&self) -> impl Future<Output = Option<Lease<T>>> + Send {
+        Queue::take(self)
+    }
+
+    fn delay(&self) -> Duration {
+        self.stats().oldest.unwrap_or_default()
+    }
 }
 
 /// How many workers there are, and how they change.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::{Source, Staffing, WorkerPool};
+use crate::queue::{Capacity, Queue, Ticket};
 use crate::random::Random;
 use crate::retry::Backoff;
 use crate::scheduler::Scaling;
@@ -221,4 +222,28 @@ async fn the_number_of_workers_follows_the_load_and_settles() {
     inbox.close();
     pool.join().await;
     assert_eq!(done.sorted(), (0..sent.load(Relaxed)).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_over_a_queue_serves_every_item_and_buries_the_poison() {
+    let queue: Queue<u64> = Queue::builder(Capacity::items(1000)).max_attempts(3.try_into().unwrap()).build();
+    for item in 0..400 {
+        queue.put(item, Ticket::of("tenant")).await.unwrap();
+    }
+    let done = Done::default();
+    let work = done.clone();
+    let staffing = Staffing::workers(1..=8).scaling(Scaling::to_keep_below(50 * MS));
+    let pool = WorkerPool::start(queue.clone(), staffing, move |lease| {
+        let work = work.work(10 * MS);
+        async move {
+            assert!(*lease != 13, "poison");
+            work(*lease).await;
+            lease.ack().await.unwrap();
+        }
+    });
+    queue.close();
+    pool.join().await;
+    assert_eq!(done.sorted(), (0..400).filter(|item| *item != 13).collect::<Vec<_>>());
+    assert_eq!((pool.status().panics, queue.dead_letters().list(|letter| letter.item)), (3, vec![13]));
+    assert_eq!(done.most.load(Relaxed), 8);
 }
