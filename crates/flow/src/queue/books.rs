@@ -6,7 +6,7 @@
 mod admission;
 mod returns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use tokio::sync::Notify;
 
 use super::dead_letters::Graveyard;
 use super::exchange::{Progress, Stock};
-use super::gone::{Aftermath, Gone, Why};
+use super::gone::{Adopt, Aftermath, Gone, Why};
 use super::journal::Journal;
 use super::keys::Keys;
 use super::leases::{LeaseId, Leases};
 use super::overload::{Overload, Service};
+use super::past::{Attempt, Past};
 use super::settings::Settings;
 use super::stats::Tally;
 use super::store::Entry;
-use super::stored::Stored;
 use super::throttle::Throttle;
 use super::{Capacity, Line, Stats, Taken, Ticket, TicketId, UpTo};
 use crate::metrics::HistogramSnapshot;
 use crate::rate::DrainRate;
 
-pub(super) use admission::{Answer, Offer, Parcel, Patience};
+pub(super) use admission::{Answer, Noted, Offer, Parcel, Patience};
 
 /// The window over which the speed of the queue is measured, and how often it is brought up to date.
 const FLOW_WINDOW: Duration = Duration::from_secs(60);
@@ -36,13 +36,15 @@ const FLOW_STEP: Duration = Duration::from_millis(50);
 
 pub(super) struct Books<T> {
     pub(super) settings: Settings<T>,
-    pub(super) line: Line<Stored<T>>,
+    pub(super) line: Line<T>,
+    /// What happened to items that came back, as long as they are here; most never do.
+    pub(super) pasts: HashMap<TicketId, Past>,
     pub(super) now: Duration,
     pub(super) next_id: u64,
     /// Room that is taken by items which are not in the line: put off, or not yet on disk.
     outside: Load,
     /// Items that their takers gave back, by the time at which they may be taken again.
-    pub(super) put_off: BTreeMap<(Duration, TicketId), Taken<Stored<T>>>,
+    pub(super) put_off: BTreeMap<(Duration, TicketId), Taken<T>>,
     pub(super) leases: Leases<T>,
     /// Items that are out, on a lease that runs out or not.
     pub(super) in_flight: usize,
@@ -55,6 +57,9 @@ pub(super) struct Books<T> {
     pub(super) flow: Flow,
     pub(super) journal: Option<Journal>,
     gone: Vec<Gone<T>>,
+    /// Items on their way to the disk whose putters went away, and who sees to them.
+    orphans: Vec<Noted<T>>,
+    pub(super) adopt: Option<Adopt<T>>,
     /// Woken when the queue is closed and nothing is left in it.
     pub(super) rest: Arc<Notify>,
     /// Something falls due then, or later; never before.
@@ -107,16 +112,17 @@ impl Flow {
     }
 }
 
-/// What a taker asks for.
+/// What a taker asks for, and what it gets.
 pub(super) struct Want<T> {
-    pub(super) way: Way,
+    way: Way,
     /// At most so many.
-    pub(super) most: usize,
+    most: usize,
     /// At most so much cost, unless the first item alone is dearer.
-    pub(super) cost: u64,
-    pub(super) got: Vec<Goods<T>>,
-    /// The first one, which most takers are content with.
-    pub(super) first: Option<Goods<T>>,
+    cost: u64,
+    pub(super) items: Few<Taken<T>>,
+    pub(super) leases: Few<Goods<T>>,
+    /// When that was.
+    pub(super) at: Duration,
 }
 
 /// What taking an item means.
@@ -128,11 +134,50 @@ pub(super) enum Way {
     ForGood,
 }
 
-/// An item that was handed out.
+/// One thing, which needs no memory of its own, or several.
+pub(super) struct Few<X> {
+    first: Option<X>,
+    more: Vec<X>,
+}
+
+impl<X> Few<X> {
+    fn none() -> Self {
+        Self { first: None, more: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    fn push(&mut self, thing: X) {
+        if self.more.capacity() > 0 || self.first.is_some() {
+            self.more.push(thing);
+        } else {
+            self.first = Some(thing);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &X> {
+        self.first.iter().chain(&self.more)
+    }
+
+    pub(super) fn into_first(mut self) -> Option<X> {
+        self.first.or_else(|| self.more.pop())
+    }
+
+    pub(super) fn into_vec(mut self) -> Vec<X> {
+        self.more.extend(self.first);
+        self.more
+    }
+}
+
+/// An item that is out on lease.
 pub(super) struct Goods<T> {
-    pub(super) taken: Taken<Stored<T>>,
+    pub(super) taken: Taken<T>,
     pub(super) since: Duration,
     pub(super) attempt: u32,
+    /// How the last attempts before this one ended.
+    pub(super) history: Vec<Attempt>,
     /// For a lease that runs out.
     pub(super) lease: Option<LeaseId>,
     /// What serving it has cost, if its taker said so.
@@ -141,7 +186,25 @@ pub(super) struct Goods<T> {
 
 impl<T> Want<T> {
     pub(super) fn new(way: Way, up_to: UpTo) -> Self {
-        Self { way, most: up_to.items, cost: up_to.cost, got: Vec::new(), first: None }
+        let (items, leases) = (Few::none(), Few::none());
+        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, leases, at: Duration::ZERO }
+    }
+
+    /// Makes room for so many at most.
+    fn reserve(&mut self, there: usize) {
+        let count = self.most.min(there);
+        match self.way {
+            _ if count < 2 => {}
+            Way::Lease => self.leases.more.reserve(count),
+            Way::ForGood => self.items.more.reserve(count),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self.way {
+            Way::Lease => self.leases.len(),
+            Way::ForGood => self.items.len(),
+        }
     }
 }
 
@@ -153,6 +216,7 @@ impl<T> Books<T> {
         let rate = DrainRate::new(FLOW_WINDOW, Duration::ZERO);
         Self {
             line: Line::new(Capacity::UNBOUNDED, settings.policy.clone()),
+            pasts: HashMap::new(),
             now: Duration::ZERO,
             next_id: 0,
             outside: Load::default(),
@@ -168,6 +232,8 @@ impl<T> Books<T> {
             flow: Flow { rate, left: 0, next: Duration::ZERO },
             journal: None,
             gone: Vec::new(),
+            orphans: Vec::new(),
+            adopt: None,
             rest: Arc::new(Notify::new()),
             due: Duration::MAX,
             settings,
@@ -193,22 +259,26 @@ impl<T> Books<T> {
     }
 
     /// Takes the next item that is not too late.
-    fn take_next(&mut self) -> Option<Taken<Stored<T>>> {
+    #[inline]
+    fn take_next(&mut self) -> Option<Taken<T>> {
         loop {
             let taken = self.line.take(self.now)?;
             self.flow.left += 1;
+            let Some(overload) = &mut self.overload else { return Some(taken) };
             let waited = self.now.saturating_sub(taken.arrived);
-            let service = self.service.median();
-            let is_fresh = taken.item.past.is_none();
-            if let Some(overload) = &mut self.overload
-                && is_fresh
-                && overload.lets_go(waited, service, self.now)
-            {
-                self.tally.shed += 1;
-                self.let_go(taken, Why::Overload);
-                continue;
+            let is_back = self.pasts.contains_key(&taken.id);
+            if is_back || !overload.lets_go(waited, self.service.median(), self.now) {
+                return Some(taken);
             }
-            return Some(taken);
+            self.tally.shed += 1;
+            self.let_go(taken, Why::Overload);
+        }
+    }
+
+    /// The end of an item's stay.
+    fn forget_past(&mut self, id: TicketId) {
+        if !self.pasts.is_empty() {
+            self.pasts.remove(&id);
         }
     }
 
@@ -217,28 +287,35 @@ impl<T> Books<T> {
         self.line.next_ticket(self.now).map(|(_, ticket)| ticket.cost)
     }
 
-    fn hand_out(&mut self, taken: Taken<Stored<T>>, way: Way) -> Goods<T> {
+    /// An item is gone because its taker took it for good.
+    fn give_away(&mut self, id: TicketId) {
         self.tally.taken += 1;
-        let attempt = taken.item.attempts() + 1;
-        if let Way::ForGood = way {
-            self.tally.done += 1;
-            self.mention(Entry::Done { id: taken.id });
-            return Goods { taken, since: self.now, attempt, lease: None, charged: None };
-        }
-        self.mention(Entry::Taken { id: taken.id, attempt });
+        self.tally.done += 1;
+        self.forget_past(id);
+        self.mention(Entry::Done { id });
+    }
+
+    /// Lets an item go out on lease.
+    fn lend(&mut self, taken: Taken<T>) -> Goods<T> {
+        self.tally.taken += 1;
         self.in_flight += 1;
+        let past = if self.pasts.is_empty() { None } else { self.pasts.get(&taken.id) };
+        let (attempts, history) = past.map_or((0, Vec::new()), |past| (past.attempts, past.history.clone()));
+        let attempt = attempts + 1;
+        self.mention(Entry::Taken { id: taken.id, attempt });
         let lease = self.settings.visibility.as_ref().map(|visibility| {
-            let Taken { item: Stored { item, past }, id, ticket, arrived } = &taken;
-            let copy = Stored { item: (visibility.copy)(item), past: past.clone() };
-            let copy = Taken { item: copy, id: *id, ticket: ticket.clone(), arrived: *arrived };
-            self.leases.grant(copy, self.now, self.now.saturating_add(visibility.time))
+            let Taken { item, id, ticket, arrived } = &taken;
+            let item = (visibility.copy)(item);
+            let copy = Taken { item, id: *id, ticket: ticket.clone(), arrived: *arrived };
+            self.leases.grant(copy, attempt, self.now, self.now.saturating_add(visibility.time))
         });
         self.due = self.due.min(self.leases.due());
-        Goods { taken, since: self.now, attempt, lease, charged: None }
+        Goods { taken, since: self.now, attempt, history, lease, charged: None }
     }
 
     /// Lets an item go that nobody took.
-    fn let_go(&mut self, taken: Taken<Stored<T>>, why: Why) {
+    fn let_go(&mut self, taken: Taken<T>, why: Why) {
+        self.forget_past(taken.id);
         self.mention(Entry::Done { id: taken.id });
         self.gone.push(Gone::new(taken, why));
     }
@@ -299,23 +376,29 @@ impl<T> Stock for Books<T> {
     }
 
     fn fill(&mut self, want: &mut Want<T>) -> bool {
-        if want.first.is_none() {
-            let Some(first) = self.take_next() else {
-                return self.line.is_closed() && self.is_at_rest();
-            };
-            want.cost = want.cost.saturating_sub(first.ticket.cost);
-            want.first = Some(self.hand_out(first, want.way));
-        }
-        while want.got.len() + 1 < want.most {
-            let fits = want.cost == u64::MAX || self.next_cost().is_some_and(|cost| cost <= want.cost);
-            let Some(next) = fits.then(|| self.take_next()).flatten() else { break };
-            if want.cost != u64::MAX {
-                want.cost = want.cost.saturating_sub(next.ticket.cost);
+        want.at = self.now;
+        want.reserve(self.line.len());
+        while want.len() < want.most {
+            let is_bounded = want.cost < u64::MAX;
+            if is_bounded && want.len() > 0 && self.next_cost().is_none_or(|cost| cost > want.cost) {
+                break;
             }
-            let goods = self.hand_out(next, want.way);
-            want.got.push(goods);
+            let Some(taken) = self.take_next() else { break };
+            if is_bounded {
+                want.cost = want.cost.saturating_sub(taken.ticket.cost);
+            }
+            match want.way {
+                Way::Lease => {
+                    let goods = self.lend(taken);
+                    want.leases.push(goods);
+                }
+                Way::ForGood => {
+                    self.give_away(taken.id);
+                    want.items.push(taken);
+                }
+            }
         }
-        true
+        want.len() > 0 || (self.line.is_closed() && self.is_at_rest())
     }
 
     fn appetite(want: &Want<T>) -> u32 {
@@ -330,13 +413,21 @@ impl<T> Stock for Books<T> {
         self.due
     }
 
+    fn has_aftermath(&self) -> bool {
+        !self.gone.is_empty() || !self.orphans.is_empty() || (self.line.is_closed() && self.is_at_rest())
+    }
+
     fn aftermath(&mut self) -> Option<Aftermath<T>> {
-        let rests = self.line.is_closed() && self.is_at_rest();
-        if self.gone.is_empty() && !rests {
+        if !self.has_aftermath() {
             return None;
         }
-        let gone = std::mem::take(&mut self.gone);
-        let rest = rests.then(|| Arc::clone(&self.rest));
-        Some(Aftermath::new(gone, self.settings.on_gone.clone(), rest))
+        let rests = self.line.is_closed() && self.is_at_rest();
+        Some(Aftermath {
+            gone: std::mem::take(&mut self.gone),
+            on_gone: self.settings.on_gone.clone(),
+            orphans: std::mem::take(&mut self.orphans),
+            adopt: self.adopt.clone(),
+            rest: rests.then(|| Arc::clone(&self.rest)),
+        })
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::past::{Attempt, Past};
 use super::store::StoreError;
-use super::stored::{Attempt, Stored};
 use super::{Shared, Taken, Ticket, TicketId};
 
 /// Why an item was given up.
@@ -69,16 +69,15 @@ pub struct DeadLetter<T> {
 }
 
 impl<T> DeadLetter<T> {
-    pub(super) fn new(taken: Taken<Stored<T>>, cause: Cause, died: Duration) -> Self {
-        let Taken { item: Stored { item, past }, id, ticket, arrived } = taken;
-        let past = past.map_or_else(Default::default, |past| *past);
+    pub(super) fn new(taken: Taken<T>, past: Past, cause: Cause, died: Duration) -> Self {
+        let Taken { item, id, ticket, arrived } = taken;
         Self { item, id, ticket, arrived, cause, died, attempts: past.attempts, history: past.history }
     }
 
     /// As it comes back into the line: with no attempts counted.
-    pub(super) fn revive(self) -> Taken<Stored<T>> {
+    pub(super) fn revive(self) -> Taken<T> {
         let Self { item, id, ticket, arrived, .. } = self;
-        Taken { item: Stored::new(item), id, ticket, arrived }
+        Taken { item, id, ticket, arrived }
     }
 
     /// The name of its stay, which it keeps when it is tried again.
@@ -230,7 +229,7 @@ impl<T> DeadLetters<T> {
 
     /// Waits until the store has what it was told.
     async fn settle(&self) -> Result<(), StoreError> {
-        let last = self.shared.with(|books| books.journal.as_ref().map(|journal| journal.last));
+        let last = self.shared.with(|books| books.journal.as_ref().and_then(|journal| journal.last));
         match last.zip(self.shared.store()) {
             Some((last, store)) => store.settled(last).await,
             None => Ok(()),

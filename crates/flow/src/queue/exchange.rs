@@ -53,6 +53,9 @@ pub(super) trait Stock {
     /// When something falls due, at the earliest.
     fn due(&self) -> Duration;
 
+    /// Whether anything has come up that must not be done under the lock.
+    fn has_aftermath(&self) -> bool;
+
     /// What has come up since the last call and must not be done under the lock.
     fn aftermath(&mut self) -> Option<Self::Aftermath>;
 }
@@ -112,6 +115,14 @@ impl<A> Parting<A> {
 }
 
 impl<S: Stock> State<S> {
+    /// Whether there may be someone to serve, or something to do outside of the lock.
+    fn has_to_serve(&self) -> bool {
+        self.putters.first().is_some()
+            || self.takers.first().is_some()
+            || self.stock.has_aftermath()
+            || (self.alarm.is_some() && self.due() < self.alarm_at)
+    }
+
     /// Serves whom it can, after anything has changed.
     fn serve(&mut self) -> Parting<S::Aftermath> {
         let mut parting = Parting { first: None, more: Vec::new(), _aftermath: None };
@@ -266,13 +277,14 @@ impl<S: Stock> Exchange<S> {
 
     /// Does something under the lock, and then serves whom it can.
     fn act<R>(&self, now: Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
-        let (result, parting) = {
-            let mut state = self.lock();
-            state.advance(now);
-            let result = act(&mut state);
-            (result, state.serve())
-        };
-        parting.go();
+        let mut state = self.lock();
+        state.advance(now);
+        let result = act(&mut state);
+        if state.has_to_serve() {
+            let parting = state.serve();
+            drop(state);
+            parting.go();
+        }
         result
     }
 
@@ -287,24 +299,24 @@ impl<S: Stock> Exchange<S> {
         self.act(now, |state| act(&mut state.stock))
     }
 
-    /// Answers an offer without waiting; it is left unfinished if it would have to wait and does not say how to refuse.
-    pub(super) fn offer_at_once(&self, now: Duration, mut offer: S::Offer) -> S::Offer {
+    /// Takes an offer in as far as that goes without waiting; whether it is answered.
+    pub(super) fn offer_at_once(&self, now: Duration, offer: &mut S::Offer) -> bool {
         self.act(now, |state| {
-            if state.putters.first().is_none() {
-                state.stock.accept(&mut offer);
-            } else {
-                state.stock.turn_away(&mut offer);
-            }
-            offer
+            state.putters.first().is_none() && matches!(state.stock.accept(offer), Progress::Finished)
         })
     }
 
-    /// Hands out what there is, without waiting.
-    pub(super) fn want_at_once(&self, now: Duration, mut want: S::Want) -> S::Want {
-        self.act(now, |state| {
-            state.stock.fill(&mut want);
-            want
-        })
+    /// Answers an offer that will not wait.
+    pub(super) fn offer_or_turn_away(&self, now: Duration, offer: &mut S::Offer) {
+        self.act(now, |state| match state.putters.first() {
+            None => drop(state.stock.accept(offer)),
+            Some(_) => state.stock.turn_away(offer),
+        });
+    }
+
+    /// Hands out what there is, without waiting; whether that is all the taker will get.
+    pub(super) fn want_at_once(&self, now: Duration, want: &mut S::Want) -> bool {
+        self.act(now, |state| state.stock.fill(want))
     }
 
     /// Brings an offer and waits for its answer.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::books::Noted;
 use super::settings::OnGone;
-use super::stored::Stored;
 use super::{Taken, Ticket, TicketId};
 
 /// An item that a queue let go.
@@ -39,29 +39,34 @@ pub enum Why {
 }
 
 impl<T> Gone<T> {
-    pub(super) fn new(taken: Taken<Stored<T>>, why: Why) -> Self {
+    pub(super) fn new(taken: Taken<T>, why: Why) -> Self {
         let Taken { item, id, ticket, arrived } = taken;
-        Self { item: item.item, id, ticket, arrived, why }
+        Self { item, id, ticket, arrived, why }
     }
 }
 
-/// What is done outside of the lock: items are dropped or told of, and those are woken who wait for the queue to rest.
+/// Sees to items on their way to the disk whose putters went away.
+pub(super) type Adopt<T> = Arc<dyn Fn(Vec<Noted<T>>) + Send + Sync>;
+
+/// What is done outside of the lock: items are dropped or told of, orphans adopted, and those are woken who wait for
+/// the queue to rest.
 pub(super) struct Aftermath<T> {
-    gone: Vec<Gone<T>>,
-    on_gone: Option<OnGone<T>>,
-    rest: Option<Arc<Notify>>,
-}
-
-impl<T> Aftermath<T> {
-    pub(super) fn new(gone: Vec<Gone<T>>, on_gone: Option<OnGone<T>>, rest: Option<Arc<Notify>>) -> Self {
-        Self { gone, on_gone, rest }
-    }
+    pub(super) gone: Vec<Gone<T>>,
+    pub(super) on_gone: Option<OnGone<T>>,
+    pub(super) orphans: Vec<Noted<T>>,
+    pub(super) adopt: Option<Adopt<T>>,
+    pub(super) rest: Option<Arc<Notify>>,
 }
 
 impl<T> Drop for Aftermath<T> {
     fn drop(&mut self) {
         if let Some(on_gone) = &self.on_gone {
             self.gone.drain(..).for_each(|gone| on_gone(gone));
+        }
+        if let Some(adopt) = &self.adopt
+            && !self.orphans.is_empty()
+        {
+            adopt(std::mem::take(&mut self.orphans));
         }
         if let Some(rest) = &self.rest {
             rest.notify_waiters();

@@ -12,14 +12,14 @@ pub(super) struct Journal {
     /// The time of the world when the queue's clock stood at zero.
     epoch: SystemTime,
     /// Where the last note stands.
-    pub(super) last: Position,
+    pub(super) last: Option<Position>,
     /// Notes that nobody waits for and that the store did not take.
     pub(super) missed: u64,
 }
 
 impl Journal {
     pub(super) fn new(store: Arc<dyn Store>, epoch: SystemTime) -> Self {
-        Self { store, epoch, last: Position::default(), missed: 0 }
+        Self { store, epoch, last: None, missed: 0 }
     }
 
     /// Notes an item that the queue accepts.
@@ -43,8 +43,9 @@ impl Journal {
 
     /// Notes something whose maker will wait until it is durable.
     pub(super) fn note(&mut self, entry: Entry<'_>) -> Result<Position, StoreError> {
-        self.last = self.store.note(entry)?;
-        Ok(self.last)
+        let position = self.store.note(entry)?;
+        self.last = Some(position);
+        Ok(position)
     }
 
     /// Notes something that nobody waits for. If it is lost, the item is handed out once more after a restart.

@@ -21,8 +21,8 @@ pub struct Window {
 #[derive(Clone, Copy)]
 pub(super) struct First {
     pub(super) id: TicketId,
-    /// Where the store noted it.
-    pub(super) position: Position,
+    /// Where the store notes it, unless it was there when the queue was opened or there is no store.
+    pub(super) position: Option<Position>,
 }
 
 pub(super) struct Keys {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::books::Goods;
 use super::dead_letters::Cause;
+use super::past::{Attempt, Ending};
 use super::store::StoreError;
-use super::stored::{Attempt, Ending};
 use super::{Shared, Ticket, TicketId};
 
 /// An item that was taken and is not acknowledged yet.
@@ -71,7 +71,7 @@ impl<T> Lease<T> {
 
     /// How the last attempts ended.
     pub fn history(&self) -> &[Attempt] {
-        self.goods().taken.item.past.as_ref().map_or(&[], |past| &past.history)
+        &self.goods().history
     }
 
     /// How long the item had waited when it was taken, since it was put.
@@ -135,17 +135,20 @@ impl<T> Lease<T> {
     /// # Errors
     /// When the lease has run out, or the store failed.
     pub async fn dead_letter(mut self, cause: impl Into<String>) -> Result<(), LeaseError> {
-        let (goods, cause) = (&mut self.goods, Cause::Verdict(cause.into()));
-        let (_copy, position) = self
-            .shared
-            .with(|books| (books.condemn(goods, cause), books.journal.as_ref().map(|journal| journal.last)));
+        let (id, cause) = (self.id(), Cause::Verdict(cause.into()));
+        let goods = &mut self.goods;
+        let (_copy, position) = self.shared.with(|books| {
+            (books.condemn(goods, cause), books.journal.as_ref().and_then(|journal| journal.last))
+        });
         if let Some(goods) = &self.goods {
             return Err(goods.ended());
         }
-        match position.zip(self.shared.store()) {
-            Some((position, store)) => Ok(store.settled(position).await?),
-            None => Ok(()),
+        let Some((position, store)) = position.zip(self.shared.store()) else { return Ok(()) };
+        let settled = store.settled(position).await;
+        if settled.is_err() {
+            self.shared.with(|books| books.uncondemn(id));
         }
+        Ok(settled?)
     }
 }
 
@@ -163,8 +166,8 @@ struct Settling<'a, T> {
 
 impl<T> Drop for Settling<'_, T> {
     fn drop(&mut self) {
-        if self.goods.is_some() {
-            self.shared.with(super::books::Books::finish);
+        if let Some(goods) = &self.goods {
+            self.shared.with(|books| books.finish(goods));
         }
     }
 }
@@ -173,7 +176,7 @@ impl<T> Deref for Lease<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.goods().taken.item.item
+        &self.goods().taken.item
     }
 }
 
@@ -191,7 +194,7 @@ impl<T: fmt::Debug> fmt::Debug for Lease<T> {
         let mut lease = f.debug_struct("Lease");
         if let Some(goods) = &self.goods {
             let taken = &goods.taken;
-            lease.field("item", &taken.item.item).field("id", &taken.id()).field("attempt", &goods.attempt);
+            lease.field("item", &taken.item).field("id", &taken.id()).field("attempt", &goods.attempt);
         }
         lease.finish_non_exhaustive()
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::stored::Stored;
 use super::{Taken, TicketId};
 
 /// Names one lease: a place in the table, and for which attempt at which item it holds.
@@ -20,7 +19,7 @@ pub(super) struct LeaseId {
 /// What the queue keeps while an item is out.
 pub(super) struct Out<T> {
     /// A copy, which the next taker gets if the first lets its time pass.
-    pub(super) taken: Taken<Stored<T>>,
+    pub(super) taken: Taken<T>,
     pub(super) attempt: u32,
     pub(super) since: Duration,
     due: Duration,
@@ -40,8 +39,8 @@ impl<T> Leases<T> {
     }
 
     /// Begins a lease that runs out at `due`.
-    pub(super) fn grant(&mut self, taken: Taken<Stored<T>>, since: Duration, due: Duration) -> LeaseId {
-        let (id, attempt) = (taken.id, taken.item.attempts() + 1);
+    pub(super) fn grant(&mut self, taken: Taken<T>, attempt: u32, since: Duration, due: Duration) -> LeaseId {
+        let id = taken.id;
         let place = self.out.insert(Out { taken, attempt, since, due });
         let lease = LeaseId { place, id, attempt };
         self.dues.push(Reverse((due, lease)));

@@ -236,6 +236,7 @@ impl<T> Line<T> {
     }
 
     /// Takes in an item under its own name and arrival, whatever the bounds.
+    #[inline]
     pub(super) fn admit(&mut self, taken: Taken<T>) {
         let Taken { item, id, ticket, arrived } = taken;
         let place = self.roster.admit(id, ticket, arrived);
@@ -247,6 +248,7 @@ impl<T> Line<T> {
         self.hand_out(gone)
     }
 
+    #[inline]
     fn hand_out(&mut self, gone: Gone) -> Option<Taken<T>> {
         let Gone { place, id, ticket, arrived } = gone;
         let item = self.items.at_mut(place).take()?;

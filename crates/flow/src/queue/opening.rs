@@ -1,8 +1,8 @@
 //! Making a queue, in memory or on what a store held.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -12,9 +12,10 @@ use super::dead_letters::Cause;
 use super::exchange::Exchange;
 use super::journal::Journal;
 use super::keys::First;
+use super::past::Past;
+use super::put::adoption;
 use super::settings::Settings;
-use super::store::{Position, Recovered, RecoveredItem, Store};
-use super::stored::{Past, Stored};
+use super::store::{Recovered, RecoveredItem, Store};
 use super::{Clock, Memory, Queue, Record, RecordError, Shared, Taken, Ticket, TicketId};
 use crate::metrics::Histogram;
 
@@ -76,29 +77,32 @@ impl<T: Send + 'static> Queue<T> {
             .map(|(key, id, accepted)| (on_clock(accepted, world, head_start), key, id))
             .collect();
         used.extend(
-            items.iter().filter_map(|(taken, _)| Some((taken.arrived, taken.ticket.key.clone()?, taken.id))),
+            items.iter().filter_map(|(taken, ..)| Some((taken.arrived, taken.ticket.key.clone()?, taken.id))),
         );
         used.sort_unstable();
         for (time, key, id) in used {
             books.remember_key(key, id, time);
         }
-        for (taken, cause) in items {
-            books.take_up(taken, cause);
+        for (taken, attempts, cause) in items {
+            books.take_up(taken, attempts, cause);
         }
         Ok(Self::share(books, Some(Memory { store, encode: T::encode }), head_start))
     }
 
-    fn share(books: Books<T>, memory: Option<Memory<T>>, head_start: Duration) -> Self {
+    fn share(mut books: Books<T>, memory: Option<Memory<T>>, head_start: Duration) -> Self {
         let rest = Arc::clone(&books.rest);
-        let shared = Shared {
-            exchange: Exchange::new(books),
-            clock: Clock { start: Instant::now(), head_start },
-            memory,
-            waits: Histogram::new(),
-            rest,
-            has_keeper: AtomicBool::new(false),
-        };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new_cyclic(|weak: &Weak<Shared<T>>| {
+            books.adopt = memory.is_some().then(|| adoption(Weak::clone(weak)));
+            Shared {
+                exchange: Exchange::new(books),
+                clock: Clock { start: Instant::now(), head_start },
+                memory,
+                waits: Histogram::new(),
+                rest,
+                has_keeper: AtomicBool::new(false),
+            }
+        });
+        Self { shared }
     }
 }
 
@@ -115,10 +119,9 @@ fn read<T: Record>(
     recovered: RecoveredItem,
     world: SystemTime,
     head_start: Duration,
-) -> Result<(Taken<Stored<T>>, Option<Cause>), OpenError> {
+) -> Result<(Taken<T>, u32, Option<Cause>), OpenError> {
     let RecoveredItem { id, facts, item: bytes, attempts, dead } = recovered;
     let item = T::decode(&bytes).map_err(|error| OpenError::Unreadable { id, error })?;
-    let past = (attempts > 0).then(|| Box::new(Past { attempts, history: Vec::new() }));
     let ticket = Ticket {
         owner: facts.owner,
         level: facts.level,
@@ -128,13 +131,15 @@ fn read<T: Record>(
         key: facts.key,
     };
     let arrived = on_clock(facts.accepted, world, head_start);
-    Ok((Taken { item: Stored { item, past }, id, ticket, arrived }, dead.map(Cause::from_words)))
+    Ok((Taken { item, id, ticket, arrived }, attempts, dead.map(Cause::from_words)))
 }
 
 impl<T> Books<T> {
     /// Takes up an item that the store held. One that was out as often as may be brought its taker down the last time.
-    fn take_up(&mut self, taken: Taken<Stored<T>>, cause: Option<Cause>) {
-        let attempts = taken.item.attempts();
+    fn take_up(&mut self, taken: Taken<T>, attempts: u32, cause: Option<Cause>) {
+        if attempts > 0 {
+            self.pasts.insert(taken.id, Past { attempts, history: Vec::new() });
+        }
         match cause {
             Some(cause) => self.bury(taken, cause),
             None if self.settings.max_attempts.is_some_and(|most| attempts >= most.get()) => {
@@ -147,7 +152,7 @@ impl<T> Books<T> {
     /// A key that was used before the queue was opened. What a store holds is settled.
     fn remember_key(&mut self, key: Arc<str>, id: TicketId, time: Duration) {
         if let Some(keys) = &mut self.keys {
-            keys.remember(key, First { id, position: Position::default() }, time);
+            keys.remember(key, First { id, position: None }, time);
         }
     }
 }

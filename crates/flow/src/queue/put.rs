@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::coop::cooperative;
+use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
-use super::books::{Answer, Offer, Parcel, Patience};
+use super::books::{Answer, Noted, Offer, Parcel, Patience};
+use super::gone::Adopt;
 use super::keys::First;
 use super::rejected::{PutManyError, Rejected, Rejection};
 use super::{Queue, Shared, Ticket, TicketId};
@@ -21,16 +24,22 @@ impl<T: Send + 'static> Queue<T> {
     /// first one.
     ///
     /// Dropped while it waits for room, this takes the item back. Dropped while it waits for the disk, the item is in
-    /// the queue.
+    /// the queue as soon as it is on disk.
     ///
     /// # Errors
     /// Gives the item back when the queue is closed, the item is too late, or the store fails; and when there is no
     /// room and the queue is not one that lets putters wait.
     pub async fn put(&self, item: T, ticket: Ticket) -> Result<TicketId, Rejected<T>> {
         self.keep_time();
-        let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
-        let offer = cooperative(self.shared.exchange.offer(|| self.shared.clock.now(), offer)).await;
-        self.conclude(offer).await
+        consume_budget().await;
+        let mut offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
+        if !self.shared.exchange.offer_at_once(self.shared.clock.now(), &mut offer) {
+            offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
+        }
+        match offer.taken() {
+            Some(id) => Ok(id),
+            None => self.conclude(offer).await,
+        }
     }
 
     /// Puts an item in if there is room for it now.
@@ -42,11 +51,14 @@ impl<T: Send + 'static> Queue<T> {
         if self.shared.memory.is_some() {
             return Err(Parcel::new(item, ticket, Vec::new()).reject(Rejection::Durable));
         }
-        let offer = Offer::one(self.parcel(item, ticket), Patience::Hurries);
-        let offer = self.shared.exchange.offer_at_once(self.shared.clock.now(), offer);
+        let mut offer = Offer::one(self.parcel(item, ticket), Patience::Hurries);
+        self.shared.exchange.offer_or_turn_away(self.shared.clock.now(), &mut offer);
+        if let Some(id) = offer.taken() {
+            return Ok(id);
+        }
         match offer.into_answer().expect(ANSWERED) {
             Answer::Taken(id) | Answer::Known(First { id, .. }, _) => Ok(id),
-            Answer::Rejected(rejected) => Err(rejected),
+            Answer::Rejected(rejected) => Err(*rejected),
             Answer::Noted(_) => unreachable!("only a durable queue notes"),
         }
     }
@@ -87,8 +99,14 @@ impl<T: Send + 'static> Queue<T> {
         if parcels.is_empty() {
             return Ok(Vec::new());
         }
-        let offer = Offer::many(parcels);
-        let offer = cooperative(self.shared.exchange.offer(|| self.shared.clock.now(), offer)).await;
+        consume_budget().await;
+        let mut offer = Offer::many(parcels);
+        if !self.shared.exchange.offer_at_once(self.shared.clock.now(), &mut offer) {
+            offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
+        }
+        if let Some(taken) = offer.all_taken() {
+            return Ok(taken);
+        }
         let (answers, rest) = offer.into_answers();
         let mut unsettled = Unsettled { shared: &self.shared, answers: answers.into() };
         let mut taken = Vec::with_capacity(unsettled.answers.len());
@@ -121,16 +139,12 @@ impl<T: Send + 'static> Queue<T> {
     /// Waits until the answer to an offer of one item holds.
     async fn conclude(&self, offer: Offer<T>) -> Result<TicketId, Rejected<T>> {
         let answer = offer.into_answer().expect(ANSWERED);
-        if let Answer::Taken(id) = answer {
-            return Ok(id);
-        }
         let mut unsettled = Unsettled { shared: &self.shared, answers: VecDeque::from([answer]) };
         unsettled.settle_next().await
     }
 }
 
-/// Answers that are still on their way to the disk. What was noted is in the queue, whether someone waits for it or
-/// not, unless the store fails.
+/// Answers that are still on their way to the disk. Dropped, it leaves what was noted to be settled by someone else.
 struct Unsettled<'a, T> {
     shared: &'a Shared<T>,
     answers: VecDeque<Answer<T>>,
@@ -146,16 +160,16 @@ impl<T> Unsettled<'_, T> {
         let answer = self.answers.pop_front().expect(ANSWERED);
         match (answer, settled) {
             (Answer::Taken(id), _) | (Answer::Known(First { id, .. }, _), Ok(())) => Ok(id),
-            (Answer::Rejected(rejected), _) => Err(rejected),
+            (Answer::Rejected(rejected), _) => Err(*rejected),
             (Answer::Known(_, parcel), Err(error)) => Err(parcel.reject(error.into())),
             (Answer::Noted(noted), Ok(())) => {
                 let id = noted.id();
-                self.shared.with(|books| books.settle(noted));
+                self.shared.with(|books| books.settle(*noted));
                 Ok(id)
             }
             (Answer::Noted(noted), Err(error)) => {
                 let reason = Rejection::from(error);
-                Err(self.shared.with(|books| books.unsettle(noted, reason)))
+                Err(self.shared.with(|books| books.unsettle(*noted, reason)))
             }
         }
     }
@@ -165,7 +179,52 @@ impl<T> Drop for Unsettled<'_, T> {
     fn drop(&mut self) {
         let answers = std::mem::take(&mut self.answers);
         if answers.iter().any(|answer| answer.position().is_some()) {
-            drop(self.shared.with(|books| books.keep_noted(answers)));
+            drop(self.shared.with(|books| books.orphan(answers)));
         }
     }
+}
+
+/// Items on their way to the disk whose putters went away. Should the runtime end before the disk answers, they count
+/// as settled: nobody was told so, and a store that is opened again knows better.
+struct Adopted<T> {
+    shared: Arc<Shared<T>>,
+    noted: VecDeque<Noted<T>>,
+}
+
+impl<T> Adopted<T> {
+    async fn settle(mut self) {
+        while let Some((position, store)) =
+            self.noted.front().map(|noted| noted.position).zip(self.shared.store())
+        {
+            let settled = store.settled(position).await;
+            let noted = self.noted.pop_front();
+            drop(self.shared.with(|books| match settled {
+                Ok(()) => {
+                    noted.into_iter().for_each(|noted| books.settle(noted));
+                    None
+                }
+                Err(error) => noted.map(|noted| books.unsettle(noted, error.into())),
+            }));
+        }
+    }
+}
+
+impl<T> Drop for Adopted<T> {
+    fn drop(&mut self) {
+        let noted = std::mem::take(&mut self.noted);
+        if !noted.is_empty() {
+            self.shared.with(|books| noted.into_iter().for_each(|noted| books.settle(noted)));
+        }
+    }
+}
+
+/// What sees to orphans of a durable queue.
+pub(super) fn adoption<T: Send + 'static>(shared: Weak<Shared<T>>) -> Adopt<T> {
+    Arc::new(move |orphans| {
+        let Some(shared) = shared.upgrade() else { return };
+        let adopted = Adopted { shared, noted: orphans.into() };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(adopted.settle());
+        }
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::coop::cooperative;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::books::{Goods, Want, Way};
@@ -15,19 +15,21 @@ impl<T: Send + 'static> Queue<T> {
     /// Dropped while it waits, this takes nothing.
     pub async fn take(&self) -> Option<Lease<T>> {
         let want = self.wait_for(Want::new(Way::Lease, UpTo::items(1))).await;
-        want.first.map(|goods| self.lease(goods))
+        want.leases.into_first().map(|goods| self.lease(goods))
     }
 
     /// Takes the item that is next on lease, if there is one now.
     pub fn try_take(&self) -> Option<Lease<T>> {
-        self.want_at_once(Way::Lease).map(|goods| self.lease(goods))
+        self.want_at_once(Way::Lease).leases.into_first().map(|goods| self.lease(goods))
     }
 
     /// Waits for the first item and takes it on lease together with others that are there, under one lock. Empty when
     /// the wait was in vain, and when nothing can come any more.
     pub async fn take_many(&self, up_to: impl Into<UpTo>) -> Vec<Lease<T>> {
         let want = self.wait_for_many(Way::Lease, up_to.into()).await;
-        want.into_iter().map(|goods| self.lease(goods)).collect()
+        want.map_or_else(Vec::new, |want| {
+            want.leases.into_vec().into_iter().map(|goods| self.lease(goods)).collect()
+        })
     }
 
     /// Waits for the item that is next and takes it for good: it is gone from the queue, whatever becomes of its taker.
@@ -35,52 +37,55 @@ impl<T: Send + 'static> Queue<T> {
     /// [`Queue::take`].
     pub async fn pop(&self) -> Option<Taken<T>> {
         let want = self.wait_for(Want::new(Way::ForGood, UpTo::items(1))).await;
-        want.first.map(|goods| goods.taken.without_past())
+        want.items.into_first()
     }
 
     /// Takes the item that is next for good, if there is one now.
     pub fn try_pop(&self) -> Option<Taken<T>> {
-        self.want_at_once(Way::ForGood).map(|goods| goods.taken.without_past())
+        self.want_at_once(Way::ForGood).items.into_first()
     }
 
     /// Takes as [`Queue::take_many`] does, but for good.
     pub async fn pop_many(&self, up_to: impl Into<UpTo>) -> Vec<Taken<T>> {
         let want = self.wait_for_many(Way::ForGood, up_to.into()).await;
-        want.into_iter().map(|goods| goods.taken.without_past()).collect()
+        want.map_or_else(Vec::new, |want| want.items.into_vec())
     }
 
     fn lease(&self, goods: Goods<T>) -> Lease<T> {
         Lease::new(Arc::clone(&self.shared), goods)
     }
 
-    fn want_at_once(&self, way: Way) -> Option<Goods<T>> {
-        let want = Want::new(way, UpTo::items(1));
-        let want = self.shared.exchange.want_at_once(self.shared.clock.now(), want);
-        self.note_waits(&want);
-        want.first
-    }
-
-    async fn wait_for(&self, want: Want<T>) -> Want<T> {
-        self.keep_time();
-        let want = cooperative(self.shared.exchange.want(|| self.shared.clock.now(), want)).await;
+    fn want_at_once(&self, way: Way) -> Want<T> {
+        let mut want = Want::new(way, UpTo::items(1));
+        self.shared.exchange.want_at_once(self.shared.clock.now(), &mut want);
         self.note_waits(&want);
         want
     }
 
-    async fn wait_for_many(&self, way: Way, up_to: UpTo) -> impl Iterator<Item = Goods<T>> + use<T> {
+    async fn wait_for(&self, mut want: Want<T>) -> Want<T> {
+        self.keep_time();
+        consume_budget().await;
+        if !self.shared.exchange.want_at_once(self.shared.clock.now(), &mut want) {
+            want = self.shared.exchange.want(|| self.shared.clock.now(), want).await;
+        }
+        self.note_waits(&want);
+        want
+    }
+
+    async fn wait_for_many(&self, way: Way, up_to: UpTo) -> Option<Want<T>> {
         let waiting = self.wait_for(Want::new(way, up_to));
-        let want = match up_to.wait {
+        match up_to.wait {
             None => Some(waiting.await),
             Some(wait) => timeout(wait, waiting).await.ok(),
-        };
-        want.into_iter().flat_map(|want| want.first.into_iter().chain(want.got))
+        }
     }
 
     fn note_waits(&self, want: &Want<T>) {
-        for goods in want.first.iter().chain(&want.got) {
-            if goods.attempt == 1 {
-                self.shared.waits.record(goods.since.saturating_sub(goods.taken.arrived()));
-            }
+        for taken in want.items.iter() {
+            self.shared.waits.record(want.at.saturating_sub(taken.arrived()));
+        }
+        for goods in want.leases.iter().filter(|goods| goods.attempt == 1) {
+            self.shared.waits.record(goods.since.saturating_sub(goods.taken.arrived()));
         }
     }
 }

@@ -9,8 +9,14 @@ use tokio::time::{advance, sleep};
 use super::policy::Discipline;
 use super::*;
 
+mod cancelled;
+mod durable;
 mod leases;
+mod model;
+mod overload;
 mod room;
+mod schedules;
+mod stalls;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

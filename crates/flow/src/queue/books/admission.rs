@@ -9,7 +9,6 @@ use crate::queue::keys::First;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
 use crate::queue::store::{Entry, Position};
-use crate::queue::stored::Stored;
 use crate::queue::throttle::{Brake, Queueing};
 use crate::queue::{Taken, Ticket, TicketId};
 
@@ -34,30 +33,29 @@ pub(in crate::queue) enum Patience {
 /// One item or several, and what came of it.
 pub(in crate::queue) struct Offer<T> {
     patience: Patience,
-    /// The item whose turn it is.
+    /// The only item, or none if there are several.
     parcel: Option<Parcel<T>>,
-    /// Those behind it.
     rest: std::vec::IntoIter<Parcel<T>>,
-    /// The last answer.
+    /// The answer to the only item.
     answer: Option<Answer<T>>,
-    /// Those before it.
+    /// The answers to several.
     answers: Vec<Answer<T>>,
 }
 
-/// What became of an item.
+/// What became of an item. Nearly always it is taken, so the rest is kept elsewhere.
 pub(in crate::queue) enum Answer<T> {
     Taken(TicketId),
     /// An item with its key came before; that one may still be on its way to the disk.
-    Known(First, Parcel<T>),
+    Known(First, Box<Parcel<T>>),
     /// It is taken once the store has settled it.
-    Noted(Noted<T>),
-    Rejected(Rejected<T>),
+    Noted(Box<Noted<T>>),
+    Rejected(Box<Rejected<T>>),
 }
 
 /// An item that a store was told of.
 pub(in crate::queue) struct Noted<T> {
-    taken: Taken<Stored<T>>,
-    position: Position,
+    taken: Taken<T>,
+    pub(in crate::queue) position: Position,
     /// Why it goes among the dead letters at once, if it does.
     cause: Option<Cause>,
 }
@@ -66,7 +64,7 @@ impl<T> Answer<T> {
     /// Where the store notes what the answer depends on.
     pub(in crate::queue) fn position(&self) -> Option<Position> {
         match self {
-            Self::Known(first, _) => Some(first.position),
+            Self::Known(first, _) => first.position,
             Self::Noted(noted) => Some(noted.position),
             Self::Taken(_) | Self::Rejected(_) => None,
         }
@@ -109,12 +107,28 @@ impl<T> Offer<T> {
 
     pub(in crate::queue) fn many(parcels: Vec<Parcel<T>>) -> Self {
         let answers = Vec::with_capacity(parcels.len());
-        let mut rest = parcels.into_iter();
-        Self { patience: Patience::Waits, parcel: rest.next(), rest, answer: None, answers }
+        Self { patience: Patience::Waits, parcel: None, rest: parcels.into_iter(), answer: None, answers }
+    }
+
+    /// The names of several items, if all were taken and there is nothing to wait for.
+    pub(in crate::queue) fn all_taken(&self) -> Option<Vec<TicketId>> {
+        let names = self.answers.iter().map(|answer| match answer {
+            Answer::Taken(id) => Some(*id),
+            _ => None,
+        });
+        if self.parcel().is_some() { None } else { names.collect() }
     }
 
     pub(in crate::queue) fn is_answered(&self) -> bool {
         self.answer.is_some()
+    }
+
+    /// The name of the only item, if it was taken and there is nothing to wait for.
+    pub(in crate::queue) fn taken(&self) -> Option<TicketId> {
+        match self.answer {
+            Some(Answer::Taken(id)) => Some(id),
+            _ => None,
+        }
     }
 
     /// The answer to an offer of one item.
@@ -130,82 +144,106 @@ impl<T> Offer<T> {
     }
 
     fn answer(&mut self, answer: Answer<T>) {
-        if let Some(earlier) = self.answer.replace(answer) {
-            self.answers.push(earlier);
+        if self.answers.capacity() > 0 {
+            self.answers.push(answer);
+        } else {
+            self.answer = Some(answer);
         }
-        self.parcel = self.rest.next();
+    }
+
+    /// The item whose turn it is.
+    fn parcel(&self) -> Option<&Parcel<T>> {
+        self.parcel.as_ref().or_else(|| self.rest.as_slice().first())
+    }
+
+    fn parcel_mut(&mut self) -> Option<&mut Parcel<T>> {
+        self.parcel.as_mut().or_else(|| self.rest.as_mut_slice().first_mut())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Parcel<T>> {
+        if self.parcel.is_some() { self.parcel.take() } else { self.rest.next() }
     }
 }
 
 impl<T> Books<T> {
     pub(super) fn consider(&mut self, offer: &mut Offer<T>) -> Progress {
-        while let Some(parcel) = offer.parcel.take() {
-            let answer = match self.obstacle(&parcel) {
-                None => self.take_in(parcel),
-                Some(Obstacle::Known(first)) => {
-                    self.tally.duplicates += 1;
-                    Answer::Known(first, self.wait_no_more(parcel))
+        while let Some(parcel) = offer.parcel() {
+            if let Some(obstacle) = self.obstacle(parcel) {
+                if let Some(progress) = self.meet(offer, obstacle) {
+                    return progress;
                 }
-                Some(Obstacle::Full(why)) => match (self.settings.overflow, offer.patience) {
-                    (Overflow::Wait, Patience::Waits) => {
-                        offer.parcel = Some(parcel);
-                        return Progress::Blocked;
-                    }
-                    (Overflow::DropOldest, _) if self.drop_oldest() => {
-                        offer.parcel = Some(parcel);
-                        continue;
-                    }
-                    (Overflow::DeadLetter, _) => self.take_in_dead(parcel),
-                    _ => Answer::Rejected(self.reject_for_room(parcel, why)),
-                },
-                Some(Obstacle::Slow(brake)) => match offer.patience {
-                    Patience::Waits => return self.hold_back(offer, parcel, &brake),
-                    Patience::Hurries => {
-                        let mut rejected = self.reject(parcel, Rejection::Rate);
-                        rejected.retry_after = Some(brake.wait());
-                        Answer::Rejected(rejected)
-                    }
-                },
-                Some(Obstacle::Final(why)) => Answer::Rejected(self.reject(parcel, why)),
-            };
-            let is_rejected = matches!(answer, Answer::Rejected(_));
-            offer.answer(answer);
-            if is_rejected {
-                break;
+            } else if let Some(parcel) = offer.next() {
+                let answer = self.take_in(parcel);
+                offer.answer(answer);
             }
         }
         Progress::Finished
     }
 
+    /// Deals with what keeps an item out: `None` goes on with what is next, or with the same item once more.
+    #[cold]
+    fn meet(&mut self, offer: &mut Offer<T>, obstacle: Obstacle) -> Option<Progress> {
+        let brake = match (&obstacle, self.settings.overflow, offer.patience) {
+            (Obstacle::Full(_), Overflow::Wait, Patience::Waits) => return Some(Progress::Blocked),
+            (Obstacle::Full(_), Overflow::DropOldest, _) if self.drop_oldest() => return None,
+            (Obstacle::Slow(brake), _, Patience::Waits) => {
+                return Some(self.hold_back(offer.parcel_mut()?, brake));
+            }
+            (Obstacle::Slow(brake), ..) => Some(brake.wait()),
+            _ => None,
+        };
+        let mut parcel = offer.next()?;
+        let mut rejected = match obstacle {
+            Obstacle::Known(first) => {
+                self.tally.duplicates += 1;
+                self.wait_no_more(&mut parcel);
+                offer.answer(Answer::Known(first, Box::new(parcel)));
+                return None;
+            }
+            Obstacle::Full(_) if self.settings.overflow == Overflow::DeadLetter => {
+                let answer = self.take_in_dead(parcel);
+                offer.answer(answer);
+                return None;
+            }
+            Obstacle::Full(why) => self.reject_for_room(parcel, why),
+            Obstacle::Slow(_) => self.reject(parcel, Rejection::Rate),
+            Obstacle::Final(why) => self.reject(parcel, why),
+        };
+        rejected.retry_after = rejected.retry_after.or(brake);
+        offer.answer(Answer::Rejected(Box::new(rejected)));
+        Some(Progress::Finished)
+    }
+
     /// Refuses an offer that will not wait behind those who do.
     pub(super) fn decline(&mut self, offer: &mut Offer<T>) {
-        if let Some(parcel) = offer.parcel.take() {
+        if let Some(parcel) = offer.next() {
             let why = if self.line.is_closed() { Rejection::Closed } else { Rejection::Turn };
             let rejected = self.reject_for_room(parcel, why);
-            offer.answer(Answer::Rejected(rejected));
+            offer.answer(Answer::Rejected(Box::new(rejected)));
         }
     }
 
-    /// Sorts out an offer whose owner went away. What was noted is in the queue, since the store may keep it and its
-    /// key counts as used.
+    /// Sorts out an offer whose owner went away. What was noted is in the queue once it is settled, since the store keeps
+    /// it then and its key counts as used.
     pub(super) fn finish_abandoned(&mut self, mut offer: Offer<T>) -> Option<Offer<T>> {
-        if let Some(parcel) = offer.parcel.take() {
-            offer.parcel = Some(self.wait_no_more(parcel));
+        if let Some(parcel) = offer.parcel_mut() {
+            self.wait_no_more(parcel);
         }
         let answers = std::mem::take(&mut offer.answers).into_iter().chain(offer.answer.take());
-        offer.answers = self.keep_noted(answers);
+        offer.answers = self.orphan(answers);
         Some(offer)
     }
 
-    /// Takes what was noted into the queue; the other answers come back.
-    pub(in crate::queue) fn keep_noted(
+    /// Leaves what was noted to be settled by someone else; the other answers come back.
+    pub(in crate::queue) fn orphan(
         &mut self,
         answers: impl IntoIterator<Item = Answer<T>>,
     ) -> Vec<Answer<T>> {
         let mut others = Vec::new();
         for answer in answers {
             match answer {
-                Answer::Noted(noted) => self.settle(noted),
+                Answer::Noted(noted) => self.orphans.push(*noted),
                 other => others.push(other),
             }
         }
@@ -231,12 +269,12 @@ impl<T> Books<T> {
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_deref()) {
             keys.forget(key, id);
         }
-        Rejected { item: item.item, ticket, reason, retry_after: None }
+        Rejected { item, ticket, reason, retry_after: None }
     }
 
     /// Gives an item back that has waited for room as long as it was to.
-    pub(in crate::queue) fn time_out(&mut self, offer: Offer<T>) -> Option<Rejected<T>> {
-        offer.parcel.map(|parcel| self.reject_for_room(parcel, Rejection::TimedOut))
+    pub(in crate::queue) fn time_out(&mut self, mut offer: Offer<T>) -> Option<Rejected<T>> {
+        offer.next().map(|parcel| self.reject_for_room(parcel, Rejection::TimedOut))
     }
 
     /// Asks what costs least first, and for tokens last, since asking takes them.
@@ -287,6 +325,7 @@ impl<T> Books<T> {
         }
     }
 
+    #[inline]
     fn take_in(&mut self, parcel: Parcel<T>) -> Answer<T> {
         if self.journal.is_some() {
             return self.note(parcel, None);
@@ -298,16 +337,18 @@ impl<T> Books<T> {
     }
 
     /// Gives an item its name.
-    fn enter(&mut self, parcel: Parcel<T>) -> Taken<Stored<T>> {
-        let Parcel { item, ticket, .. } = self.wait_no_more(parcel);
+    #[inline]
+    fn enter(&mut self, mut parcel: Parcel<T>) -> Taken<T> {
+        self.wait_no_more(&mut parcel);
+        let Parcel { item, ticket, .. } = parcel;
         let id = TicketId(self.next_id);
         self.next_id += 1;
         self.tally.accepted += 1;
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.clone()) {
-            let position = self.journal.as_ref().map_or_else(Position::default, |journal| journal.last);
+            let position = self.journal.as_ref().and_then(|journal| journal.last);
             keys.remember(key, First { id, position }, self.now);
         }
-        Taken { item: Stored::new(item), id, ticket, arrived: self.now }
+        Taken { item, id, ticket, arrived: self.now }
     }
 
     /// Takes in an item for which there is no room, to lie among the dead letters.
@@ -324,19 +365,19 @@ impl<T> Books<T> {
     /// Tells the store of an item. Its room is taken from now on, and nobody can take it yet.
     fn note(&mut self, parcel: Parcel<T>, cause: Option<Cause>) -> Answer<T> {
         let Some(journal) = &mut self.journal else {
-            return Answer::Rejected(self.reject(parcel, Rejection::Durable));
+            return Answer::Rejected(Box::new(self.reject(parcel, Rejection::Durable)));
         };
         let id = TicketId(self.next_id);
-        if let Err(error) = journal.accept(id, &parcel.encoded, &parcel.ticket, self.now) {
-            return Answer::Rejected(self.reject(parcel, error.into()));
-        }
+        let position = match journal.accept(id, &parcel.encoded, &parcel.ticket, self.now) {
+            Ok(position) => position,
+            Err(error) => return Answer::Rejected(Box::new(self.reject(parcel, error.into()))),
+        };
         if let Some(cause) = &cause {
             journal.mention(Entry::Dead { id, cause: cause.as_str() });
         }
-        let position = journal.last;
         let taken = self.enter(parcel);
         self.outside.add(&taken.ticket);
-        Answer::Noted(Noted { taken, position, cause })
+        Answer::Noted(Box::new(Noted { taken, position, cause }))
     }
 
     /// Lets the item go that has waited longest; `false` if none waits.
@@ -348,37 +389,31 @@ impl<T> Books<T> {
         true
     }
 
-    fn hold_back(&mut self, offer: &mut Offer<T>, mut parcel: Parcel<T>, brake: &Brake) -> Progress {
+    fn hold_back(&mut self, parcel: &mut Parcel<T>, brake: &Brake) -> Progress {
         let due = self.now.saturating_add(brake.wait());
-        let progress = match brake {
-            Brake::All(_) => {
-                self.expect(due);
-                Progress::Blocked
-            }
-            Brake::Owner(_) => {
-                if parcel.queueing == Queueing::New {
-                    self.throttle.wait(&parcel.ticket.owner, self.now);
-                    parcel.queueing = Queueing::Back;
-                }
-                Progress::Later(due)
-            }
-        };
-        offer.parcel = Some(parcel);
-        progress
+        if let Brake::All(_) = brake {
+            self.expect(due);
+            return Progress::Blocked;
+        }
+        if parcel.queueing == Queueing::New {
+            self.throttle.wait(&parcel.ticket.owner, self.now);
+            parcel.queueing = Queueing::Back;
+        }
+        Progress::Later(due)
     }
 
     /// However its way ends, an item that waited for its owner's token waits no more.
-    fn wait_no_more(&mut self, mut parcel: Parcel<T>) -> Parcel<T> {
+    fn wait_no_more(&mut self, parcel: &mut Parcel<T>) {
         if parcel.queueing == Queueing::Back {
             self.throttle.wait_no_more(&parcel.ticket.owner);
             parcel.queueing = Queueing::New;
         }
-        parcel
     }
 
-    fn reject(&mut self, parcel: Parcel<T>, reason: Rejection) -> Rejected<T> {
+    fn reject(&mut self, mut parcel: Parcel<T>, reason: Rejection) -> Rejected<T> {
         self.tally.rejected.count(&reason);
-        self.wait_no_more(parcel).reject(reason)
+        self.wait_no_more(&mut parcel);
+        parcel.reject(reason)
     }
 
     /// Refuses for want of room, which will come as fast as items leave.

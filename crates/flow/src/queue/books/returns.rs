@@ -6,10 +6,10 @@ use crate::queue::dead_letters::{Cause, DeadLetter};
 use crate::queue::gone::Why;
 use crate::queue::lease::LeaseError;
 use crate::queue::leases::Out;
+use crate::queue::past::{Attempt, Ending};
 use crate::queue::settings::Expiry;
 use crate::queue::store::{Entry, Position};
-use crate::queue::stored::{Attempt, Ending, Stored};
-use crate::queue::{Drained, Taken};
+use crate::queue::{Drained, Taken, TicketId};
 
 use super::{Books, Goods};
 
@@ -67,13 +67,14 @@ impl<T> Books<T> {
         }
         let _copy = self.end(goods);
         if position.is_none() {
-            self.finish();
+            self.finish(goods);
         }
         Ok(Acknowledged { position, _copy })
     }
 
     /// An acknowledgement is settled.
-    pub(in crate::queue) fn finish(&mut self) {
+    pub(in crate::queue) fn finish(&mut self, goods: &Goods<T>) {
+        self.forget_past(goods.taken.id);
         self.in_flight -= 1;
         self.tally.done += 1;
     }
@@ -101,9 +102,17 @@ impl<T> Books<T> {
         let held = goods.take_if(|goods| self.is_held(goods))?;
         let copy = self.end(&held);
         self.in_flight -= 1;
-        let taken = self.end_attempt(held.taken, held.since, Ending::Condemned);
-        self.give_up(taken, cause);
+        self.end_attempt(held.taken.id, held.attempt, held.since, Ending::Condemned);
+        self.give_up(held.taken, cause);
         copy
+    }
+
+    /// A verdict did not reach the disk: the item is in the line there, and so it is here.
+    pub(in crate::queue) fn uncondemn(&mut self, id: TicketId) {
+        if let Some(letter) = self.dead.letters.remove(&id) {
+            self.tally.dead -= 1;
+            self.admit(letter.revive());
+        }
     }
 
     /// Calls all items back that are out on leases which run out.
@@ -120,8 +129,8 @@ impl<T> Books<T> {
             self.outside.subtract(&taken.ticket);
             self.put_back(taken);
         }
-        let left = self.line.drain().into_iter().map(Taken::<Stored<T>>::without_past).collect();
-        Drained { left, out: self.in_flight }
+        self.pasts.clear();
+        Drained { left: self.line.drain(), out: self.in_flight }
     }
 
     /// Brings dead letters back into the line. They keep their arrival, and a deadline that has passed is lifted.
@@ -139,9 +148,10 @@ impl<T> Books<T> {
     }
 
     /// Puts an item among the dead letters that the store has there already.
-    pub(in crate::queue) fn bury(&mut self, taken: Taken<Stored<T>>, cause: Cause) {
+    pub(in crate::queue) fn bury(&mut self, taken: Taken<T>, cause: Cause) {
         self.tally.dead += 1;
-        let letter = DeadLetter::new(taken, cause, self.now);
+        let past = self.pasts.remove(&taken.id).unwrap_or_default();
+        let letter = DeadLetter::new(taken, past, cause, self.now);
         if let Some(oldest) = self.dead.bury(letter) {
             self.tally.forgotten += 1;
             self.let_go(oldest.revive(), Why::DeadLetters);
@@ -149,18 +159,19 @@ impl<T> Books<T> {
     }
 
     /// Puts an item into the line under the name that it has.
-    pub(in crate::queue) fn admit(&mut self, taken: Taken<Stored<T>>) {
+    #[inline]
+    pub(in crate::queue) fn admit(&mut self, taken: Taken<T>) {
         taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
         self.line.admit(taken);
     }
 
     /// Puts an item into the line that was taken from it.
-    fn put_back(&mut self, taken: Taken<Stored<T>>) {
+    fn put_back(&mut self, taken: Taken<T>) {
         taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
         self.line.put_back(taken);
     }
 
-    pub(in crate::queue) fn give_up(&mut self, taken: Taken<Stored<T>>, cause: Cause) {
+    pub(in crate::queue) fn give_up(&mut self, taken: Taken<T>, cause: Cause) {
         self.mention(Entry::Dead { id: taken.id, cause: cause.as_str() });
         self.bury(taken, cause);
     }
@@ -179,26 +190,24 @@ impl<T> Books<T> {
     fn run_out(&mut self, out: Out<T>, ending: Ending) {
         self.in_flight -= 1;
         self.tally.ran_out += 1;
-        let taken = self.end_attempt(out.taken, out.since, ending);
-        self.settle_attempt(taken, Duration::ZERO);
+        self.end_attempt(out.taken.id, out.attempt, out.since, ending);
+        self.settle_attempt(out.taken, out.attempt, Duration::ZERO);
     }
 
     fn come_back(&mut self, goods: Goods<T>, ending: Ending) {
         self.in_flight -= 1;
-        let taken = self.end_attempt(goods.taken, goods.since, ending);
+        self.end_attempt(goods.taken.id, goods.attempt, goods.since, ending);
         let after = if let Ending::Nacked(after) = ending { after } else { Duration::ZERO };
-        self.settle_attempt(taken, after);
+        self.settle_attempt(goods.taken, goods.attempt, after);
     }
 
-    fn end_attempt(&self, mut taken: Taken<Stored<T>>, began: Duration, end: Ending) -> Taken<Stored<T>> {
-        let (number, lasted) = (taken.item.attempts() + 1, self.now.saturating_sub(began));
-        taken.item.remember(Attempt { number, began, lasted, end });
-        taken
+    fn end_attempt(&mut self, id: TicketId, number: u32, began: Duration, end: Ending) {
+        let lasted = self.now.saturating_sub(began);
+        self.pasts.entry(id).or_default().remember(Attempt { number, began, lasted, end });
     }
 
     /// Where an item goes that came back: among the dead letters, or into the line, at once or after a time.
-    fn settle_attempt(&mut self, taken: Taken<Stored<T>>, after: Duration) {
-        let attempts = taken.item.attempts();
+    fn settle_attempt(&mut self, taken: Taken<T>, attempts: u32, after: Duration) {
         if self.settings.max_attempts.is_some_and(|most| attempts >= most.get()) {
             self.give_up(taken, Cause::Attempts);
             return;
