@@ -27,6 +27,8 @@ mod ledger;
 mod needs;
 mod pressure;
 mod reservation;
+mod rules;
+mod shared;
 mod status;
 mod task;
 #[cfg(test)]
@@ -35,12 +37,10 @@ mod waiting;
 mod workers;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 pub use amount::{AmountError, Unit};
 pub use autoscale::Scaling;
@@ -50,73 +50,16 @@ pub use inventory::{Device, Inventory, InventoryError, WHOLE};
 pub use needs::{Needs, NeedsError};
 pub use pressure::{Pressure, Reading, Watermarks};
 pub use reservation::Reservation;
+pub use rules::{Rules, Terms};
 pub use status::{DeviceStatus, ResourceStatus, SchedulerStatus};
 pub use task::Task;
 pub use workers::{Source, Staffing, WorkerPool, WorkerPoolStatus};
 
 use crate::metrics::{Histogram, System};
-use book::{Book, Lost, Placement};
+use book::Book;
 use reservation::Waiter;
+use shared::{Asked, Shared, State, watch};
 use waiting::JobId;
-
-/// How a scheduler decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// After each such time of waiting, work counts as one level more urgent.
-    pub age_step: Duration,
-    /// So long others may overtake the first in line without regard for it.
-    pub patience: Duration,
-    /// So many that do not fit are passed over in search of one that does.
-    pub look_ahead: usize,
-    /// How work is spread over devices.
-    pub balance: Balance,
-    /// From which the random choices of [`Balance::TwoChoices`] follow.
-    pub seed: u64,
-}
-
-impl Default for Rules {
-    /// Levels for a few seconds, overtaking for one, a search among 64, even spreading.
-    fn default() -> Self {
-        Self {
-            age_step: Duration::from_secs(5),
-            patience: Duration::from_secs(1),
-            look_ahead: 64,
-            balance: Balance::default(),
-            seed: 0,
-        }
-    }
-}
-
-/// Whose work it is, how urgent, and until when it is of use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    owner: Arc<str>,
-    level: u8,
-    deadline: Option<Instant>,
-}
-
-impl Terms {
-    /// Work of that owner, of the most urgent level and without deadline.
-    pub fn of(owner: &str) -> Self {
-        Self { owner: owner.into(), level: 0, deadline: None }
-    }
-
-    /// How urgent it is: 0 goes first.
-    pub fn level(self, level: u8) -> Self {
-        Self { level, ..self }
-    }
-
-    /// From when on it is of no use: it does not start any more then, and stops if it runs.
-    pub fn deadline(self, deadline: Instant) -> Self {
-        Self { deadline: Some(deadline), ..self }
-    }
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self::of("")
-    }
-}
 
 /// Shares out an inventory. Clones share it.
 ///
@@ -136,54 +79,6 @@ impl Default for Terms {
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
-    epoch: Instant,
-    waits: Histogram,
-    /// Told when nothing waits and nothing runs.
-    idle: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    book: Book,
-    replies: HashMap<JobId, Asked>,
-    pressure: Pressure,
-    /// How many may start until the next reading of the pressure.
-    allowance: usize,
-    watch: Option<AbortHandle>,
-    is_open: bool,
-}
-
-/// Someone who waits for an answer.
-#[derive(Debug)]
-struct Asked {
-    since: Instant,
-    reply: oneshot::Sender<Result<Reservation, ScheduleError>>,
-}
-
-/// What is to be told to someone who waits.
-type Answer = (Asked, Result<Placement, ScheduleError>);
-
-impl State {
-    /// Starts what can be started.
-    fn start(&mut self, now: Duration) -> Vec<Answer> {
-        let started = self.book.start(now, self.allowance);
-        if self.pressure != Pressure::None {
-            self.allowance = self.allowance.saturating_sub(started.len());
-        }
-        let granted = started.into_iter();
-        granted.filter_map(|granted| Some((self.replies.remove(&granted.job)?, Ok(granted)))).collect()
-    }
-
-    /// What to tell those who can never run any more.
-    fn refuse(&mut self, lost: Vec<Lost>) -> Vec<Answer> {
-        let refused = lost.into_iter();
-        refused.filter_map(|(id, why)| Some((self.replies.remove(&id)?, Err(why.into())))).collect()
-    }
 }
 
 impl Scheduler {
@@ -390,84 +285,5 @@ impl Scheduler {
             Vec::new()
         });
         Ok(Waiter::new(Arc::clone(&self.shared), asked?, answer))
-    }
-}
-
-impl State {
-    fn is_idle(&self) -> bool {
-        self.book.running() == 0 && self.book.waiting() == 0
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    /// Changes something, starts what can be started then, and tells everyone concerned.
-    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> Vec<Answer>) {
-        let mut state = self.lock();
-        let now = self.now();
-        let mut answers = change(&mut state, now);
-        answers.extend(state.start(now));
-        // Nobody may be told under the lock: who does not listen any more drops what it is given, which takes the lock.
-        while !answers.is_empty() {
-            drop(state);
-            let unwanted: Vec<Placement> =
-                answers.into_iter().filter_map(|answer| self.tell(answer)).collect();
-            state = self.lock();
-            unwanted.iter().for_each(|placement| state.book.give_back(placement));
-            answers = if unwanted.is_empty() { Vec::new() } else { state.start(self.now()) };
-        }
-        if state.is_idle() {
-            self.idle.notify_waiters();
-        }
-    }
-
-    /// Answers what was granted to someone who has gone meanwhile.
-    fn tell(self: &Arc<Self>, (asked, answer): Answer) -> Option<Placement> {
-        let waited = asked.since.elapsed();
-        let answer = answer.map(|placement| Reservation::new(Arc::clone(self), placement));
-        match asked.reply.send(answer) {
-            Ok(()) => {
-                self.waits.record(waited);
-                None
-            }
-            Err(unheard) => unheard.ok().and_then(Reservation::into_placement),
-        }
-    }
-
-    fn review(
-        self: &Arc<Self>,
-        review: impl FnOnce(&mut Book) -> Result<Vec<Lost>, InventoryError>,
-    ) -> Result<(), InventoryError> {
-        let mut outcome = Ok(());
-        self.change(|state, _| match review(&mut state.book) {
-            Ok(lost) => state.refuse(lost),
-            Err(error) => {
-                outcome = Err(error);
-                Vec::new()
-            }
-        });
-        outcome
-    }
-}
-
-async fn watch(shared: Weak<Shared>, marks: Watermarks, mut probe: impl FnMut() -> Reading + Send) {
-    let mut readings = interval(marks.every);
-    readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        readings.tick().await;
-        let Some(shared) = shared.upgrade() else { return };
-        let reading = probe();
-        shared.change(|state, _| {
-            state.pressure = marks.judge(state.pressure, reading);
-            state.allowance = state.pressure.allowance();
-            Vec::new()
-        });
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::ScheduleError;
 use super::book::Placement;
+use super::shared::Shared;
 use super::waiting::JobId;
-use super::{ScheduleError, Shared};
 
 /// Resources that are taken. Dropping it gives them back.
 #[must_use = "what is not held is given back at once"]
