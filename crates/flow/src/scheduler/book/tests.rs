@@ -95,6 +95,11 @@ fn small_work_overtakes_until_patience_ends() {
     let other = book.ask(&Needs::new().cpu(1000), &Arc::from("a"), 0, 51 * MS).unwrap();
     let started = start(&mut book, 51 * MS);
     assert_eq!(jobs(&started), [beside, other]);
+    // What overtook since then counts: two and two more would leave the big one six.
+    let again = ask(&mut book, 2, "a", 0, 52 * MS);
+    assert_eq!(jobs(&start(&mut book, 52 * MS)), []);
+    book.give_back(&started[0]);
+    assert_eq!(jobs(&start(&mut book, 53 * MS)), [again]);
     book.give_back(&running[0]);
     let started = start(&mut book, 60 * MS);
     assert_eq!(jobs(&started), [big]);
