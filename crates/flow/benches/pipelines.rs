@@ -18,9 +18,7 @@ const BUFFER: usize = 1024;
 fn main() {
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     throughput(threads);
-    if std::env::args().any(|a| a == "scaling") {
-        scaling(threads);
-    }
+    scaling(threads);
 }
 
 fn runtime(threads: usize) -> Runtime {

@@ -12,12 +12,13 @@
 //! Read `chain.rs` first, then `stage.rs`, then `road.rs`; `run.rs` takes whole streams through.
 
 mod builder;
-mod chain;
+pub(crate) mod chain;
 mod failure;
-pub(crate) mod patience;
 mod road;
 mod run;
 mod seats;
+mod serve;
+mod service;
 pub(crate) mod stage;
 mod stats;
 mod turnstile;
@@ -38,9 +39,13 @@ use chain::Start;
 pub use failure::Failure;
 use road::Way;
 pub use run::Run;
+pub use serve::Served;
+pub use service::Client;
 pub use stats::{PipelineStats, StageStats};
 
 use crate::error::FlowError;
+use crate::queue::Queue;
+use crate::retry::Backoff;
 
 /// A pipeline from `In` to `Out`. Clones are the same pipeline.
 pub struct Pipeline<In, Out> {
@@ -90,6 +95,22 @@ impl<In: Send + 'static, Out: Send + 'static> Pipeline<In, Out> {
         S: Stream<Item = In> + Send + 'static,
     {
         Run::new(self.way.clone(), items.boxed())
+    }
+
+    /// Takes items from a queue on lease until it is closed and nothing can come any more. An item that comes out is
+    /// acknowledged; one with a permanent failure goes among the dead letters; any other goes back, to be taken again
+    /// after `again`, or when it said so. The last stage is where outputs go. A lease must last for as long as an item
+    /// may be inside. Dropping this gives back what is under way.
+    pub async fn serve(&self, queue: &Queue<In>, again: Backoff) -> Served
+    where
+        In: Clone + Sync,
+    {
+        serve::serve(self.way.clone(), queue, again).await
+    }
+
+    /// A client of this pipeline that is a `tower` service.
+    pub fn client(&self) -> Client<In, Out> {
+        Client::new(self.way.clone())
     }
 
     /// Changes how many items a stage works on at once. Fewer than are under way become fewer as they end; none at all

@@ -41,7 +41,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(most, |nanos| nanos.min(most))
 }
 
-/// What some threads have recorded.
+/// What some threads have recorded, apart from what others write.
+#[repr(align(128))]
 struct Shard {
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// So many threads can write without sharing a cache line; more share.
-pub(super) const SHARDS: usize = 8;
+pub(crate) const SHARDS: usize = 8;
 
 /// The shard of this thread: threads take turns at the shards in the order in which they first ask.
-pub(super) fn here() -> usize {
+pub(crate) fn here() -> usize {
     const UNSET: usize = usize::MAX;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -49,12 +49,12 @@ pub trait Step<I>: Send + Sync + 'static {
     /// What comes out.
     type Out: Send + 'static;
 
-    /// Takes an item through.
+    /// Takes an item through. The failure is boxed because every step hands it on, and hardly any item has one.
     fn pass<'a>(
         &'a self,
         journey: &'a Journey,
         on: Passing<'a, I>,
-    ) -> impl Future<Output = Result<Passing<'a, Self::Out>, Failure>> + Send + 'a;
+    ) -> impl Future<Output = Result<Passing<'a, Self::Out>, Box<Failure>>> + Send + 'a;
 
     /// Shows the stages in their order.
     fn show<'a>(&'a self, controls: &mut Vec<&'a Control>);
@@ -67,7 +67,7 @@ pub struct Start;
 impl<I: Send + 'static> Step<I> for Start {
     type Out = I;
 
-    async fn pass<'a>(&'a self, _: &'a Journey, on: Passing<'a, I>) -> Result<Passing<'a, I>, Failure> {
+    async fn pass<'a>(&'a self, _: &'a Journey, on: Passing<'a, I>) -> Result<Passing<'a, I>, Box<Failure>> {
         Ok(on)
     }
 
@@ -88,7 +88,7 @@ impl<I: Send + 'static, A: Step<I>, B: Step<A::Out>> Step<I> for Then<A, B> {
         &'a self,
         journey: &'a Journey,
         on: Passing<'a, I>,
-    ) -> Result<Passing<'a, B::Out>, Failure> {
+    ) -> Result<Passing<'a, B::Out>, Box<Failure>> {
         let on = self.first.pass(journey, on).await?;
         self.last.pass(journey, on).await
     }

@@ -38,8 +38,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn settle<T>(&self, outcome: &Result<T, Failure>) {
-        let count = match outcome {
+    pub(super) fn settle<T>(&self, outcome: &Result<T, Box<Failure>>) {
+        let count = match outcome.as_ref().map_err(|failure| &**failure) {
             Ok(_) => &self.completed,
             Err(Failure::Expired { .. }) => &self.expired,
             Err(Failure::Cut { .. }) => &self.cut,
@@ -61,7 +61,7 @@ impl<'a> Entry<'a> {
         Self { tally, is_settled: false }
     }
 
-    pub(super) fn settle<T>(&mut self, outcome: &Result<T, Failure>) {
+    pub(super) fn settle<T>(&mut self, outcome: &Result<T, Box<Failure>>) {
         self.is_settled = true;
         self.tally.settle(outcome);
     }
@@ -118,8 +118,8 @@ impl Gate {
         &self,
         journey: &Journey,
         name: impl Fn(usize) -> Arc<str>,
-        mut future: Pin<&mut impl Future<Output = Result<T, Failure>>>,
-    ) -> Result<T, Failure> {
+        mut future: Pin<&mut impl Future<Output = Result<T, Box<Failure>>>>,
+    ) -> Result<T, Box<Failure>> {
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         let mut cut = pin!(None);
         poll_fn(|cx| {
@@ -133,11 +133,11 @@ impl Gate {
             let notified = cut.as_mut().as_pin_mut().is_some_and(|cut| cut.poll(cx).is_ready());
             // The flag is set before anybody is notified, and looked at after asking to be: one of the two is seen.
             if notified || self.is_cut.load(SeqCst) {
-                return Poll::Ready(Err(Failure::Cut { stage: stage() }));
+                return Poll::Ready(Err(Box::new(Failure::Cut { stage: stage() })));
             }
             let Some(deadline) = journey.deadline else { return Poll::Pending };
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            timer.as_mut().poll(cx).map(|()| Err(Failure::Expired { stage: stage() }))
+            timer.as_mut().poll(cx).map(|()| Err(Box::new(Failure::Expired { stage: stage() })))
         })
         .await
     }
@@ -167,12 +167,12 @@ impl<S> Road<S> {
         item: In,
         journey: Journey,
         at: Instant,
-    ) -> (Result<S::Out, Failure>, Option<Instant>)
+    ) -> (Result<S::Out, Box<Failure>>, Option<Instant>)
     where
         S: Step<In>,
     {
         if journey.is_late(at) {
-            return (Err(Failure::Expired { stage: None }), None);
+            return (Err(Box::new(Failure::Expired { stage: None })), None);
         }
         let name = |stage: usize| self.names[stage].clone();
         let pass = pin!(self.steps.pass(&journey, Passing { item, seat: None, at }));
@@ -227,13 +227,16 @@ where
             let none = |_| Arc::from("");
             let _credit = match credit {
                 Some(credit) => credit,
-                None => self.gate.watch(&journey, none, pin!(self.gate.credit())).await?,
+                None => {
+                    let credit = pin!(async { self.gate.credit().await.map_err(Box::new) });
+                    self.gate.watch(&journey, none, credit).await.map_err(|failure| *failure)?
+                }
             };
             self.gate.tally.accepted.fetch_add(1, Relaxed);
             let mut entry = Entry::open(&self.gate.tally);
             let (outcome, _) = self.carry(item, journey, Instant::now()).await;
             entry.settle(&outcome);
-            outcome
+            outcome.map_err(|failure| *failure)
         })
     }
 

@@ -66,7 +66,7 @@ struct Source<In> {
 /// An outcome and the place of its item in the stream.
 struct Arrival<Out> {
     index: u64,
-    outcome: Result<Out, Failure>,
+    outcome: Result<Out, Box<Failure>>,
 }
 
 impl<In, Out> Run<In, Out>

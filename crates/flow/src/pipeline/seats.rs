@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 /// So many seats are no limit.
 const UNLIMITED: usize = Semaphore::MAX_PERMITS >> 1;
@@ -22,10 +22,11 @@ pub(super) struct Seats {
 
 /// A seat that is taken until this is dropped.
 #[derive(Debug)]
-pub(super) struct Seat<'a> {
-    seats: &'a Seats,
-    permit: Option<SemaphorePermit<'a>>,
-}
+pub(super) struct Seat<'a>(&'a Seats);
+
+/// No seat is free, or others wait already.
+#[derive(Debug)]
+pub(super) struct Full;
 
 impl Seats {
     pub(super) fn unlimited() -> Self {
@@ -38,20 +39,23 @@ impl Seats {
         }
     }
 
-    /// A seat, if one is free and nobody waits.
-    pub(super) fn try_take(&self) -> Option<Seat<'_>> {
+    /// A seat, if one is free and nobody waits; without a limit nobody needs one.
+    pub(super) fn try_take(&self) -> Result<Option<Seat<'_>>, Full> {
         if !self.is_limited.load(Ordering::Relaxed) {
-            return Some(Seat { seats: self, permit: None });
+            return Ok(None);
         }
-        let permit = self.free.try_acquire().ok()?;
-        Some(Seat { seats: self, permit: Some(permit) })
+        let permit = self.free.try_acquire().map_err(|_| Full)?;
+        permit.forget();
+        Ok(Some(Seat(self)))
     }
 
     /// A seat, when it is this caller's turn.
-    pub(super) async fn take(&self) -> Seat<'_> {
+    pub(super) async fn take(&self) -> Option<Seat<'_>> {
         let _counted = Counted::new(&self.waiting);
-        // The semaphore is never closed, so waiting for it cannot fail; without a permit a seat is one above the limit.
-        Seat { seats: self, permit: self.free.acquire().await.ok() }
+        // The semaphore is never closed, so waiting for it does not fail.
+        let permit = self.free.acquire().await.ok()?;
+        permit.forget();
+        Some(Seat(self))
     }
 
     /// Changes how many there are. Fewer than are taken become fewer as they are given back; who sat down while there
@@ -91,10 +95,8 @@ impl Seats {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        if let Some(permit) = self.permit.take()
-            && self.seats.pay()
-        {
-            permit.forget();
+        if !self.0.pay() {
+            self.0.free.add_permits(1);
         }
     }
 }

@@ -1,21 +1,22 @@
 //! One stage: who may sit in it, how often it tries, and what an item ends in if nothing helps.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::chain::{Journey, Passing, Step};
 use super::failure::Failure;
-use super::patience::until;
-use super::seats::{Seat, Seats};
+use super::seats::{Full, Seat, Seats};
 use super::turnstile::Turnstile;
 use crate::breaker::{Breaker, Pass};
 use crate::metrics::{Histogram, shards::Tally};
@@ -53,7 +54,7 @@ impl Control {
     }
 
     /// Waits for a seat. The seat of the stage before is kept until there is room to wait in this one.
-    async fn sit<'a>(&'a self, before: Option<Seat<'a>>) -> (Seat<'a>, Instant) {
+    async fn sit<'a>(&'a self, before: Option<Seat<'a>>) -> (Option<Seat<'a>>, Instant) {
         let place = match &self.places {
             Some(places) => places.acquire().await.ok(),
             None => None,
@@ -91,8 +92,7 @@ pub struct Stage<I, O, W> {
     pub(super) control: Control,
     pub(super) work: W,
     pub(super) rules: Rules<I, O>,
-    /// How long a successful attempt takes, in nanoseconds, smoothed over the last ones.
-    usual: AtomicU64,
+    usual: Usual,
 }
 
 /// How an attempt went wrong.
@@ -116,6 +116,35 @@ impl<E: Classify> Fault<E> {
     }
 }
 
+/// How long a first attempt takes that succeeds, smoothed over the last ones. It stands apart from what else a stage has,
+/// because all who read that would otherwise wait for those who write this.
+#[derive(Default)]
+#[repr(align(128))]
+struct Usual {
+    nanos: AtomicU64,
+}
+
+/// In nanoseconds.
+const NOTABLE: u64 = 50_000;
+
+impl Usual {
+    /// An estimate that is right to an eighth, or to less than a deadline cares for, is left alone: reading is much
+    /// cheaper than writing. Two who write at once may overwrite each other's share, which an estimate can bear.
+    fn learn(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let known = self.nanos.load(Relaxed);
+        if known == 0 {
+            self.nanos.store(took, Relaxed);
+        } else if known.abs_diff(took) > NOTABLE.max(known / 8) {
+            self.nanos.store(known - known / 8 + took / 8, Relaxed);
+        }
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Relaxed))
+    }
+}
+
 /// A visit to a stage; one that ends without a word was abandoned.
 struct Visit<'a> {
     counts: &'a Counts,
@@ -124,9 +153,12 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    fn ends(mut self, now: Instant) {
+    /// Notes its end, and says how long it took.
+    fn ends(mut self, now: Instant) -> Duration {
         self.is_over = true;
-        self.counts.latency.record(now.saturating_duration_since(self.since));
+        let took = now.saturating_duration_since(self.since);
+        self.counts.latency.record(took);
+        took
     }
 }
 
@@ -149,19 +181,30 @@ where
         &'a self,
         journey: &'a Journey,
         on: Passing<'a, I>,
-    ) -> Result<Passing<'a, W::Out>, Failure> {
+    ) -> Result<Passing<'a, W::Out>, Box<Failure>> {
         let control = &self.control;
         journey.reaches(control.index);
-        let (seat, at) = match control.seats.try_take() {
-            Some(seat) => {
+        let (seat, mut began) = match control.seats.try_take() {
+            Ok(seat) => {
                 drop(on.seat);
                 (seat, on.at)
             }
-            None => control.sit(on.seat).await,
+            Err(Full) => control.sit(on.seat).await,
         };
         control.counts.begun.add(1);
-        let visit = Visit { counts: &control.counts, since: at, is_over: false };
-        let (outcome, seat) = self.attempts(journey, on.item, seat, at).await;
+        let visit = Visit { counts: &control.counts, since: began, is_over: false };
+        let spare = self.spare(&on.item, 1);
+        let (outcome, seat) = match self.attempt(self.cx(journey, 1), on.item, &mut began).await {
+            Ok((item, at)) => {
+                let took = visit.ends(at);
+                if self.rules.retry.allows_after(1) {
+                    self.usual.learn(took);
+                }
+                return Ok(Passing { item, seat, at });
+            }
+            // Boxed, so that items to which nothing happens do not carry the room for what might.
+            Err(fault) => Box::pin(self.try_again(journey, fault, spare, seat)).await,
+        };
         match outcome {
             Ok((item, at)) => {
                 visit.ends(at);
@@ -170,7 +213,7 @@ where
             Err(failure) => {
                 visit.ends(Instant::now());
                 control.counts.errors.fetch_add(1, Relaxed);
-                Err(failure)
+                Err(Box::new(failure))
             }
         }
     }
@@ -186,34 +229,38 @@ where
     W: Work<I>,
 {
     pub(super) fn new(control: Control, work: W) -> Self {
-        Self { control, work, rules: Rules::default(), usual: AtomicU64::new(0) }
+        Self { control, work, rules: Rules::default(), usual: Usual::default() }
     }
 
-    /// Tries as often as it may. The seat is given up while nothing is being tried.
-    async fn attempts<'a>(
+    fn cx<'a>(&'a self, journey: &Journey, attempt: u32) -> Cx<'a> {
+        Cx { stage: &self.control.name, attempt, deadline: journey.deadline }
+    }
+
+    /// Goes on after the first attempt has failed, as often as it may. The seat is given up while nothing is being
+    /// tried.
+    async fn try_again<'a>(
         &'a self,
         journey: &'a Journey,
-        mut item: I,
-        seat: Seat<'a>,
-        mut began: Instant,
+        mut fault: Fault<W::Err>,
+        mut spare: Option<I>,
+        mut seat: Option<Seat<'a>>,
     ) -> (Result<(W::Out, Instant), Failure>, Option<Seat<'a>>) {
-        let (mut seat, mut number) = (Some(seat), 1);
+        let mut number = 1;
         loop {
-            let spare = self.spare(&item, number);
-            let cx = Cx { stage: &self.control.name, attempt: number, deadline: journey.deadline };
-            let fault = match self.attempt(cx, item, &mut began).await {
-                Ok(out) => return (Ok(out), seat),
-                Err(fault) => fault,
-            };
-            let (again, wait) = match (spare, self.wait_after(&fault, cx)) {
-                (Some(again), Ok(wait)) => (again, wait),
+            let (item, wait) = match (spare, self.wait_after(&fault, self.cx(journey, number))) {
+                (Some(item), Ok(wait)) => (item, wait),
                 (spare, _) => return (self.give_up(fault, number, spare).await, seat),
             };
             drop(seat);
             self.control.counts.retries.fetch_add(1, Relaxed);
             tokio::time::sleep(wait).await;
-            let (taken, now) = self.control.sit(None).await;
-            (item, seat, began, number) = (again, Some(taken), now, number + 1);
+            let (taken, mut began) = self.control.sit(None).await;
+            (seat, number) = (taken, number + 1);
+            spare = self.spare(&item, number);
+            match self.attempt(self.cx(journey, number), item, &mut began).await {
+                Ok(out) => return (Ok(out), seat),
+                Err(failed) => fault = failed,
+            }
         }
     }
 
@@ -240,33 +287,17 @@ where
             Some(breaker) => Some(breaker.admit(*began).map_err(|open| Fault::Open(open.retry_after))?),
             None => None,
         };
-        // The call is inside the future that is watched, so that a panic before its first await is caught as well.
-        let call = pin!(AssertUnwindSafe(async { self.work.call(cx, item).await }).catch_unwind());
-        let outcome = match until(self.rules.timeout.map(|timeout| *began + timeout), call).await {
-            Some(Ok(Ok(out))) => Ok(out),
-            Some(Ok(Err(error))) => Err(Fault::Error(error)),
-            Some(Err(panic)) => Err(Fault::Panic(message(panic.as_ref()))),
-            None => Err(Fault::Timeout),
-        };
+        let call = pin!(async { self.work.call(cx, item).await });
+        let outcome = watched(self.rules.timeout.map(|timeout| *began + timeout), call).await;
         let now = Instant::now();
-        self.learn(pass, &outcome, *began, now);
+        self.learn(pass, &outcome, now);
         outcome.map(|out| (out, now))
     }
 
     /// Tells those who watch how an attempt went.
-    fn learn(
-        &self,
-        pass: Option<Pass>,
-        outcome: &Result<W::Out, Fault<W::Err>>,
-        began: Instant,
-        now: Instant,
-    ) {
-        if outcome.is_ok() && self.rules.retry.allows_after(1) {
+    fn learn(&self, pass: Option<Pass>, outcome: &Result<W::Out, Fault<W::Err>>, now: Instant) {
+        if outcome.is_ok() {
             self.rules.retry.succeeded(now);
-            let took = u64::try_from(now.saturating_duration_since(began).as_nanos()).unwrap_or(u64::MAX);
-            let usual = self.usual.load(Relaxed);
-            // Two at once may overwrite each other's share, which an estimate can bear.
-            self.usual.store(if usual == 0 { took } else { usual - usual / 8 + took / 8 }, Relaxed);
         }
         let Some(pass) = pass else { return };
         match outcome {
@@ -283,7 +314,7 @@ where
             class: fault.class(),
             failed_at: Instant::now(),
             deadline: cx.deadline,
-            usual: Duration::from_nanos(self.usual.load(Relaxed)),
+            usual: self.usual.time(),
         };
         let mut random = self.rules.random.lock().unwrap_or_else(PoisonError::into_inner);
         self.rules.retry.after(attempt, &mut random)
@@ -324,6 +355,25 @@ where
             Fault::Late => Failure::Expired { stage: Some(stage) },
         }
     }
+}
+
+/// One call, whose panic and whose taking too long are its outcome.
+async fn watched<O, E>(
+    moment: Option<Instant>,
+    mut call: Pin<&mut impl Future<Output = Result<O, E>>>,
+) -> Result<O, Fault<E>> {
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(Poll::Ready(outcome)) => return Poll::Ready(outcome.map_err(Fault::Error)),
+            Ok(Poll::Pending) => {}
+            Err(panic) => return Poll::Ready(Err(Fault::Panic(message(panic.as_ref())))),
+        }
+        let Some(moment) = moment else { return Poll::Pending };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(moment)));
+        timer.as_mut().poll(cx).map(|()| Err(Fault::Timeout))
+    })
+    .await
 }
 
 /// What a panic said.

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod care;
+mod edges;
 mod random;
 mod streams;
 

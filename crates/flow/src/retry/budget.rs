@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::metrics::shards::{SHARDS, here};
 use crate::rate::TokenBucket;
 
 /// For so many seconds a success allows for retries, and a retry counts against them.
@@ -28,7 +29,8 @@ pub struct RetryBudget {
 struct Shared {
     ratio: f64,
     began: OnceLock<Instant>,
-    successes: Seconds,
+    /// Successes are many, and threads that have them at once do not write to the same memory.
+    successes: [Seconds; SHARDS],
     spent: Mutex<Spent>,
 }
 
@@ -54,13 +56,13 @@ impl RetryBudget {
     fn build(ratio: f64, minimum: Option<TokenBucket>) -> Self {
         let spent = Mutex::new(Spent { retries: Seconds::default(), minimum });
         Self {
-            shared: Arc::new(Shared { ratio, began: OnceLock::new(), successes: Seconds::default(), spent }),
+            shared: Arc::new(Shared { ratio, began: OnceLock::new(), successes: Default::default(), spent }),
         }
     }
 
     /// Notes a success. Takes no lock, since successes are many.
     pub fn deposit(&self, now: Instant) {
-        self.shared.successes.add(self.second(now));
+        self.shared.successes[here()].add(self.second(now));
     }
 
     /// Takes one retry, and says whether it was there.
@@ -68,7 +70,8 @@ impl RetryBudget {
         let second = self.second(now);
         let since = now.saturating_duration_since(self.began(now));
         let mut spent = self.shared.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let earned = self.shared.ratio * self.shared.successes.sum(second) as f64;
+        let successes: u64 = self.shared.successes.iter().map(|shard| shard.sum(second)).sum();
+        let earned = self.shared.ratio * successes as f64;
         if (spent.retries.sum(second) + 1) as f64 <= earned {
             spent.retries.add(second);
             return true;
@@ -89,6 +92,7 @@ impl RetryBudget {
 
 /// Counts of the last seconds. Each cell holds the number of its second in the upper half and a count in the lower.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Seconds {
     cells: [AtomicU64; SECONDS as usize],
 }
@@ -96,10 +100,16 @@ struct Seconds {
 impl Seconds {
     fn add(&self, second: u32) {
         let cell = &self.cells[(second % SECONDS) as usize];
-        // A late caller may find its second gone, or a full count: then there is nothing to note.
-        let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| match (held >> 32) as u32 {
-            of if of < second => Some(u64::from(second) << 32 | 1),
-            of if of == second && held as u32 != u32::MAX => Some(held + 1),
+        let of = |held: u64| (held >> 32) as u32;
+        if of(cell.load(Ordering::Relaxed)) == second {
+            // No second has the 2^32 calls that it would take to spill into the upper half.
+            cell.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // A late caller may find its second gone: then there is nothing to note.
+        let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| match of(held) {
+            held_of if held_of < second => Some(u64::from(second) << 32 | 1),
+            held_of if held_of == second => Some(held + 1),
             _ => None,
         });
     }

@@ -59,13 +59,16 @@ where
             Next::Bring => exchange.home.bring(&mut done),
             Next::Start(mut chunk) => {
                 let began = Instant::now();
-                let mut at = began;
+                let (mut at, mut completed) = (began, 0);
                 let deadline = exchange.within.and_then(|time| began.checked_add(time));
                 for (index, item) in (chunk.first..).zip(std::mem::take(&mut chunk.items)) {
                     vacant.set(road.carry(item, Journey::new(deadline), at).fuse());
                     match poll_fn(|cx| Poll::Ready(vacant.as_mut().poll(cx))).await {
                         Poll::Ready((outcome, left)) => {
-                            road.gate.tally.settle(&outcome);
+                            match &outcome {
+                                Ok(_) => completed += 1,
+                                Err(_) => road.gate.tally.settle(&outcome),
+                            }
                             done.push(Arrival { index, outcome });
                             at = left.unwrap_or_else(Instant::now);
                         }
@@ -77,6 +80,7 @@ where
                         }
                     }
                 }
+                road.gate.tally.completed.fetch_add(completed, Relaxed);
                 drop(chunk);
                 exchange.home.bring(&mut done);
                 chunk_size = resized(chunk_size, at - began).min(exchange.largest_chunk);
@@ -95,7 +99,7 @@ fn next<In, Out, F, R>(
     cx: &mut Context<'_>,
 ) -> Poll<Next<In>>
 where
-    F: Future<Output = (Result<Out, Failure>, Option<Instant>)>,
+    F: Future<Output = (Result<Out, Box<Failure>>, Option<Instant>)>,
     R: Future<Output = Option<Chunk<In>>>,
 {
     while done.len() < LARGEST_CHUNK
@@ -134,7 +138,7 @@ struct Flight<'a, F> {
 
 impl<Out, F> Future for Flight<'_, F>
 where
-    F: Future<Output = (Result<Out, Failure>, Option<Instant>)>,
+    F: Future<Output = (Result<Out, Box<Failure>>, Option<Instant>)>,
 {
     type Output = Arrival<Out>;
 
@@ -160,7 +164,7 @@ async fn read<In, Out>(gate: &Gate, exchange: &Exchange<In, Out>, most: usize) -
     let mut credits = match gate.credit().await {
         Ok(credit) => credit,
         Err(refused) => {
-            exchange.home.bring(&mut vec![Arrival { index: first, outcome: Err(refused) }]);
+            exchange.home.bring(&mut vec![Arrival { index: first, outcome: Err(Box::new(refused)) }]);
             return None;
         }
     };

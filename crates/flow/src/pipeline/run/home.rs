@@ -56,7 +56,7 @@ pub(super) enum Order<Out> {
     /// `waiting[k]` is the outcome of item `next + k`, if it is there.
     AsRead {
         next: u64,
-        waiting: VecDeque<Option<Result<Out, Failure>>>,
+        waiting: VecDeque<Option<Result<Out, Box<Failure>>>>,
     },
 }
 
@@ -71,13 +71,14 @@ impl<Out> Order<Out> {
 
     /// The outcome whose turn it is, if it is there.
     pub(super) fn next(&mut self) -> Option<Result<Out, Failure>> {
-        match self {
+        let outcome = match self {
             Self::AsCompleted(arrivals) => arrivals.next().map(|arrival| arrival.outcome),
             Self::AsRead { next, waiting } => {
                 waiting.front().is_some_and(Option::is_some).then(|| *next += 1)?;
                 waiting.pop_front().flatten()
             }
-        }
+        };
+        outcome.map(|outcome| outcome.map_err(|failure| *failure))
     }
 
     /// Adds outcomes. Those that are given out as they come are only added when all before have been given out.
