@@ -1,8 +1,33 @@
-//! Items wait in bounded queues, leave in the order of a policy, and pass at a rate.
+//! Items move through queues, stages and graphs under backpressure, and each ends in exactly one outcome.
 //!
-//! This crate refuses to know what an item is, and what time it is: every call that depends on time is told the time
-//! since a moment of the caller's choice, which must not go back. It has no threads, no channels and no clock; whoever
-//! owns a queue decides how callers wait. Read `queue.rs` first, then `queue/policy.rs`.
+//! ```text
+//!   producers ──put──▶ Queue ──take──▶ Pipeline ────────────────────────────────▶ results
+//!                      │ Line: bounds,    │ stage ▶ stage ▶ Batcher ▶ stage
+//!                      │ policy, ids      │ each with workers, rate, timeout,
+//!                      │ leases, keys,    │ Retry (RetryBudget), Breaker
+//!                      │ dead letters     │
+//!                      ▼                  ├── acquire ──▶ Scheduler: memory, devices, slots, nothing promised twice
+//!                    Store                ├── get ──────▶ Graph: computes what is asked for, and only what changed
+//!               (memory, disk)            └── track ────▶ Metrics: histograms, counters, what the system says
+//! ```
+//!
+//! | to | use | read first |
+//! |---|---|---|
+//! | let work wait, fairly, bounded, and lose none | [`Queue`]; durable with [`queue::store`] | `queue.rs` |
+//! | do the same inside of one thread that never waits | [`Line`] | `queue/line.rs` |
+//! | take items through steps that can fail | [`Pipeline`] | `pipeline.rs` |
+//! | work on many items at once, soon | [`Batcher`] | `batcher.rs` |
+//! | compute what depends on something, once | [`graph`] | `graph.rs` |
+//! | run work that needs memory, processors, devices | [`Scheduler`], [`WorkerPool`] | `scheduler.rs` |
+//! | try again; stop trying | [`Retry`], [`Breaker`] | `retry.rs`, `breaker.rs` |
+//! | know how long it takes and how often it fails | [`Metrics`] | `metrics.rs` |
+//!
+//! Each stands alone; the arrows are the ways in which they are made to fit together. `examples/` has a short program
+//! for each.
+//!
+//! This crate refuses to know what an item is. Its policies, breaker and retries are synchronous and are told the time;
+//! its queues, pipelines and schedulers are futures on tokio's clock, and every one of them may be dropped at any await:
+//! no item is lost, and nothing that was held stays held.
 
 #![warn(missing_docs)]
 
