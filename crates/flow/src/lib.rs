@@ -31,6 +31,7 @@
 
 #![warn(missing_docs)]
 
+pub mod batcher;
 pub mod breaker;
 mod error;
 pub mod metrics;
@@ -42,6 +43,7 @@ pub mod retry;
 pub mod scheduler;
 pub mod work;
 
+pub use batcher::{Batch, Batcher};
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
