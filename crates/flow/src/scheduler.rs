@@ -9,14 +9,14 @@
 //! - Small work overtakes large work that does not fit yet, until the large has waited for [`Rules::patience`]. From
 //!   then on room is kept for it, and it starts when what ran then has ended, at the latest. So a piece of work of
 //!   level `l` that finds `n` others waiting starts within `max((l + 1) × age_step, patience) + (n + 2) × d`, if no
-//!   work runs longer than `d`.
+//!   work runs longer than `d`, the inventory stays as it is and memory is not short.
 //! - Work that can never fit is refused at once with the reason.
 //! - The ledger holds promises; [`Scheduler::watch`] compares them with the memory that is really used, and slows and
 //!   stops the starting of work before memory runs out.
 //!
 //! A [`WorkerPool`] works on the items of a queue with a number of workers that changes while they work.
 
-pub mod amount;
+mod amount;
 mod autoscale;
 mod balance;
 mod book;
