@@ -105,8 +105,8 @@ impl Engine {
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
-        let run_loop =
-            RunLoop::new((compute, loaded.tokenizer), (settings.policy, width), shared.clone(), inbox);
+        let order = (settings.policy.clone(), width);
+        let run_loop = RunLoop::new((compute, loaded.tokenizer), order, shared.clone(), inbox);
         let engine = Self {
             card,
             memory: MemoryPlan::new(&settings, shape),

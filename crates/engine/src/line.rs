@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flow::queue::line;
-use flow::queue::policy::Discipline;
+use flow::queue::policy::PolicySettings;
 use flow::{Capacity, TicketId};
 
 use crate::request::Request;
@@ -18,7 +18,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// An empty line. It is not bounded: whoever comes here has passed the [`crate::gate::Gate`].
-    pub(crate) fn new(policy: Discipline) -> Self {
+    pub(crate) fn new(policy: PolicySettings) -> Self {
         Self {
             queue: line::Line::new(Capacity::UNBOUNDED, policy),
             tickets: HashMap::new(),
@@ -45,6 +45,12 @@ impl Line {
         let request = self.queue.take(now)?.item;
         self.forget(&request);
         Some(request)
+    }
+
+    /// Counts what a request that was popped has taken of the engine's time, now that it has ended: until then its
+    /// tenant was charged what it might take.
+    pub(crate) fn charge(&mut self, request: &Request) {
+        self.queue.charge(&request.queue_ticket(), request.spent());
     }
 
     /// Takes the request of that order, if it waits.

@@ -88,6 +88,11 @@ impl Request {
         Ticket { deadline: self.deadline(), ..ticket }
     }
 
+    /// What it has taken of the engine's time, in tokens.
+    pub(crate) fn spent(&self) -> u64 {
+        (self.parameters.prompt.len() as u64).saturating_add(u64::from(self.sampled))
+    }
+
     /// Tells the client how many are ahead, if that is news.
     pub(crate) fn is_behind(&mut self, ahead: u32) {
         if self.ahead != Some(ahead) {

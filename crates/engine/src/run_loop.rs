@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
-use flow::queue::policy::Discipline;
+use flow::queue::policy::PolicySettings;
 use memory::PagePool;
 use models::tokenizer::Tokenizer;
 use protocol::{Failure, Phase};
@@ -90,7 +90,7 @@ impl RunLoop {
     /// A loop with nothing to do.
     pub(crate) fn new(
         (compute, tokenizer): (Compute, Tokenizer),
-        (policy, width): (Discipline, Width),
+        (policy, width): (PolicySettings, Width),
         shared: Shared,
         commands: Receiver<Command>,
     ) -> Self {
@@ -197,7 +197,9 @@ impl RunLoop {
     /// Forgets a request. It is dropped last, so that whoever waits for the engine to be empty sees all pages free.
     fn cancel(&mut self, order: u64) {
         let stage = self.stage(order);
-        let Some(_request) = self.line.remove(order).or_else(|| self.requests.remove(&order)) else { return };
+        let started = self.requests.remove(&order);
+        started.iter().for_each(|request| self.line.charge(request));
+        let Some(_request) = started.or_else(|| self.line.remove(order)) else { return };
         self.retire(order);
         self.publish();
         self.shared.meters.cancelled(stage);
@@ -219,6 +221,7 @@ impl RunLoop {
     /// Takes a started request out of the engine and tells its client why.
     pub(crate) fn fail(&mut self, order: u64, failure: Failure) {
         if let Some(request) = self.requests.remove(&order) {
+            self.line.charge(&request);
             self.retire(order);
             self.publish();
             self.report(request, failure);

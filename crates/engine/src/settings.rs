@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use flow::queue::policy::Discipline;
+use flow::queue::policy::PolicySettings;
 use models::ModelShape;
 use tensor::PAGE_TOKENS;
 
@@ -23,8 +23,8 @@ pub struct EngineSettings {
     pub queue_requests: usize,
     /// Prompt tokens that may wait. One request alone in the queue may exceed it.
     pub queue_tokens: usize,
-    /// In which order waiting requests are served.
-    pub policy: Discipline,
+    /// In which order waiting requests are served; its owners are the tenants, and a cost is counted in tokens.
+    pub policy: PolicySettings,
     /// Memory for keys and values.
     pub kv: KvBudget,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
@@ -41,7 +41,7 @@ impl Default for EngineSettings {
             max_sequences: 64,
             queue_requests: 512,
             queue_tokens: 1 << 20,
-            policy: Discipline::default(),
+            policy: PolicySettings::default(),
             kv: KvBudget::Bytes(1 << 30),
             max_context: None,
             stall_after: Duration::from_secs(30),

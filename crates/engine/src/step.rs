@@ -92,6 +92,7 @@ impl RunLoop {
         // Whoever hears that a request has ended sees its pages free.
         self.publish();
         for request in self.completed.drain(..) {
+            self.line.charge(&request);
             request.complete(now);
         }
         while let Some((order, message)) = self.broken.pop() {

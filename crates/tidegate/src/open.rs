@@ -118,7 +118,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         max_sequences: settings.batch.max_sequences.get(),
         queue_requests: settings.queue.max_queue.get(),
         queue_tokens: settings.queue.max_queue_tokens.get(),
-        policy: settings.queue.queue_policy,
+        policy: settings.queue.policy(),
         kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
         max_context: settings.model.context.map(|context| context as usize),
         ..EngineSettings::default()

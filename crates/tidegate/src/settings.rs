@@ -14,12 +14,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
-use flow::queue::policy::Discipline;
+use flow::queue::policy::{Discipline, PolicySettings};
 use tensor::{Dtype, Isa};
 
 pub use file::ConfigFile;
 pub use layers::{Key, Layers, Origin, Setting, layer};
-pub use units::{ByteSize, TimeSpan};
+pub use units::{ByteSize, TenantWeight, TimeSpan};
 
 /// Everything that can be set.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -120,9 +120,25 @@ pub struct QueueSettings {
     /// Most prompt tokens that wait; more are refused at once.
     #[arg(long, env = "TIDEGATE_MAX_QUEUE_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_queue_tokens)]
     pub max_queue_tokens: NonZeroUsize,
-    /// Order in which waiting requests are served: fifo or priority.
+    /// Order in which waiting requests are served: fifo, priority, round_robin (tenants take turns), fair_share (tenants
+    /// share by tokens and weight) or deadline.
     #[arg(long, env = "TIDEGATE_QUEUE_POLICY", value_name = "POLICY", default_value_t = Self::default().queue_policy)]
     pub queue_policy: Discipline,
+    /// Time of waiting that makes a request one level more urgent, under priority and fair_share.
+    #[arg(long, env = "TIDEGATE_QUEUE_AGE_STEP", value_name = "TIME", default_value_t = Self::default().queue_age_step)]
+    pub queue_age_step: TimeSpan,
+    /// Share of a tenant under fair_share, such as alice=4; may be repeated; other tenants have 1.
+    #[arg(long, env = "TIDEGATE_TENANT_WEIGHT", value_name = "TENANT=N", value_delimiter = ',')]
+    pub tenant_weight: Vec<TenantWeight>,
+}
+
+impl QueueSettings {
+    /// The order of service, as the queue takes it.
+    pub fn policy(&self) -> PolicySettings {
+        let policy = PolicySettings::from(self.queue_policy).age_step(self.queue_age_step.0);
+        let weights = self.tenant_weight.iter();
+        weights.fold(policy, |policy, share| policy.weight(&*share.tenant, share.weight))
+    }
 }
 
 impl Default for QueueSettings {
@@ -131,6 +147,8 @@ impl Default for QueueSettings {
             max_queue: positive(512),
             max_queue_tokens: positive(1 << 20),
             queue_policy: Discipline::default(),
+            queue_age_step: TimeSpan(PolicySettings::default().age_step),
+            tenant_weight: Vec::new(),
         }
     }
 }
@@ -298,6 +316,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_queue", section: "queue", name: "max", unset: "" },
     Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
     Key { id: "queue_policy", section: "queue", name: "policy", unset: "" },
+    Key { id: "queue_age_step", section: "queue", name: "age_step", unset: "" },
+    Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },

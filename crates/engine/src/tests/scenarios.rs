@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use protocol::{Event, GenerateRequest, Inference, Priority};
+use flow::queue::policy::Discipline;
+use protocol::{Event, GenerateRequest, Inference, Priority, TenantId};
 
 use super::bench::{Bench, Client, settings, tokens};
 use super::model::HashModel;
@@ -23,9 +24,12 @@ struct Play {
     steps: u32,
 }
 
+fn text<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
 fn number(words: &[&str], name: &str) -> Option<usize> {
-    let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    value.map(|value| value.parse().unwrap())
+    text(words, name).map(|value| value.parse().unwrap())
 }
 
 impl Play {
@@ -35,6 +39,12 @@ impl Play {
         let seen = model.seen.clone();
         let mut settings = settings(get("pages"), get("tokens"), get("sequences"));
         settings.queue_requests = number(words, "queue").unwrap_or(100);
+        if let Some(policy) = text(words, "policy") {
+            settings.policy = policy.parse::<Discipline>().unwrap().into();
+        }
+        if let Some((tenant, weight)) = text(words, "weight").and_then(|pair| pair.split_once(':')) {
+            settings.policy = settings.policy.weight(tenant, weight.parse().unwrap());
+        }
         let bench = Bench::new(model, settings);
         seen.lock().unwrap().clear();
         Self { bench, clients: BTreeMap::new(), letters: Vec::new(), seen, steps: 0 }
@@ -46,7 +56,10 @@ impl Play {
         request.limits.ignore_eos = true;
         request.choices = number(words, "n").unwrap_or(1) as u32;
         request.deadline = number(words, "deadline").map(|millis| Duration::from_millis(millis as u64));
-        request.priority = match words.iter().find_map(|word| word.strip_prefix("priority=")) {
+        if let Some(tenant) = text(words, "tenant") {
+            request.tenant = TenantId(tenant.to_owned());
+        }
+        request.priority = match text(words, "priority") {
             Some("high") => Priority::High,
             Some("low") => Priority::Low,
             _ => Priority::Normal,
@@ -162,6 +175,21 @@ fn preemption() {
 #[test]
 fn priorities() {
     check("priorities.txt");
+}
+
+#[test]
+fn fair_share() {
+    check("fair_share.txt");
+}
+
+#[test]
+fn turns() {
+    check("turns.txt");
+}
+
+#[test]
+fn due() {
+    check("due.txt");
 }
 
 #[test]

@@ -74,6 +74,10 @@ fn as_toml(settings: &[Setting], origins: Origins) -> String {
             values if key.is_secret() => {
                 format!("# {} is set to {} that cannot be shown", key.name, count(values))
             }
+            values if key.repeats() => {
+                let list: Vec<String> = values.iter().map(|value| literal(value)).collect();
+                format!("{} = [{}]", key.name, list.join(", "))
+            }
             [value, ..] => format!("{} = {}", key.name, literal(value)),
         };
         match (origins, &setting.origin) {
@@ -105,6 +109,7 @@ fn as_json(settings: &[Setting]) -> Value {
         let value = match setting.values.as_slice() {
             [] => Value::Null,
             values if key.is_secret() => json!(count(values)),
+            values if key.repeats() => json!(values),
             [value, ..] => value.parse::<i64>().map_or_else(|_| json!(value), |number| json!(number)),
         };
         let (origin, place) = match &setting.origin {

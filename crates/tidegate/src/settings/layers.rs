@@ -43,8 +43,8 @@ impl Key {
     }
 
     /// Whether the file may hold a list.
-    pub(super) fn repeats(&self) -> bool {
-        self.id == "api_key"
+    pub fn repeats(&self) -> bool {
+        matches!(self.id, "api_key" | "tenant_weight")
     }
 
     /// Whether the value must not be shown.

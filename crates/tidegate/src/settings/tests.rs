@@ -66,6 +66,10 @@ fn file_sets_every_kind_of_value() {
         isa = 'scalar'
         [memory]
         kv = '1.5GiB'
+        [queue]
+        policy = 'fair_share'
+        age_step = '200ms'
+        weights = ['alice=4', 'bob=2']
         [server]
         api_key = ['a', 'b']
         shutdown_timeout = 0.5
@@ -81,6 +85,9 @@ fn file_sets_every_kind_of_value() {
     assert_eq!(inference.compute.threads, NonZeroUsize::new(3));
     assert_eq!(inference.compute.isa, Some(Isa::Scalar));
     assert_eq!(inference.memory.kv_memory, Some(ByteSize(3 << 29)));
+    let policy = inference.queue.policy();
+    assert_eq!((policy.discipline.name, policy.age_step.as_millis()), ("fair_share", 200));
+    assert_eq!(format!("{:?}", policy.weights), r#"{"alice": 4, "bob": 2}"#);
     assert_eq!(settings.server.api_key, ["a".into(), "b".into()]);
     assert_eq!(settings.server.shutdown_timeout.to_string(), "500ms");
     assert_eq!(settings.log.log_format, Some(LogFormat::Json));
@@ -106,8 +113,9 @@ fn wrong_files() {
     check(
         "policy",
         "[queue]\npolicy = 'lifo'",
-        "there is no queue policy 'lifo'; choose one of fifo, priority",
+        "there is no queue policy 'lifo'; choose one of fifo, priority, round_robin, fair_share, deadline",
     );
+    check("share", "[queue]\nweights = 'alice'", "queue.weights: invalid value 'alice'");
     check("boolean", "[queue]\nmax = true", "queue.max: expected a text or a number, found a boolean");
     check("list", "[server]\nport = [1, 2]", "server.port: expected a text or a number, found an array");
     check("syntax", "[queue\nmax = 1", "is not valid TOML");

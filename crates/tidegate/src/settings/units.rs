@@ -1,6 +1,7 @@
 //! Sizes and times as people write them.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -106,6 +107,33 @@ impl FromStr for TimeSpan {
     }
 }
 
+/// A tenant's share in relation to those of others, written as `alice=4`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantWeight {
+    /// The name of the tenant's key.
+    pub tenant: String,
+    /// Its share.
+    pub weight: NonZeroU32,
+}
+
+impl fmt::Display for TenantWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.tenant, self.weight)
+    }
+}
+
+impl FromStr for TenantWeight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("'{text}' is not a share; write a tenant and a number from 1, as in alice=4");
+        let (tenant, weight) = text.rsplit_once('=').ok_or_else(refuse)?;
+        let weight = weight.trim().parse().map_err(|_| refuse())?;
+        let tenant = tenant.trim().to_owned();
+        if tenant.is_empty() { Err(refuse()) } else { Ok(Self { tenant, weight }) }
+    }
+}
+
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -115,6 +143,20 @@ fn split(text: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares() {
+        let check = |text: &str, shown: &str| {
+            let share = text.parse::<TenantWeight>().map_or_else(|error| error, |share| share.to_string());
+            assert!(share.contains(shown), "{text}: {share}");
+        };
+        check("alice=4", "alice=4");
+        check(" a=b = 4 ", "a=b=4");
+        check("alice", "'alice' is not a share");
+        check("=4", "is not a share");
+        check("alice=0", "a number from 1");
+        check("alice=-1", "a number from 1");
+    }
 
     #[test]
     fn sizes() {

@@ -1,7 +1,6 @@
 //! Owners by small numbers, so that a waiting ticket needs four bytes for its owner and a policy no text.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -157,12 +156,6 @@ impl Owners {
             }
         }
         None
-    }
-}
-
-impl fmt::Debug for Owners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.ids.keys()).finish()
     }
 }
 

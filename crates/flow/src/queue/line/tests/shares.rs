@@ -89,6 +89,25 @@ fn shares_are_counted_by_what_serving_has_cost() {
     }
 }
 
+/// One of two owners has never more than one item, whose cost turns out ten times as high when nothing of it waits any
+/// more. It gets its half, and not what it would if it began anew each time.
+#[test]
+fn leaving_and_coming_back_gains_nothing() {
+    let mut line = Line::new(Capacity::UNBOUNDED, "fair_share".parse::<Discipline>().unwrap());
+    let mut had = BTreeMap::from([("steady", 0), ("restless", 0)]);
+    for _ in 0..20 {
+        line.try_put("steady", Ticket::of("steady").cost(10), Duration::ZERO).unwrap();
+    }
+    line.try_put("restless", Ticket::of("restless").cost(1), Duration::ZERO).unwrap();
+    for _ in 0..10_000 {
+        let taken = line.take(Duration::ZERO).unwrap();
+        *had.get_mut(taken.item).unwrap() += 10;
+        line.charge(taken.ticket(), 10);
+        line.try_put(taken.item, taken.ticket().clone(), Duration::ZERO).unwrap();
+    }
+    assert!(had.values().all(|cost| (49_000..=51_000).contains(cost)), "{had:?}");
+}
+
 /// The 99th percentile of the time that items of quiet owners spend in line and in service, by weight of the owner, in a
 /// server of which the quiet owners together use half, and the hog asks for as much as `hog` of them.
 fn latencies(policy: &str, hog: u32) -> BTreeMap<u32, Duration> {

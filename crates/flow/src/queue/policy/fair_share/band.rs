@@ -290,3 +290,28 @@ impl Band {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_never_comes_back_is_forgotten() {
+        let (mut tickets, mut band) = (Tickets::default(), Band::new(Arc::default()));
+        for number in 0..10_000 {
+            let ticket = Ticket::of(format!("owner {number}"));
+            let place = tickets.enter(TicketId(number), ticket.clone(), Duration::ZERO);
+            band.join(place, &mut tickets);
+            band.serve(place, &mut tickets, 0);
+            tickets.exit(place);
+            band.charge(&ticket, number % 5000, &mut tickets);
+            assert!(band.is_empty() && band.accounts.len() <= DEBTORS);
+            assert!(band.debts.len() <= 2 * DEBTORS + OUTDATED && band.turns.len() <= OUTDATED);
+        }
+        assert!(!band.accounts.is_empty(), "nobody owes anything");
+        band.retire(&mut tickets);
+        assert!(band.accounts.is_empty());
+    }
+}
