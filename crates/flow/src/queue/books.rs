@@ -4,7 +4,9 @@
 //! How items come in stands in `admission.rs`, how they come back in `returns.rs`; here is how they are handed out.
 
 mod admission;
+mod offer;
 mod returns;
+mod want;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,18 +19,19 @@ use super::exchange::{Progress, Stock};
 use super::gone::{Adopt, Aftermath, Gone, Why};
 use super::journal::Journal;
 use super::keys::Keys;
-use super::leases::{LeaseId, Leases};
+use super::leases::Leases;
 use super::overload::{Overload, Service};
-use super::past::{Attempt, Past};
+use super::past::Past;
 use super::settings::Settings;
 use super::stats::Tally;
 use super::store::Entry;
 use super::throttle::Throttle;
-use super::{Capacity, Line, Stats, Taken, Ticket, TicketId, UpTo};
+use super::{Capacity, Line, Stats, Taken, Ticket, TicketId};
 use crate::metrics::HistogramSnapshot;
 use crate::rate::DrainRate;
 
-pub(super) use admission::{Answer, Noted, Offer, Parcel, Patience};
+pub(super) use offer::{Answer, Noted, Offer, Parcel, Patience};
+pub(super) use want::{Goods, Want, Way};
 
 /// The window over which the speed of the queue is measured, and how often it is brought up to date.
 const FLOW_WINDOW: Duration = Duration::from_secs(60);
@@ -109,102 +112,6 @@ impl Flow {
     pub(super) fn per_second(&mut self, now: Duration) -> Option<f64> {
         self.settle(now);
         self.rate.per_second(now)
-    }
-}
-
-/// What a taker asks for, and what it gets.
-pub(super) struct Want<T> {
-    way: Way,
-    /// At most so many.
-    most: usize,
-    /// At most so much cost, unless the first item alone is dearer.
-    cost: u64,
-    pub(super) items: Few<Taken<T>>,
-    pub(super) leases: Few<Goods<T>>,
-    /// When that was.
-    pub(super) at: Duration,
-}
-
-/// What taking an item means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// It is out until it is acknowledged.
-    Lease,
-    /// It is gone.
-    ForGood,
-}
-
-/// One thing, which needs no memory of its own, or several.
-pub(super) struct Few<X> {
-    first: Option<X>,
-    more: Vec<X>,
-}
-
-impl<X> Few<X> {
-    fn none() -> Self {
-        Self { first: None, more: Vec::new() }
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
-    }
-
-    fn push(&mut self, thing: X) {
-        if self.more.capacity() > 0 || self.first.is_some() {
-            self.more.push(thing);
-        } else {
-            self.first = Some(thing);
-        }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &X> {
-        self.first.iter().chain(&self.more)
-    }
-
-    pub(super) fn into_first(mut self) -> Option<X> {
-        self.first.or_else(|| self.more.pop())
-    }
-
-    pub(super) fn into_vec(mut self) -> Vec<X> {
-        self.more.extend(self.first);
-        self.more
-    }
-}
-
-/// An item that is out on lease.
-pub(super) struct Goods<T> {
-    pub(super) taken: Taken<T>,
-    pub(super) since: Duration,
-    pub(super) attempt: u32,
-    /// How the last attempts before this one ended.
-    pub(super) history: Vec<Attempt>,
-    /// For a lease that runs out.
-    pub(super) lease: Option<LeaseId>,
-    /// What serving it has cost, if its taker said so.
-    pub(super) charged: Option<u64>,
-}
-
-impl<T> Want<T> {
-    pub(super) fn new(way: Way, up_to: UpTo) -> Self {
-        let (items, leases) = (Few::none(), Few::none());
-        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, leases, at: Duration::ZERO }
-    }
-
-    /// Makes room for so many at most.
-    fn reserve(&mut self, there: usize) {
-        let count = self.most.min(there);
-        match self.way {
-            _ if count < 2 => {}
-            Way::Lease => self.leases.more.reserve(count),
-            Way::ForGood => self.items.more.reserve(count),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self.way {
-            Way::Lease => self.leases.len(),
-            Way::ForGood => self.items.len(),
-        }
     }
 }
 
