@@ -6,6 +6,8 @@ mod ledger;
 mod log;
 mod memory;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::Future;
@@ -45,7 +47,8 @@ pub trait Store: Send + Sync + 'static {
 /// Completes when a position is durable; fails when it never will be.
 pub type Settled<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
-/// A place in the order of notes; later notes have larger ones.
+/// A place in the order of notes; later notes have larger ones. The default comes before all notes: it is the place of
+/// what a store held when it was opened, and settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 

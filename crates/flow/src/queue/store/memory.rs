@@ -1,5 +1,8 @@
 //! A store in memory, for tests: it forgets with the process, and it is stricter than a disk.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::poll_fn;
@@ -200,24 +203,25 @@ impl Store for MemoryStore {
         };
         state.standing.insert(id, after);
         state.keep(&Record::from(entry));
-        Ok(Position(state.noted.len() as u64 - 1))
+        Ok(Position(state.noted.len() as u64))
     }
 
     /// # Panics
     /// If the position was never given out.
     fn settled(&self, position: Position) -> Settled<'_> {
-        let position = position.0 as usize;
+        // Positions count what is noted with their own note.
+        let end = position.0 as usize;
         Box::pin(poll_fn(move |cx| {
             let mut state = self.state();
             let noted = state.noted.len();
-            if position >= noted {
+            if end > noted {
                 drop(state);
-                panic!("position {position} was never given out: there are {noted}");
+                panic!("position {end} was never given out: the last is {noted}");
             }
             if state.settling == When::Asked && state.failed.is_none() {
-                state.decide(position + 1);
+                state.decide(end);
             }
-            match state.verdict(position) {
+            match state.verdict(end) {
                 Some(verdict) => Poll::Ready(verdict),
                 None => {
                     state.waiters.push(cx.waker().clone());
@@ -281,10 +285,11 @@ impl State {
             .map(|(number, (kind, bytes))| (number, (*kind, bytes)))
     }
 
-    fn verdict(&self, position: usize) -> Option<Result<(), StoreError>> {
-        if self.refused.contains(&position) {
+    /// What became of the note with which the first `end` are noted.
+    fn verdict(&self, end: usize) -> Option<Result<(), StoreError>> {
+        if end > 0 && self.refused.contains(&(end - 1)) {
             Some(Err(StoreError::Full { place: PLACE.to_owned() }))
-        } else if position < self.decided {
+        } else if end <= self.decided {
             Some(Ok(()))
         } else {
             self.failed.clone().map(Err)

@@ -46,9 +46,10 @@ impl State {
         Self {
             waiting: Vec::new(),
             usage,
-            noted: 0,
-            begun: 0,
-            decided: 0,
+            // The position 0 stands for what the store held when it was opened.
+            noted: 1,
+            begun: 1,
+            decided: 1,
             refused: VecDeque::new(),
             forgotten: 0,
             failed: None,

@@ -1,4 +1,5 @@
 //! Keeps the log small: segments in which nothing is needed go, and what the oldest one still holds is copied forward.
+//! The same empties damaged segments, so that damage is reported until they are gone and no longer.
 //!
 //! The bound: once [`Log::tidy`] has nothing more to do, the segments take up at most twice the bytes that are needed
 //! plus three segments, of which one may be longer than it should by one group. Copying the needed half of a log frees
@@ -47,7 +48,7 @@ impl<D: Disk> Log<D> {
                 let number = oldest.number;
                 if !self.ledger.needs(number) {
                     self.remove_oldest(number)
-                } else if self.is_too_large() || self.damaged.contains(&number) {
+                } else if self.is_too_large() || !self.damaged.is_empty() {
                     self.copy_some(number)
                 } else {
                     Ok(Upkeep::Done)

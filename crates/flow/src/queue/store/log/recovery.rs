@@ -191,6 +191,10 @@ impl<D: Disk> Log<D> {
     /// Writes once more how items stand. Each has one record that says all of it, so that a power loss in the middle
     /// leaves nothing half said.
     fn rewrite(&mut self, unproven: &BTreeSet<TicketId>) -> Result<(), Trouble> {
+        if unproven.is_empty() {
+            self.durable = self.next;
+            return Ok(());
+        }
         let mut frames = Vec::new();
         for id in unproven {
             match self.ledger.place(*id) {

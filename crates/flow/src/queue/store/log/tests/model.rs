@@ -134,3 +134,34 @@ impl Memory {
         event
     }
 }
+
+/// What a store may say when it is opened: what was settled, and the first so many of the events after that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expected {
+    pub(super) settled: Memory,
+    /// What may have been settled when the program died.
+    pub(super) unsettled: Vec<Event>,
+}
+
+impl Expected {
+    /// Compares; what was found is settled from then on.
+    pub(super) fn check(&mut self, recovered: &Recovered) -> Result<(), String> {
+        let mut memory = self.settled.clone();
+        // On a full disk the items of a group may be missing and the rest of it be there.
+        let mut without_items = self.settled.clone();
+        let mut found = memory.is(recovered).then(|| memory.clone());
+        for event in &self.unsettled {
+            memory.apply(event);
+            without_items.apply_kept(std::slice::from_ref(event), Kept::AllButItems);
+            let possible = [&memory, &without_items].into_iter().find(|memory| memory.is(recovered));
+            found = found.or_else(|| possible.cloned());
+        }
+        let Some(found) = found else {
+            let Self { settled, unsettled } = self;
+            return Err(format!("settled: {settled:?}\nafter that: {unsettled:?}\nfound: {recovered:?}"));
+        };
+        self.settled = found;
+        self.unsettled.clear();
+        Ok(())
+    }
+}

@@ -6,10 +6,10 @@
 use std::io;
 use std::thread;
 
-use super::model::{Event, Memory, encoded};
+use super::model::{Event, Expected, encoded};
 use super::{Log, OPTIONS};
 use crate::queue::store::disk::{Disk, Fault, SimulatedDisk};
-use crate::queue::store::log::{Kept, Upkeep, mutant};
+use crate::queue::store::log::{Upkeep, mutant};
 use crate::queue::store::{Recovered, StoreError};
 use crate::random::Random;
 
@@ -56,9 +56,9 @@ struct Program {
     random: Random,
     disk: SimulatedDisk,
     mistake: Mistake,
-    settled: Memory,
-    /// What may have been settled when the program died.
-    unsettled: Vec<Event>,
+    /// Whether the disk has lost something by breaking, and not by a power loss.
+    broke: bool,
+    expected: Expected,
     ids: u64,
 }
 
@@ -66,7 +66,7 @@ impl Program {
     fn new(seed: u64, mistake: Mistake) -> Self {
         let mut random = Random::seeded(seed);
         let disk = SimulatedDisk::new(random.bits());
-        Self { random, disk, mistake, settled: Memory::default(), unsettled: Vec::new(), ids: 0 }
+        Self { random, disk, mistake, broke: false, expected: Expected::default(), ids: 0 }
     }
 
     fn run(mut self) -> Result<(), String> {
@@ -89,8 +89,10 @@ impl Program {
         let call = self.disk.calls() + self.random.below(80);
         match self.random.below(8) {
             0..=4 => self.disk.fail_at(call, Fault::PowerLoss),
-            5 => self.disk.fail_at(call, Fault::Broken),
-            6 => self.disk.fail_at(call, Fault::Full),
+            fault @ 5..=6 => {
+                self.broke = true;
+                self.disk.fail_at(call, if fault == 5 { Fault::Broken } else { Fault::Full });
+            }
             _ => self.disk.limit(self.random.below(20_000)),
         }
     }
@@ -99,14 +101,14 @@ impl Program {
         let Ok((mut log, recovered)) = self.open() else { return Ok(()) };
         self.look_at(&recovered)?;
         for _ in 0..self.random.below(16) {
-            let mut after = self.settled.clone();
+            let mut after = self.expected.settled.clone();
             let size = 1 + self.random.below(4);
             let group: Vec<_> =
                 (0..size).map(|_| after.next_event(&mut self.random, &mut self.ids)).collect();
             match log.commit(&mut encoded(&group)) {
-                Ok(kept) => self.settled.apply_kept(&group, kept),
+                Ok(kept) => self.expected.settled.apply_kept(&group, kept),
                 Err(error) => {
-                    self.unsettled = group;
+                    self.expected.unsettled = group;
                     return self.stays_failed(&mut log, &error);
                 }
             }
@@ -142,26 +144,10 @@ impl Program {
     }
 
     fn look_at(&mut self, recovered: &Recovered) -> Result<(), String> {
-        let mut memory = self.settled.clone();
-        let mut without_items = self.settled.clone();
-        let mut found = memory.is(recovered).then(|| memory.clone());
-        for event in &self.unsettled {
-            memory.apply(event);
-            without_items.apply_kept(std::slice::from_ref(event), Kept::AllButItems);
-            let possible = [&memory, &without_items].into_iter().find(|memory| memory.is(recovered));
-            found = found.or_else(|| possible.cloned());
+        if !self.broke && !recovered.damage.is_empty() {
+            return Err(format!("a power loss is taken for damage: {:?}", recovered.damage));
         }
-        match found {
-            Some(found) => {
-                self.settled = found;
-                self.unsettled.clear();
-                Ok(())
-            }
-            None => Err(format!(
-                "settled: {:?}\nafter that: {:?}\nfound: {recovered:?}",
-                self.settled, self.unsettled
-            )),
-        }
+        self.expected.check(recovered)
     }
 }
 

@@ -1,0 +1,82 @@
+//! What durability costs: items per second through put, take and acknowledgement, each on the disk before its caller is
+//! told, beside the bare writes and syncs of the same bytes and beside the servers that are installed.
+//!
+//! `redis-server` and `nats-server` are looked for in the path; one that is missing is left out, and so is a demand that
+//! an old one cannot meet. The folder for the files is the first argument that is no flag, or the target folder.
+
+mod measure;
+
+mod durable {
+    pub(crate) mod bare;
+    pub(crate) mod nats;
+    pub(crate) mod ours;
+    pub(crate) mod redis;
+    pub(crate) mod server;
+}
+
+use std::path::{Path, PathBuf};
+
+use durable::{bare, nats, ours, redis};
+use measure::{Better, Contender, bar, compare};
+
+/// The bytes of an item.
+const ITEM: usize = 1024;
+
+/// Producers, and how many items pass in a round.
+const LOADS: [(usize, usize); 4] = [(1, 300), (16, 3_000), (64, 12_000), (256, 30_000)];
+
+/// Consumers take and acknowledge so many items at a time.
+const BATCH: usize = 16;
+
+/// How many consumers there are beside so many producers.
+fn consumers(producers: usize) -> usize {
+    producers.div_ceil(4)
+}
+
+/// At so many producers the bars stand.
+const BAR_AT: usize = 64;
+
+fn main() {
+    let asked = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let place = asked.map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned(), PathBuf::from);
+    let folder = place.join(format!("durable-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the folder for the files can be made");
+    let redis = redis::start(&folder.join("redis"));
+    let nats = nats::start(&folder.join("nats"));
+    for (producers, items) in LOADS {
+        table(&folder, redis.as_ref(), nats.as_ref(), producers, items);
+    }
+    drop((redis, nats));
+    let _they_are_temporary = std::fs::remove_dir_all(&folder);
+}
+
+fn table(
+    folder: &Path,
+    redis: Option<&redis::Redis>,
+    nats: Option<&nats::Nats>,
+    producers: usize,
+    items: usize,
+) {
+    let ours_name = format!("durable queue, {producers} producers");
+    let bare_name = "the same groups, bare write and fdatasync";
+    let groups = std::cell::RefCell::new(Vec::new());
+    let mut contenders = vec![
+        Contender::new(&ours_name, || {
+            let (rate, written) = ours::round(&folder.join("queue"), producers, items);
+            groups.replace(written);
+            rate
+        }),
+        Contender::new(bare_name, || bare::round(&folder.join("bare"), &groups.borrow(), items)),
+    ];
+    contenders.extend(redis.map(|redis| Contender::new(redis.name(), || redis.round(producers, items))));
+    contenders.extend(nats.map(|nats| Contender::new(nats.name(), || nats.round(producers, items))));
+    let title = format!("put + take + ack of {items} items of {ITEM} bytes, {producers} producers");
+    let outcomes = compare(&title, "items/s", contenders);
+    let written = groups.borrow();
+    println!("  {:.1} items in a group at the mean", items as f64 / written.len() as f64);
+    bar(&outcomes, &ours_name, bare_name, 0.8, Better::Higher);
+    if producers == BAR_AT {
+        redis.iter().for_each(|redis| bar(&outcomes, &ours_name, redis.name(), 5.0, Better::Higher));
+        nats.iter().for_each(|nats| bar(&outcomes, &ours_name, nats.name(), 5.0, Better::Higher));
+    }
+}

@@ -1,0 +1,68 @@
+//! A queue that outlives its process: fair between tenants, limited in rate, with a list of what nobody could serve.
+//!
+//! Run with `cargo run -p tidegate-flow --example durable_queue`.
+
+use std::error::Error;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flow::queue::policy::Discipline;
+use flow::queue::store::{DiskOptions, DiskStore};
+use flow::queue::{Queue, Rate};
+use flow::{Capacity, Ticket};
+
+/// The queue in ten lines. Every accepted item is on the disk before `put` returns.
+fn open(folder: &Path) -> Result<Queue<String>, Box<dyn Error>> {
+    let (store, recovered) = DiskStore::open(folder, DiskOptions::default())?;
+    recovered.damage.iter().for_each(|line| eprintln!("damaged: {line}"));
+    Ok(Queue::builder(Capacity::items(10_000).bytes(64 << 20))
+        .policy("fair_share".parse::<Discipline>()?)
+        .rate(Rate::per_second(NonZeroU32::MIN.saturating_add(499)).burst(NonZeroU32::MIN.saturating_add(99)))
+        .lease(Duration::from_secs(30))
+        .max_attempts(NonZeroU32::MIN.saturating_add(2))
+        .dedupe(NonZeroUsize::MIN.saturating_add(99_999), Duration::from_secs(3600))
+        .open(Arc::new(store), recovered)?)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::temp_dir().join(format!("tidegate-durable-queue-{}", std::process::id()));
+
+    let queue = open(&folder)?;
+    let first = queue.put("alice's letter 1".to_owned(), Ticket::of("alice").key("a1")).await?;
+    for number in 2..=3 {
+        queue.put(format!("alice's letter {number}"), Ticket::of("alice")).await?;
+    }
+    queue.put("bob's only letter".to_owned(), Ticket::of("bob")).await?;
+    queue.put("an unreadable letter".to_owned(), Ticket::of("mallory")).await?;
+
+    // Taken in turns, so that bob does not wait for all of alice's letters.
+    for _ in 0..3 {
+        let lease = queue.take().await.ok_or("the queue is open")?;
+        println!("serving {}", *lease);
+        if lease.starts_with("an unreadable") {
+            lease.dead_letter("nobody can read it").await?;
+        } else {
+            lease.ack().await?;
+        }
+    }
+    // This one is taken, and then the process ends before anybody says that it is done.
+    let interrupted = queue.take().await.ok_or("the queue is open")?;
+    println!("interrupted at {}", *interrupted);
+    drop((interrupted, queue));
+
+    let queue = open(&folder)?;
+    println!("opened again: {} wait, {} dead", queue.len(), queue.dead_letters().len());
+    queue.dead_letters().list(|letter| println!("dead: {} ({})", letter.item, letter.cause()));
+    let again = queue.put("alice's letter 1".to_owned(), Ticket::of("alice").key("a1")).await?;
+    println!("put again under its key, it is {}", if again == first { "known" } else { "new" });
+    while let Some(lease) = queue.try_take() {
+        println!("serving {} (attempt {})", *lease, lease.attempt());
+        lease.ack().await?;
+    }
+    drop(queue);
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
