@@ -34,6 +34,7 @@
 pub mod batcher;
 pub mod breaker;
 mod error;
+pub mod graph;
 pub mod metrics;
 pub mod pipeline;
 pub mod queue;
@@ -46,6 +47,7 @@ pub mod work;
 pub use batcher::{Batch, Batcher};
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
+pub use graph::Graph;
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use pipeline::{Failure, Pipeline};
 pub use queue::{Capacity, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};
