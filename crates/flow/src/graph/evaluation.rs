@@ -174,9 +174,17 @@ enum Step {
 /// What is to be done once the lock is let go.
 #[derive(Default)]
 pub(super) struct Effects {
-    pub(super) wakers: Vec<Waker>,
+    wakers: Vec<Waker>,
     /// Values that may be the last of their kind, and whose end is the user's code.
-    pub(super) garbage: Vec<Value>,
+    garbage: Vec<Value>,
+}
+
+impl Effects {
+    /// Wakes before it drops: the end of a value is the user's code and may panic.
+    pub(super) fn follow(self) {
+        self.wakers.into_iter().for_each(Waker::wake);
+        drop(self.garbage);
+    }
 }
 
 /// What has happened since the graph was built.

@@ -80,7 +80,7 @@ impl Plan {
                 plan.nodes[dep as usize].dependants.push(index as u32);
             }
         }
-        plan.order()?;
+        plan.check_order()?;
         Ok(plan)
     }
 
@@ -118,8 +118,8 @@ impl Plan {
         &self.nodes[node as usize].name
     }
 
-    /// The nodes in an order in which every one comes after those that it needs.
-    pub(super) fn order(&self) -> Result<Vec<u32>, GraphError> {
+    /// Checks that the nodes can stand in an order in which every one comes after those that it needs.
+    fn check_order(&self) -> Result<(), GraphError> {
         let mut missing: Vec<usize> = self.nodes.iter().map(|node| node.deps.len()).collect();
         let mut order: Vec<u32> =
             (0..self.nodes.len() as u32).filter(|node| missing[*node as usize] == 0).collect();
@@ -134,7 +134,7 @@ impl Plan {
             }
         }
         match missing.iter().position(|missing| *missing > 0) {
-            None => Ok(order),
+            None => Ok(()),
             Some(stuck) => Err(GraphError::Cycle { nodes: self.circle(stuck as u32, &missing) }),
         }
     }
@@ -157,7 +157,7 @@ impl Plan {
         way.iter().rev().map(|node| Arc::clone(self.name(*node))).collect()
     }
 
-    /// `targets` and everything they need, in an order in which every one comes after those that it needs.
+    /// `target` and everything it needs, in an order in which every one comes after those that it needs.
     pub(super) fn cone(&self, target: u32) -> Vec<u32> {
         let mut seen = HashSet::from([target]);
         let mut order = Vec::new();

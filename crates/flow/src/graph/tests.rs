@@ -42,13 +42,15 @@ fn add_sum(graph: &mut GraphBuilder, log: &Log, name: &str, deps: Vec<Node<u64>>
 }
 
 impl Graph {
-    /// Asserts that nothing is left of anybody who asked. Workers leave a moment after the last answer.
+    /// Asserts that nothing is left of anybody who asked. Workers leave a moment after the last answer, on threads that
+    /// may have to wait for a processor.
     async fn assert_rest(&self) {
-        for _ in 0..1000 {
+        for _ in 0..100_000 {
             if self.shared.enter(|evaluation| evaluation.is_at_rest()) {
                 return;
             }
             tokio::task::yield_now().await;
+            std::thread::yield_now();
         }
         panic!("something is left: {:?}", self.stats());
     }

@@ -75,10 +75,10 @@ impl Shared {
         Self { plan: Arc::clone(&evaluation.plan), evaluation: Mutex::new(evaluation), observer }
     }
 
-    /// Does something under the lock, and what follows from it after the lock: wakes, drops, and adds workers where runs
-    /// wait and a runtime is at hand.
+    /// Does something under the lock, and what follows from it after the lock: adds workers where runs wait and a runtime
+    /// is at hand, wakes, and drops.
     pub(super) fn enter<R>(self: &Arc<Self>, act: impl FnOnce(&mut Evaluation) -> R) -> R {
-        let (result, hires) = self.act(|evaluation| {
+        let ((result, hires), effects) = self.act(|evaluation| {
             let result = act(evaluation);
             evaluation.settle_down();
             let vacancies = evaluation.vacancies();
@@ -93,17 +93,14 @@ impl Shared {
                 runtime.spawn(work(seat));
             }
         }
+        effects.follow();
         result
     }
 
-    fn act<R>(&self, act: impl FnOnce(&mut Evaluation) -> R) -> R {
+    fn act<R>(&self, act: impl FnOnce(&mut Evaluation) -> R) -> (R, Effects) {
         let mut evaluation = self.evaluation.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(&mut evaluation);
-        let Effects { wakers, garbage } = std::mem::take(&mut evaluation.effects);
-        drop(evaluation);
-        drop(garbage);
-        wakers.into_iter().for_each(std::task::Waker::wake);
-        result
+        (result, std::mem::take(&mut evaluation.effects))
     }
 
     fn tell(&self, node: u32, what: impl FnOnce() -> Happening) {
@@ -164,7 +161,7 @@ impl Drop for Seat {
         };
         // The runtime shuts down, or the user's code panicked while it was dropped. Nobody is hired here, because on a
         // runtime that shuts down this would go on for ever; those who wait are woken, and hire where they are.
-        self.shared.act(|evaluation| {
+        let ((), effects) = self.shared.act(|evaluation| {
             if let Some(ticket) = landed {
                 evaluation.land(ticket, Err(Cause::Abandoned));
                 evaluation.settle_down();
@@ -172,6 +169,7 @@ impl Drop for Seat {
             evaluation.workers -= 1;
             evaluation.wake_everybody();
         });
+        effects.follow();
     }
 }
 
