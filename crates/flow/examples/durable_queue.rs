@@ -3,7 +3,6 @@
 //! Run with `cargo run -p tidegate-flow --example durable_queue`.
 
 use std::error::Error;
-use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,10 @@ fn open(folder: &Path) -> Result<Queue<String>, Box<dyn Error>> {
     recovered.damage.iter().for_each(|line| eprintln!("damaged: {line}"));
     Ok(Queue::builder(Capacity::items(10_000).bytes(64 << 20))
         .policy("fair_share".parse::<Discipline>()?)
-        .rate(Rate::per_second(NonZeroU32::MIN.saturating_add(499)).burst(NonZeroU32::MIN.saturating_add(99)))
+        .rate(Rate::per_second(500_u32.try_into()?).burst(100_u32.try_into()?))
         .lease(Duration::from_secs(30))
-        .max_attempts(NonZeroU32::MIN.saturating_add(2))
-        .dedupe(NonZeroUsize::MIN.saturating_add(99_999), Duration::from_secs(3600))
+        .max_attempts(3_u32.try_into()?)
+        .dedupe(100_000_usize.try_into()?, Duration::from_secs(3600))
         .open(Arc::new(store), recovered)?)
 }
 

@@ -55,3 +55,8 @@ pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
 pub use scheduler::{Scheduler, WorkerPool};
 pub use work::{Classed, Cx, StageError, Work};
+
+/// The README's Rust code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;
