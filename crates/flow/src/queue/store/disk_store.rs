@@ -95,7 +95,7 @@ impl DiskStore {
         Self::open_on(folder, options)
     }
 
-    /// Opens the store on any disk, such as a [`SimulatedDisk`](super::SimulatedDisk).
+    /// Opens the store on any disk, such as a [`SimulatedDisk`](super::disk::SimulatedDisk).
     ///
     /// # Errors
     /// As [`DiskStore::open`].
