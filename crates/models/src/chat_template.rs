@@ -1,4 +1,4 @@
-//! Jinja chat templates of Hugging Face folders.
+//! Jinja chat templates of Hugging Face folders and GGUF files.
 //!
 //! Templates are programs from strangers. They run with a bound on instructions and on output, without access to
 //! files, and with the names that `transformers` gives them: `messages`, `tools`, `documents`,
@@ -52,7 +52,7 @@ struct Shared {
 
 impl ChatTemplate {
     /// Reads the template of a model folder: `chat_template.jinja`, else `chat_template.json`, else the one in
-    /// `tokenizer_config.json`. `None` where there is none.
+    /// `tokenizer_config.json`; or that of a GGUF file. `None` where there is none.
     ///
     /// # Errors
     /// When a file is broken or the template does not parse.

@@ -1,16 +1,18 @@
-//! The tensors of a model, whether in one file or in many behind an index.
+//! The tensors of a model, whether in one file or in many behind an index, under the names that folders give them.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
 use tensor::Dtype;
-use tensor::safetensors::SafeTensors;
-use tensor::stored::TensorView;
+use tensor::gguf::names_of_read_types;
+use tensor::stored::{TensorView, Tensors};
 
+use crate::layers::Stored;
 use crate::repository::is_plain_name;
-use crate::{ModelError, Repository};
+use crate::{Dialect, ModelError, Repository, gguf};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -22,34 +24,39 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     /// The shard that the index assigns to each tensor; empty for a single file.
     index: BTreeMap<String, usize>,
+    /// What the file calls the tensors, if it is a GGUF file.
+    dialect: Option<&'static Dialect>,
     elements: Cell<u64>,
 }
 
 struct Shard {
     path: PathBuf,
-    tensors: SafeTensors,
+    tensors: Tensors,
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors`, or else the index and every file that it lists.
+    /// Opens `model.safetensors`, or else the index and every file that it lists; or the tensors of a GGUF file.
     ///
     /// # Errors
     /// When a file is missing, broken, or named so that it could lie outside the folder.
     pub fn open(repository: &Repository) -> Result<Self, ModelError> {
+        if let Some(file) = repository.gguf() {
+            let (_, dialect) = gguf::family(file)?;
+            return Ok(Self::single(file.path().to_owned(), file.tensors().clone(), Some(dialect)));
+        }
         if repository.contains(SINGLE) {
-            let path = repository.path(SINGLE);
-            let shard = Shard { path: path.clone(), tensors: repository.tensors(SINGLE)? };
-            return Ok(Self {
-                listing: path,
-                shards: vec![shard],
-                index: BTreeMap::new(),
-                elements: Cell::new(0),
-            });
+            let tensors = repository.tensors(SINGLE)?.into_tensors();
+            return Ok(Self::single(repository.path(SINGLE), tensors, None));
         }
         if !repository.contains(INDEX) {
             return Err(repository.missing(SINGLE));
         }
         Self::open_sharded(repository)
+    }
+
+    fn single(path: PathBuf, tensors: Tensors, dialect: Option<&'static Dialect>) -> Self {
+        let shards = vec![Shard { path: path.clone(), tensors }];
+        Self { listing: path, shards, index: BTreeMap::new(), dialect, elements: Cell::new(0) }
     }
 
     fn open_sharded(repository: &Repository) -> Result<Self, ModelError> {
@@ -79,7 +86,7 @@ impl Checkpoint {
             };
             index.insert(name.clone(), number);
         }
-        Ok(Self { listing, shards, index, elements: Cell::new(0) })
+        Ok(Self { listing, shards, index, dialect: None, elements: Cell::new(0) })
     }
 
     /// The tensor of that name, which must have that shape.
@@ -87,6 +94,7 @@ impl Checkpoint {
     /// # Errors
     /// Names the file, what was expected and what was found.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView, ModelError> {
+        let name = &*self.stored_name(name);
         let shard = self.shard(name).ok_or_else(|| self.missing(name))?;
         let Some(view) = shard.tensors.tensor(name) else {
             return Err(self.unreadable(shard, name));
@@ -94,6 +102,7 @@ impl Checkpoint {
         if view.shape() != shape {
             return Err(ModelError::TensorShape {
                 path: shard.path.clone(),
+                settings: if self.dialect.is_some() { "its metadata" } else { "config.json" },
                 name: name.to_owned(),
                 expected: shape.to_vec(),
                 found: view.shape().to_vec(),
@@ -105,7 +114,12 @@ impl Checkpoint {
 
     /// Whether a tensor of that name is listed.
     pub fn contains(&self, name: &str) -> bool {
-        self.shard(name).is_some()
+        self.shard(&self.stored_name(name)).is_some()
+    }
+
+    /// How a matrix is stored that folders store as `in_folders`: GGUF files store all of them the same way.
+    pub(crate) fn stored(&self, in_folders: Stored) -> Stored {
+        if self.dialect.is_some() { Stored::Rows } else { in_folders }
     }
 
     /// The first of `prefixes` under which a tensor called `probe` is listed, or else the first of all.
@@ -114,11 +128,21 @@ impl Checkpoint {
         listed.or(prefixes.first()).copied().unwrap_or_default()
     }
 
-    /// The widest element type among the stored matrices, for checkpoints whose config.json does not say.
+    /// The type that suits the stored matrices, for checkpoints whose config.json does not say: the widest of them in
+    /// folders. In GGUF files it is the type of the largest matrix, because converters widen small ones, and `Bf16` for
+    /// quantised ones.
     pub fn dtype(&self) -> Dtype {
-        let matrices = self.shards.iter().flat_map(|shard| shard.tensors.entries());
-        let kinds = matrices.filter(|(_, _, shape)| shape.len() == 2).map(|(_, dtype, _)| dtype);
-        kinds.fold(Dtype::Bf16, |widest, dtype| match dtype {
+        let tensors = self.shards.iter().flat_map(|shard| shard.tensors.entries());
+        let matrices = tensors.filter(|(_, _, shape)| shape.len() == 2);
+        if self.dialect.is_some() {
+            let largest = matrices.max_by_key(|(_, _, shape)| shape.iter().product::<usize>());
+            return match largest {
+                Some((_, "F32", _)) => Dtype::F32,
+                Some((_, "F16", _)) => Dtype::F16,
+                _ => Dtype::Bf16,
+            };
+        }
+        matrices.fold(Dtype::Bf16, |widest, (_, dtype, _)| match dtype {
             "BF16" => widest,
             "F16" if widest == Dtype::Bf16 => Dtype::F16,
             "F16" => widest,
@@ -131,19 +155,26 @@ impl Checkpoint {
         self.elements.get()
     }
 
+    /// What the file calls the tensor that folders call `name`.
+    fn stored_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let stored = self.dialect.and_then(|dialect| dialect.stored_name(name));
+        stored.map_or(Cow::Borrowed(name), Cow::Owned)
+    }
+
     /// The file that the index names for a tensor, or else any that has it.
     fn shard(&self, name: &str) -> Option<&Shard> {
         match self.index.get(name) {
             Some(number) => self.shards.get(*number),
-            None => self.shards.iter().find(|shard| shard.entry(name).is_some()),
+            None => self.shards.iter().find(|shard| shard.tensors.kind(name).is_some()),
         }
     }
 
     /// Why `shard` gives no view of `name`: it has another type, or it is not there although the index says so.
     fn unreadable(&self, shard: &Shard, name: &str) -> ModelError {
-        match shard.entry(name) {
+        match shard.tensors.kind(name) {
             Some(found) => ModelError::TensorDtype {
                 path: shard.path.clone(),
+                expected: self.dialect.map_or_else(|| "F32, F16, BF16".to_owned(), |_| names_of_read_types()),
                 name: name.to_owned(),
                 found: found.to_owned(),
             },
@@ -162,13 +193,6 @@ impl Checkpoint {
     }
 }
 
-impl Shard {
-    /// The element type of a tensor as the file writes it.
-    fn entry(&self, name: &str) -> Option<&str> {
-        self.tensors.entries().find(|(found, ..)| *found == name).map(|(_, dtype, _)| dtype)
-    }
-}
-
 fn open_shard(repository: &Repository, tensor: &str, file: &str) -> Result<Shard, ModelError> {
     let listing = repository.path(INDEX);
     if !is_plain_name(file) {
@@ -178,7 +202,7 @@ fn open_shard(repository: &Repository, tensor: &str, file: &str) -> Result<Shard
     if !repository.contains(file) {
         return Err(ModelError::MissingShard { path: listing, shard: path, tensor: tensor.to_owned() });
     }
-    Ok(Shard { path, tensors: repository.tensors(file)? })
+    Ok(Shard { path, tensors: repository.tensors(file)?.into_tensors() })
 }
 
 /// The three names that share most with `name` at both ends.

@@ -1,16 +1,16 @@
 //! config.json, read key by key: every number is checked against bounds before anything is made from it.
 //!
 //! Two styles are in use: files on the hub say `rope_theta`, `rope_scaling` and `torch_dtype`; files written by
-//! transformers 5 say `rope_parameters` and `dtype`. Both are read.
+//! transformers 5 say `rope_parameters` and `dtype`. Both are read. GGUF files say the same under flat keys of their own.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tensor::Dtype;
 
 use crate::checkpoint::describe;
-use crate::{ModelError, Repository};
+use crate::{ModelError, Repository, gguf};
 
 /// The most that any width, count of heads or vocabulary may be; far above every published model, and small enough
 /// that products of three of them fit 64 bits.
@@ -25,15 +25,38 @@ pub(crate) const POSITIONS: RangeInclusive<usize> = 1..=(1 << 27);
 pub struct Config {
     path: PathBuf,
     root: Value,
+    keys: Keys,
+}
+
+/// How keys are found.
+#[derive(Clone, Debug)]
+enum Keys {
+    /// Dots go down into objects.
+    Nested,
+    /// All values stand side by side under keys of their own, of which some are written otherwise than they are asked
+    /// for.
+    Flat { written: Vec<(&'static str, String)> },
 }
 
 impl Config {
-    /// Reads `config.json`.
+    /// Reads `config.json`, or what stands for it in a GGUF file.
     ///
     /// # Errors
-    /// When it is missing or no JSON object.
+    /// When it is missing or no JSON object, or no family reads the GGUF file.
     pub fn read(repository: &Repository) -> Result<Self, ModelError> {
-        Self::read_file(repository, "config.json")
+        match repository.gguf() {
+            Some(file) => gguf::config(file),
+            None => Self::read_file(repository, "config.json"),
+        }
+    }
+
+    /// Settings that are `written` under other keys than they are asked for.
+    pub(crate) fn flat(
+        path: PathBuf,
+        root: Map<String, Value>,
+        written: Vec<(&'static str, String)>,
+    ) -> Self {
+        Self { path, root: Value::Object(root), keys: Keys::Flat { written } }
     }
 
     /// Reads another file of settings.
@@ -41,7 +64,7 @@ impl Config {
     /// # Errors
     /// When it is missing or no JSON object.
     pub(crate) fn read_file(repository: &Repository, file: &'static str) -> Result<Self, ModelError> {
-        let config = Self { path: repository.path(file), root: repository.json(file)? };
+        let config = Self { path: repository.path(file), root: repository.json(file)?, keys: Keys::Nested };
         match config.root {
             Value::Object(_) => Ok(config),
             _ => Err(config.wrong("(whole file)", "an object", &config.root)),
@@ -50,8 +73,21 @@ impl Config {
 
     /// The value at `key`, where dots go down into objects; `null` counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        let found = key.split('.').try_fold(&self.root, |value, part| value.get(part))?;
+        let found = match &self.keys {
+            Keys::Nested => key.split('.').try_fold(&self.root, |value, part| value.get(part))?,
+            Keys::Flat { .. } => self.root.get(self.written(key))?,
+        };
         (!found.is_null()).then_some(found)
+    }
+
+    /// The key as the file writes it.
+    fn written<'k>(&'k self, key: &'k str) -> &'k str {
+        match &self.keys {
+            Keys::Nested => key,
+            Keys::Flat { written } => {
+                written.iter().find(|(asked, _)| *asked == key).map_or(key, |(_, written)| written)
+            }
+        }
     }
 
     /// A text.
@@ -115,7 +151,7 @@ impl Config {
     pub(crate) fn wrong(&self, key: &str, expected: &str, found: &Value) -> ModelError {
         ModelError::Field {
             path: self.path.clone(),
-            key: key.to_owned(),
+            key: self.written(key).to_owned(),
             expected: expected.to_owned(),
             found: describe(found),
         }
@@ -174,7 +210,7 @@ mod tests {
     use super::*;
 
     fn config(text: &str) -> Config {
-        Config { path: "config.json".into(), root: serde_json::from_str(text).unwrap() }
+        Config { path: "config.json".into(), root: serde_json::from_str(text).unwrap(), keys: Keys::Nested }
     }
 
     #[test]

@@ -43,7 +43,10 @@ pub enum ModelError {
         advice: Option<String>,
     },
     /// A path is no folder.
-    #[error("{} is not a folder; expected a model folder or a Hugging Face cache entry (models--…)", path.display())]
+    #[error(
+        "{} is not a folder; expected a model folder, a Hugging Face cache entry (models--…) or a .gguf file",
+        path.display()
+    )]
     NotAFolder {
         /// Which path.
         path: PathBuf,
@@ -77,11 +80,13 @@ pub enum ModelError {
         found: String,
     },
     /// No family reads this architecture.
-    #[error("{}: model_type '{found}' is not supported; known are {}", path.display(), known.join(", "))]
+    #[error("{}: {key} '{found}' is not supported; known are {}", path.display(), known.join(", "))]
     UnknownArchitecture {
         /// Which file.
         path: PathBuf,
-        /// Its `model_type`.
+        /// What the file calls it.
+        key: &'static str,
+        /// Its value.
         found: String,
         /// The values that are read.
         known: Vec<&'static str>,
@@ -102,23 +107,27 @@ pub enum ModelError {
         /// Names that exist and look most alike.
         near: Vec<String>,
     },
-    /// A tensor has another shape than config.json implies.
-    #[error("{}: tensor '{name}': config.json implies the shape {expected:?}, found {found:?}", path.display())]
+    /// A tensor has another shape than the settings imply.
+    #[error("{}: tensor '{name}': {settings} implies the shape {expected:?}, found {found:?}", path.display())]
     TensorShape {
         /// The file that holds the tensor.
         path: PathBuf,
+        /// Where the settings stand: `config.json`, `its metadata`.
+        settings: &'static str,
         /// Which tensor.
         name: String,
-        /// The shape that config.json implies.
+        /// The shape that the settings imply.
         expected: Vec<usize>,
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor holds something else than floating-point numbers that kernels read.
-    #[error("{}: tensor '{name}': expected F32, F16 or BF16, found {found}", path.display())]
+    /// A tensor holds something else than numbers that are read.
+    #[error("{}: tensor '{name}': expected one of {expected}, found {found}", path.display())]
     TensorDtype {
         /// The file that holds the tensor.
         path: PathBuf,
+        /// The types that are read from such files.
+        expected: String,
         /// Which tensor.
         name: String,
         /// The type as the file writes it.
@@ -152,7 +161,7 @@ pub enum ModelError {
         /// Which tensor.
         tensor: String,
     },
-    /// tokenizer.json is not a byte-level BPE tokenizer.
+    /// What a file has of a tokenizer is not a byte-level BPE tokenizer.
     #[error("{}: {reason}", path.display())]
     Tokenizer {
         /// Which file.
@@ -161,7 +170,7 @@ pub enum ModelError {
         reason: String,
     },
     /// The tokenizer knows ids that the model has no embedding for.
-    #[error("{} has ids up to {largest}, but config.json says a vocabulary of {vocabulary}; the files belong to different models", path.display())]
+    #[error("{} has ids up to {largest}, but the model's vocabulary is {vocabulary}; tokenizer and weights belong to different models", path.display())]
     Vocabulary {
         /// The tokenizer's file.
         path: PathBuf,

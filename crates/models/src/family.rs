@@ -6,7 +6,7 @@ use tensor::{Dtype, Kernels, KvArena, KvLayout};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::{Batch, LoadOptions, ModelError};
+use crate::{Batch, Dialect, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Family {
     pub name: &'static str,
     /// Values of `model_type` in config.json that it reads.
     pub model_types: &'static [&'static str],
+    /// Names in GGUF files, where the family is read from them.
+    pub gguf: Option<&'static Dialect>,
     /// Reads a checkpoint of the family.
     pub load: LoadFamily,
 }

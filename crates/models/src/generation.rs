@@ -26,11 +26,16 @@ pub struct GenerationDefaults {
 
 impl GenerationDefaults {
     /// Reads the defaults from `generation_config.json`, if there is one, and token ids that it lacks from `config`.
+    /// The `config` of a GGUF file has both.
     ///
     /// # Errors
     /// When a value has the wrong type or is out of bounds; an id must be below `vocabulary`.
     pub fn read(repository: &Repository, config: &Config, vocabulary: usize) -> Result<Self, ModelError> {
-        let own = if repository.contains(FILE) { Some(Config::read_file(repository, FILE)?) } else { None };
+        let own = match repository.gguf() {
+            Some(_) => Some(config.clone()),
+            None if repository.contains(FILE) => Some(Config::read_file(repository, FILE)?),
+            None => None,
+        };
         let mut defaults = own.as_ref().map(Self::sampling).transpose()?.unwrap_or_default();
         let sources: Vec<&Config> = own.iter().chain([config]).collect();
         defaults.eos_token_ids = token_ids(&sources, "eos_token_id", vocabulary)?;

@@ -1,4 +1,5 @@
-//! Checkpoint in, logits out: model families, tokenizers and chat templates of Hugging Face folders.
+//! Checkpoint in, logits out: model families, tokenizers and chat templates of Hugging Face folders and
+//! GGUF files.
 //!
 //! A model has no clock, thread, channel or I/O after load, and makes no batching decision: it is given a ragged
 //! [`Batch`] and KV pages and returns logits. Read `family.rs` first, then `layers/decoder.rs`.
@@ -7,6 +8,7 @@ mod batch;
 mod error;
 mod families;
 mod family;
+mod gguf;
 mod layers;
 
 pub mod chat_template;
@@ -24,5 +26,6 @@ pub use batch::Batch;
 pub use error::ModelError;
 pub use families::FAMILIES;
 pub use family::{CausalLm, Family, LoadFamily, ModelShape, Source};
+pub use gguf::Dialect;
 pub use loaded::{LoadOptions, LoadedModel, load};
 pub use repository::Repository;

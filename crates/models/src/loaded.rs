@@ -53,6 +53,7 @@ pub fn load(
     let model_type = config.text("model_type")?.unwrap_or_default();
     let family = families::find(model_type).ok_or_else(|| ModelError::UnknownArchitecture {
         path: repository.path("config.json"),
+        key: "model_type",
         found: model_type.to_owned(),
         known: families::known(),
     })?;

@@ -1,33 +1,55 @@
-//! The files of a model: a folder on disk or files compiled into the program.
+//! The files of a model: a folder on disk, a GGUF file, or files compiled into the program.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
+use tensor::gguf::Gguf;
 use tensor::safetensors::SafeTensors;
 use tensor::stored::FileBytes;
 
-use crate::ModelError;
+use crate::{ModelError, gguf};
 
 /// The longest text file that is read; the largest published tokenizer.json has about a tenth of it.
 const TEXT_LIMIT: u64 = 256 << 20;
 
 /// Where the files of a model come from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Repository {
     place: Place,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Place {
     Folder(PathBuf),
+    Gguf(Arc<Gguf>),
     Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
 }
 
 impl Repository {
+    /// What a path leads to: a GGUF file if it is a file, and else a folder as [`Repository::folder`] takes it.
+    ///
+    /// # Errors
+    /// When the file is no sound GGUF file, or the folder is none.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let path = path.into();
+        let is_file = path.is_file() || path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        if is_file && !path.is_dir() { Self::of_gguf(Gguf::open(&path)?) } else { Self::folder(path) }
+    }
+
+    /// A GGUF file that has been read.
+    ///
+    /// # Errors
+    /// When no family reads its architecture.
+    pub fn of_gguf(file: Gguf) -> Result<Self, ModelError> {
+        gguf::family(&file)?;
+        Ok(Self { place: Place::Gguf(Arc::new(file)) })
+    }
+
     /// A folder on disk: a model folder, a snapshot in a Hugging Face cache, or a cache entry `models--org--name`,
     /// which stands for the snapshot that its `refs/main` names (or its only one).
     ///
@@ -51,10 +73,14 @@ impl Repository {
         Self { place: Place::Embedded { name, files } }
     }
 
-    /// What people call the model: the embedded name, `org/name` of a cache entry, else the folder's own name.
+    /// What people call the model: the embedded name, `org/name` of a cache entry, the name of a GGUF file without its
+    /// ending, else the folder's own name.
     pub fn name(&self) -> String {
         match &self.place {
             Place::Embedded { name, .. } => (*name).to_owned(),
+            Place::Gguf(file) => {
+                file.path().file_stem().map_or_else(|| "model".into(), OsStr::to_string_lossy).into_owned()
+            }
             Place::Folder(folder) => {
                 let full = folder.canonicalize().unwrap_or_else(|_| folder.clone());
                 let cached = full.ancestors().nth(2).and_then(Path::file_name).and_then(cache_name);
@@ -65,17 +91,19 @@ impl Repository {
         }
     }
 
-    /// What stands for the file in messages.
+    /// What stands for the file in messages; a GGUF file stands for all of its parts.
     pub fn path(&self, file: &str) -> PathBuf {
         match &self.place {
+            Place::Gguf(gguf) => gguf.path().to_owned(),
             Place::Folder(folder) => folder.join(file),
             Place::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
         }
     }
 
-    /// Whether the file exists.
+    /// Whether the file exists. A GGUF file contains no other files.
     pub fn contains(&self, file: &str) -> bool {
         match &self.place {
+            Place::Gguf(_) => false,
             Place::Folder(folder) => folder.join(file).is_file(),
             Place::Embedded { .. } => self.find(file).is_some(),
         }
@@ -92,7 +120,7 @@ impl Repository {
         }
         match &self.place {
             Place::Embedded { .. } => Ok(Cow::Borrowed(self.find(file).unwrap_or_default())),
-            Place::Folder(_) => read_bounded(path).map(Cow::Owned),
+            Place::Folder(_) | Place::Gguf(_) => read_bounded(path).map(Cow::Owned),
         }
     }
 
@@ -103,6 +131,14 @@ impl Repository {
     pub fn json(&self, file: &'static str) -> Result<Value, ModelError> {
         let bytes = self.read(file)?;
         serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path: self.path(file), source })
+    }
+
+    /// The GGUF file that the model is, if it is one.
+    pub(crate) fn gguf(&self) -> Option<&Gguf> {
+        match &self.place {
+            Place::Gguf(file) => Some(file),
+            Place::Folder(_) | Place::Embedded { .. } => None,
+        }
     }
 
     /// A safetensors file, mapped where it is on disk.
@@ -121,17 +157,18 @@ impl Repository {
     /// The error for a file that every model needs.
     pub(crate) fn missing(&self, file: &'static str) -> ModelError {
         let unsafe_weights = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-        let advice = unsafe_weights
+        let convert = unsafe_weights
             .iter()
             .find(|found| file.ends_with(".safetensors") && self.contains(found))
             .map(|found| format!("it has {found}: convert it to safetensors"));
         let folder = self.path("");
-        ModelError::MissingFile { folder, file, advice }
+        let name_it = || Some(format!("it has {0}: give that file itself", gguf_in(&folder)?));
+        ModelError::MissingFile { file, advice: convert.or_else(name_it), folder }
     }
 
     fn find(&self, file: &str) -> Option<&'static [u8]> {
         match self.place {
-            Place::Folder(_) => None,
+            Place::Folder(_) | Place::Gguf(_) => None,
             Place::Embedded { files, .. } => {
                 files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
             }
@@ -175,6 +212,13 @@ fn snapshot(entry: &Path) -> Result<PathBuf, ModelError> {
         [only] => Ok(all.join(only)),
         _ => Err(ModelError::Snapshots { path: entry.to_owned(), snapshots }),
     }
+}
+
+/// The first GGUF file of a folder, by name.
+fn gguf_in(folder: &Path) -> Option<String> {
+    let names =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".gguf")).min()
 }
 
 /// `models--org--name` → `org/name`.

@@ -2,6 +2,7 @@
 
 mod batching;
 mod folder;
+mod gguf;
 mod hostile;
 mod mutated;
 mod oracle;

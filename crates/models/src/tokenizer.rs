@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokenizers::{ModelWrapper, Tokenizer as Inner};
 
-use crate::{ModelError, Repository};
+use crate::{ModelError, Repository, gguf};
 
 pub use stream::Utf8Stream;
 
@@ -31,7 +31,7 @@ pub enum SpecialTokens {
     Skip,
 }
 
-/// A byte-level BPE tokenizer (tokenizer.json). Cheap to clone, usable from many threads at once.
+/// A byte-level BPE tokenizer (tokenizer.json or GGUF). Cheap to clone, usable from many threads at once.
 #[derive(Clone)]
 pub struct Tokenizer {
     shared: Arc<Shared>,
@@ -50,11 +50,15 @@ struct Shared {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`. Truncation, padding and merge dropout that the file may ask for are turned off.
+    /// Reads `tokenizer.json`, or the tokenizer of a GGUF file. Truncation, padding and merge dropout that the file may
+    /// ask for are turned off.
     ///
     /// # Errors
     /// When the file is missing, broken, or not a byte-level BPE tokenizer.
     pub fn read(repository: &Repository) -> Result<Self, ModelError> {
+        if let Some(file) = repository.gguf() {
+            return Self::finish(file.path(), gguf::vocabulary::tokenizer(file)?);
+        }
         Self::parse(&repository.path(FILE), &repository.read(FILE)?)
     }
 
@@ -72,10 +76,15 @@ impl Tokenizer {
         let read = read.unwrap_or_else(|_| Err("it has unknown parts".to_owned()));
         let mut inner = read.map_err(|reason| wrong(format!("not a tokenizer file: {reason}")))?;
         settle(&mut inner).map_err(&wrong)?;
+        Self::finish(path, inner)
+    }
 
+    /// Lays out the bytes of all tokens.
+    fn finish(path: &Path, inner: Inner) -> Result<Self, ModelError> {
         let largest = inner.get_vocab(true).into_values().max();
         if let Some(id) = largest.filter(|id| *id > LARGEST_ID) {
-            return Err(wrong(format!("expected ids up to {LARGEST_ID}, found {id}")));
+            let reason = format!("expected ids up to {LARGEST_ID}, found {id}");
+            return Err(ModelError::Tokenizer { path: path.to_owned(), reason });
         }
         let (mut bytes, mut starts) = (Vec::new(), vec![0]);
         for id in 0..largest.map_or(0, |id| id + 1) {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 pub enum OpenError {
     /// The path names a file of a format that is not read.
     #[error(
-        "{} is a {format} file; Tidegate reads Hugging Face folders (config.json, tokenizer.json, *.safetensors): \
-         give the folder of the original model",
+        "{} is a {format} file; Tidegate reads GGUF files and Hugging Face folders (config.json, tokenizer.json, \
+         *.safetensors): give the folder of the original model",
         path.display()
     )]
     Format {
@@ -17,6 +17,18 @@ pub enum OpenError {
         path: PathBuf,
         /// What it holds.
         format: &'static str,
+    },
+    /// There is nothing at the path.
+    #[error(
+        "there is no {}{}; give a model folder, a Hugging Face cache entry (models--…) or a .gguf file",
+        path.display(),
+        near.as_deref().map_or_else(String::new, |near| format!(" (but there is {})", near.display()))
+    )]
+    Missing {
+        /// Which path.
+        path: PathBuf,
+        /// What is beside it under a name much like it.
+        near: Option<PathBuf>,
     },
     /// The model's files are missing or wrong.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use flow::metrics::System;
 use models::{LoadOptions, Repository};
 use protocol::{Inference, ModelCard};
 use tensor::Isa;
+use tensor::gguf::MAGIC;
 
 use crate::settings::InferenceSettings;
 use crate::{OpenError, embedded};
@@ -21,6 +22,9 @@ const KV_SHARE: u64 = 2;
 /// The least memory for keys and values that is planned where no size is set, so that a machine that calls itself full
 /// still answers: most of it is never touched, and so never taken.
 const KV_LEAST: u64 = 64 << 20;
+
+/// From how much likeness on (0 to 1, by Jaro and Winkler) a name is taken for a slip of another one.
+const LEAST_ALIKE: f64 = 0.85;
 
 /// A running engine and what it was built from.
 pub struct Opened {
@@ -35,8 +39,8 @@ pub struct Opened {
 pub struct Summary {
     /// The model as requests see it.
     pub card: ModelCard,
-    /// The folder that the model came from; `None` is the embedded one.
-    pub source: Option<std::path::PathBuf>,
+    /// The folder or file that the model came from; `None` is the embedded one.
+    pub source: Option<PathBuf>,
     /// Instruction set and threads: `avx512bf16, 2 threads`.
     pub compute: String,
     /// Threads that compute.
@@ -93,21 +97,38 @@ fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {
     let Some(path) = model else { return Ok(embedded::TINY) };
     match format(path) {
         Some(format) => Err(OpenError::Format { path: path.to_owned(), format }),
-        None => Ok(Repository::folder(path)?),
+        None if path.exists() => Ok(Repository::open(path)?),
+        None => Err(OpenError::Missing { path: path.to_owned(), near: nearest(path) }),
     }
 }
 
-/// What a single file holds, if it is one of the model formats that people have.
+/// What a single file holds, if it is one of the model formats that people have and that is not read.
 fn format(path: &Path) -> Option<&'static str> {
     let mut magic = [0; 4];
     File::open(path).ok()?.read_exact(&mut magic).ok()?;
     match path.extension().and_then(|extension| extension.to_str()) {
-        _ if magic == *b"GGUF" => Some("GGUF"),
+        _ if magic == MAGIC => None,
         Some("safetensors") => Some("safetensors"),
+        Some("json") => Some("JSON"),
         Some("bin" | "pt" | "pth") => Some("PyTorch"),
         Some("onnx") => Some("ONNX"),
         _ => None,
     }
+}
+
+/// The folder or GGUF file beside a path that is not there whose name is most like the one that was given.
+fn nearest(path: &Path) -> Option<PathBuf> {
+    let asked = path.file_name()?.to_str()?;
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(beside.unwrap_or(Path::new("."))).ok()?;
+    let models = entries.filter_map(Result::ok).filter(|entry| {
+        let path = entry.path();
+        path.is_dir() || path.extension().is_some_and(|end| end == "gguf")
+    });
+    let names = models.filter_map(|entry| entry.file_name().into_string().ok());
+    let (alike, name) =
+        names.map(|name| (strsim::jaro_winkler(asked, &name), name)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (alike >= LEAST_ALIKE).then(|| path.with_file_name(name))
 }
 
 fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings {

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum, ValueHint};
 use flow::queue::policy::{Discipline, PolicySettings};
 use tensor::{Dtype, Isa};
 
@@ -59,10 +59,10 @@ pub struct InferenceSettings {
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Model")]
 pub struct ModelSettings {
-    /// Hugging Face folder of a model; without it, the embedded model runs.
-    #[arg(long, env = "TIDEGATE_MODEL", value_name = "DIR")]
+    /// Hugging Face folder or GGUF file of a model; without it, the embedded model runs.
+    #[arg(long, env = "TIDEGATE_MODEL", value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub model: Option<PathBuf>,
-    /// Name under which requests ask for the model; without it, the name of its folder.
+    /// Name under which requests ask for the model; without it, the name of its folder or file.
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
     /// Type of weights, keys and values; without it, what the checkpoint says.
@@ -306,7 +306,7 @@ impl fmt::Debug for Secret {
 /// Where every setting stands in the configuration file.
 pub const KEYS: &[Key] = &[
     Key { id: "model", section: "model", name: "path", unset: "the embedded model" },
-    Key { id: "model_name", section: "model", name: "name", unset: "the name of the model's folder" },
+    Key { id: "model_name", section: "model", name: "name", unset: "the name of the model's folder or file" },
     Key { id: "dtype", section: "model", name: "dtype", unset: "what the checkpoint says" },
     Key { id: "context", section: "model", name: "context", unset: "what the model and the memory allow" },
     Key { id: "threads", section: "compute", name: "threads", unset: "one per processor" },

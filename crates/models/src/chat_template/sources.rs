@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::DEFAULT;
 use crate::config::Config;
-use crate::{ModelError, Repository};
+use crate::{ModelError, Repository, gguf};
 
 const JINJA: &str = "chat_template.jinja";
 const JSON: &str = "chat_template.json";
@@ -29,6 +29,11 @@ pub(super) struct Sources {
 impl Sources {
     /// The templates of the first file that has any.
     pub(super) fn read(repository: &Repository) -> Result<Option<Self>, ModelError> {
+        if let Some(file) = repository.gguf() {
+            let Some(templates) = gguf::chat::templates(file, DEFAULT)? else { return Ok(None) };
+            let tokens = gguf::chat::special_tokens(file)?;
+            return Ok(Some(Self { path: file.path().to_owned(), templates, tokens }));
+        }
         let read = |file| repository.contains(file).then(|| Config::read_file(repository, file)).transpose();
         let config = read(CONFIG)?;
         let tokens = config.as_ref().map(special_tokens).unwrap_or_default();

@@ -2,20 +2,43 @@
 //!
 //! "Language Models are Unsupervised Multitask Learners", Radford et al. 2019. Its linear layers are Conv1D: stored
 //! `[in, out]`. Published files have bare tensor names and attention mask buffers, which are skipped; files written by
-//! `save_pretrained` prefix the names with `transformer.`.
+//! `save_pretrained` prefix the names with `transformer.`. GGUF files store the matrices `[out, in]`.
 
 use serde_json::Value;
 use tensor::Activation;
 use tensor::kernels::Heads;
 
-use crate::ModelError;
 use crate::config::{Config, LAYERS, POSITIONS, WIDTHS};
 use crate::family::{CausalLm, Family, Source};
 use crate::layers::{
     Attention, Block, Decoder, FeedForward, Head, NormWeights, Part, Positions, Stored, Trunk, Tying,
 };
+use crate::{Dialect, ModelError};
 
-pub(super) const FAMILY: Family = Family { name: "gpt2", model_types: &["gpt2"], load };
+pub(super) const FAMILY: Family = Family { name: "gpt2", model_types: &["gpt2"], gguf: Some(&DIALECT), load };
+
+const DIALECT: Dialect = Dialect {
+    architecture: "gpt2",
+    settings: &[
+        ("n_embd", "embedding_length"),
+        ("n_head", "attention.head_count"),
+        ("n_layer", "block_count"),
+        ("n_positions", "context_length"),
+        ("n_inner", "feed_forward_length"),
+        ("layer_norm_epsilon", "attention.layer_norm_epsilon"),
+    ],
+    equal: &[("attention.head_count_kv", "attention.head_count")],
+    once: &[("wte", "token_embd"), ("wpe", "position_embd"), ("ln_f", "output_norm"), ("lm_head", "output")],
+    layers: "h.",
+    layered: &[
+        ("ln_1", "attn_norm"),
+        ("attn.c_attn", "attn_qkv"),
+        ("attn.c_proj", "attn_output"),
+        ("ln_2", "ffn_norm"),
+        ("mlp.c_fc", "ffn_up"),
+        ("mlp.c_proj", "ffn_down"),
+    ],
+};
 
 struct Dims {
     hidden: usize,

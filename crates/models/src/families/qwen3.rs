@@ -5,15 +5,52 @@
 
 use tensor::kernels::Heads;
 
-use crate::ModelError;
 use crate::config::{Config, LAYERS, POSITIONS, WIDTHS};
 use crate::family::{CausalLm, Family, Source};
 use crate::layers::{
     Attention, Block, Decoder, FeedForward, Head, HeadNorms, NormWeights, Part, Positions, Rotary, Stored,
     Trunk, Tying,
 };
+use crate::{Dialect, ModelError};
 
-pub(super) const FAMILY: Family = Family { name: "qwen3", model_types: &["qwen3"], load };
+pub(super) const FAMILY: Family =
+    Family { name: "qwen3", model_types: &["qwen3"], gguf: Some(&DIALECT), load };
+
+const DIALECT: Dialect = Dialect {
+    architecture: "qwen3",
+    settings: &[
+        ("hidden_size", "embedding_length"),
+        ("num_hidden_layers", "block_count"),
+        ("num_attention_heads", "attention.head_count"),
+        ("num_key_value_heads", "attention.head_count_kv"),
+        ("head_dim", "attention.key_length"),
+        ("max_position_embeddings", "context_length"),
+        ("intermediate_size", "feed_forward_length"),
+        ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+        ("rope_theta", "rope.freq_base"),
+        ("rope_scaling.type", "rope.scaling.type"),
+        ("use_sliding_window", "attention.sliding_window"),
+    ],
+    equal: &[
+        ("attention.value_length", "attention.key_length"),
+        ("rope.dimension_count", "attention.key_length"),
+    ],
+    once: &[("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")],
+    layers: "model.layers.",
+    layered: &[
+        ("input_layernorm", "attn_norm"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+    ],
+};
 
 struct Dims {
     hidden: usize,

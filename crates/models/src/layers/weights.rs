@@ -5,7 +5,7 @@ use tensor::{Linear, Packer};
 use crate::ModelError;
 use crate::family::Source;
 
-/// How a matrix is stored.
+/// How a matrix is stored in model folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     /// `[out, in]`, as linear layers are.
@@ -41,6 +41,7 @@ impl Source<'_> {
 
     /// The layer that `parts` make, stacked along the outputs in the order given.
     pub(crate) fn linear(&self, inputs: usize, stored: Stored, parts: &[Part]) -> Result<Linear, ModelError> {
+        let stored = self.checkpoint.stored(stored);
         let mut found = Vec::with_capacity(parts.len());
         for part in parts {
             let shape = match stored {

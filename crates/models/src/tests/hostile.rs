@@ -158,7 +158,7 @@ fn tensors_that_contradict_other_files() {
             set("vocab_size", json!(261))(folder);
             resize("wte.weight", [261, 12])(folder);
         },
-        "tokenizer.json has ids up to 261, but config.json says a vocabulary of 261; the files belong to different models",
+        "tokenizer.json has ids up to 261, but the model's vocabulary is 261; tokenizer and weights belong to different models",
     );
     let integers = with_header(
         r#"{"wte.weight": {"dtype": "I64", "shape": [270, 12], "data_offsets": [0, 25920]}}"#,
@@ -167,7 +167,7 @@ fn tensors_that_contradict_other_files() {
     check(
         gpt2(),
         file("model.safetensors", integers),
-        "model.safetensors: tensor 'wte.weight': expected F32, F16 or BF16, found I64",
+        "model.safetensors: tensor 'wte.weight': expected one of F32, F16, BF16, found I64",
     );
 }
 

@@ -110,11 +110,22 @@ fn wrong_models_exit_with_1() {
             &Case { arguments: &["run", "--model", model, "hi"], exit: 1, stderr, ..Case::default() },
         );
     };
-    check("missing", &["missing is not a folder"]);
+    check("missing", &["there is no missing; give a model folder", "or a .gguf file"]);
     check(".", &["has no config.json", "a model folder needs"]);
-    let gguf = Folder::new().with("tiny.gguf", b"GGUF\x03\0\0\0");
-    let path = gguf.path().join("tiny.gguf");
-    check(path.to_str().unwrap(), &["is a GGUF file; Tidegate reads Hugging Face folders"]);
+    let files = Folder::new()
+        .with("model-q8_0.gguf", b"GGUF\x03\0\0\0")
+        .with("notes.gguf", "some notes")
+        .with("model.safetensors", "tensors");
+    let check_file = |name: &str, stderr: &[&str]| check(files.path().join(name).to_str().unwrap(), stderr);
+    let advice = "fetch or convert the file again";
+    check_file("model-q8_0.gguf", &["the number of tensors at byte 8", "may be cut short", advice]);
+    check_file("notes.gguf", &["notes.gguf is not a GGUF file", "found 'some'", advice]);
+    check_file("model-q8.gguf", &["there is no", "(but there is", "model-q8_0.gguf)"]);
+    check_file(
+        "model.safetensors",
+        &["is a safetensors file; Tidegate reads GGUF files and Hugging Face folders"],
+    );
+    check_file("", &["has no config.json", "it has model-q8_0.gguf: give that file itself"]);
     let strange = Folder::new().with("config.json", r#"{"model_type": "mamba"}"#);
     check(
         strange.path().to_str().unwrap(),
