@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, Folder};
 use super::log::{self, Kept, Log, Upkeep};
@@ -17,6 +18,9 @@ use settling::{Settling, State};
 
 /// The most that [`DiskOptions::segment_bytes`] and [`DiskOptions::waiting_bytes`] may be.
 const MOST_BYTES: u64 = 1 << 30;
+
+/// A group is never held up for longer than this, and for no more than a quarter of the time that writing takes.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 
 /// A buffer that has become larger than this is given back to the system.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -108,7 +112,7 @@ impl DiskStore {
         let writing = Arc::clone(&shared);
         let spawned = std::thread::Builder::new()
             .name("flow-store".to_owned())
-            .spawn(move || Writer { log, shared: writing }.run());
+            .spawn(move || Writer { log, shared: writing, patience: Duration::ZERO }.run());
         let writer = spawned
             .map_err(|error| StoreError::Failed { place: shared.place.clone(), cause: error.to_string() })?;
         Ok((Self { shared, writer: Some(writer) }, recovered))
@@ -131,7 +135,7 @@ impl Store for DiskStore {
         }
         log::push(&mut state.waiting, &Record::from(entry));
         let position = state.note();
-        if state.is_idle() {
+        if state.is_wanted() {
             self.shared.work.notify_one();
         }
         Ok(position)
@@ -177,6 +181,8 @@ impl Shared {
 struct Writer<D: Disk> {
     log: Log<D>,
     shared: Arc<Shared>,
+    /// How long to wait for a group to become complete.
+    patience: Duration,
 }
 
 /// What the writer does next.
@@ -193,10 +199,12 @@ impl<D: Disk> Writer<D> {
         loop {
             match self.next_task(&mut frames, upkeep) {
                 Task::Write => {
+                    let begun = Instant::now();
                     match self.log.commit(&mut frames) {
                         Ok(kept) => State::publish(&self.shared, kept, &frames, self.log.usage()),
                         Err(error) => return State::publish_failure(&self.shared, error),
                     }
+                    self.patience = (begun.elapsed() / 4).min(LONGEST_PATIENCE);
                     frames.clear();
                     frames.shrink_to(BUFFER_BYTES);
                     upkeep = Upkeep::Due;
@@ -219,7 +227,7 @@ impl<D: Disk> Writer<D> {
 
     /// Waits until there is something to do, and takes over what is to be written.
     fn next_task(&self, frames: &mut Vec<u8>, upkeep: Upkeep) -> Task {
-        let mut state = self.shared.state();
+        let mut state = self.gather();
         loop {
             if state.begin_group(frames) {
                 return Task::Write;
@@ -233,7 +241,24 @@ impl<D: Disk> Writer<D> {
             state.fall_asleep();
             state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.wake_up();
+            drop(state);
+            state = self.gather();
         }
+    }
+
+    /// Lets those come who have just been told of their last notes, but not for long. Without this the callers part
+    /// into two halves, of which one is being written while the other waits, and each sync serves only half of them.
+    fn gather(&self) -> MutexGuard<'_, State> {
+        let mut state = self.shared.state();
+        if state.waiting.is_empty() || !state.expects_more() {
+            return state;
+        }
+        state.gather();
+        let work = &self.shared.work;
+        let gathered = work.wait_timeout_while(state, self.patience, |state| state.is_gathering());
+        let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        state.wake_up();
+        state
     }
 }
 

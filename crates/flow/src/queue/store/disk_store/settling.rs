@@ -27,6 +27,8 @@ pub(super) struct State {
     refused: VecDeque<Range<u64>>,
     /// Positions below this one are no more known apart.
     forgotten: u64,
+    /// How many notes are on their way at a time: those of the last group, and those that came meanwhile.
+    active: u64,
     failed: Option<StoreError>,
     waiters: BTreeMap<(u64, u64), Waker>,
     next_waiter: u64,
@@ -37,7 +39,10 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Busy,
+    /// Asleep until there is something to do.
     Idle,
+    /// Asleep for a moment, until all have come that are likely to.
+    Gathering,
     Stopping,
 }
 
@@ -52,6 +57,7 @@ impl State {
             decided: 1,
             refused: VecDeque::new(),
             forgotten: 0,
+            active: 0,
             failed: None,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -76,8 +82,24 @@ impl State {
     }
 
     /// Whether the writer sleeps and has to be woken.
-    pub(super) fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle
+    pub(super) fn is_wanted(&self) -> bool {
+        self.phase == Phase::Idle || (self.phase == Phase::Gathering && !self.expects_more())
+    }
+
+    /// Whether more notes are likely to come at once: their makers have just been told of their last ones.
+    pub(super) fn expects_more(&self) -> bool {
+        self.noted - self.begun < self.active
+    }
+
+    /// Whether the writer sleeps for a moment and there is a reason to.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.phase == Phase::Gathering && self.expects_more()
+    }
+
+    pub(super) fn gather(&mut self) {
+        if self.phase == Phase::Busy {
+            self.phase = Phase::Gathering;
+        }
     }
 
     pub(super) fn stop(&mut self) {
@@ -107,7 +129,7 @@ impl State {
 
     /// The writer is awake.
     pub(super) fn wake_up(&mut self) {
-        if self.phase == Phase::Idle {
+        if self.phase != Phase::Stopping {
             self.phase = Phase::Busy;
         }
     }
@@ -127,6 +149,7 @@ impl State {
             }
         }
         state.decided = group.end;
+        state.active = (group.end - group.start) + (state.noted - state.begun);
         let later = state.waiters.split_off(&(group.end, 0));
         let ready = std::mem::replace(&mut state.waiters, later);
         drop(state);
