@@ -168,6 +168,16 @@ impl<T> Books<T> {
     /// Takes the next item that is not too late.
     #[inline]
     fn take_next(&mut self) -> Option<Taken<T>> {
+        if self.overload.is_some() {
+            return self.take_next_in_time();
+        }
+        let taken = self.line.take(self.now)?;
+        self.flow.left += 1;
+        Some(taken)
+    }
+
+    /// Takes the next item that has not waited too long either.
+    fn take_next_in_time(&mut self) -> Option<Taken<T>> {
         loop {
             let taken = self.line.take(self.now)?;
             self.flow.left += 1;
@@ -180,6 +190,42 @@ impl<T> Books<T> {
             self.tally.shed += 1;
             self.let_go(taken, Why::Overload);
         }
+    }
+
+    /// Takes the next item for good.
+    #[inline]
+    pub(super) fn pop_at_once(&mut self, place: &mut Option<Taken<T>>) {
+        if self.overload.is_some() {
+            *place = self.take_next_in_time();
+        } else if self.line.take_to(self.now, |taken| *place = Some(taken)).is_some() {
+            self.flow.left += 1;
+        }
+        if let Some(taken) = place {
+            self.give_away(taken.id);
+        }
+    }
+
+    /// Takes items for good, as many as are wanted and there are.
+    fn pop_many_at_once(&mut self, want: &mut Want<T>) {
+        let (mut popped, most) = (0, want.most - want.len());
+        while popped < most
+            && let Some(id) = self.line.take_to(self.now, |taken| {
+                let id = taken.id;
+                want.items.push(taken);
+                id
+            })
+        {
+            self.give_away(id);
+            popped += 1;
+        }
+        self.flow.left += popped as u64;
+    }
+
+    /// Takes the next item on lease.
+    #[inline]
+    pub(super) fn lend_at_once(&mut self) -> Option<Goods<T>> {
+        let taken = self.take_next()?;
+        Some(self.lend(taken))
     }
 
     /// The end of an item's stay.
@@ -285,8 +331,11 @@ impl<T> Stock for Books<T> {
     fn fill(&mut self, want: &mut Want<T>) -> bool {
         want.at = self.now;
         want.reserve(self.line.len());
+        let is_bounded = want.cost < u64::MAX;
+        if want.way == Way::ForGood && !is_bounded && self.overload.is_none() {
+            self.pop_many_at_once(want);
+        }
         while want.len() < want.most {
-            let is_bounded = want.cost < u64::MAX;
             if is_bounded && want.len() > 0 && self.next_cost().is_none_or(|cost| cost > want.cost) {
                 break;
             }

@@ -11,11 +11,10 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::sync::{Mutex, MutexGuard};
+use super::sync::{Mutex, MutexGuard, lock};
 use super::waiters::Waiters;
 
 /// What lies between putters and takers. It is synchronous and told the time.
@@ -276,6 +275,7 @@ impl<S: Stock> Exchange<S> {
     }
 
     /// Does something under the lock, and then serves whom it can.
+    #[inline]
     fn act<R>(&self, now: Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
         let mut state = self.lock();
         state.advance(now);
@@ -288,10 +288,8 @@ impl<S: Stock> Exchange<S> {
         result
     }
 
-    /// Nothing that the lock guards is left half-way when a policy or an item panics: the stock is changed last, by
-    /// moves.
     fn lock(&self) -> MutexGuard<'_, State<S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Reads or changes the stock.
@@ -299,11 +297,10 @@ impl<S: Stock> Exchange<S> {
         self.act(now, |state| act(&mut state.stock))
     }
 
-    /// Takes an offer in as far as that goes without waiting; whether it is answered.
-    pub(super) fn offer_at_once(&self, now: Duration, offer: &mut S::Offer) -> bool {
-        self.act(now, |state| {
-            state.putters.first().is_none() && matches!(state.stock.accept(offer), Progress::Finished)
-        })
+    /// Changes the stock, unless a putter waits.
+    #[inline]
+    pub(super) fn unless_someone_waits<R>(&self, now: Duration, act: impl FnOnce(&mut S) -> R) -> Option<R> {
+        self.act(now, |state| state.putters.first().is_none().then(|| act(&mut state.stock)))
     }
 
     /// Answers an offer that will not wait.

@@ -88,8 +88,17 @@ impl<T> Line<T> {
     /// Takes the item that is next under the policy; never one whose deadline has passed. A closed queue gives out
     /// what it has.
     pub fn take(&mut self, now: Duration) -> Option<Taken<T>> {
-        let gone = self.roster.serve(now)?;
-        self.hand_out(gone)
+        self.take_to(now, |taken| taken)
+    }
+
+    /// The same, with the item moved no more often than its receiver moves it.
+    #[inline(always)]
+    pub(super) fn take_to<R>(&mut self, now: Duration, to: impl FnOnce(Taken<T>) -> R) -> Option<R> {
+        let Gone { place, id, ticket, arrived } = self.roster.serve(now)?;
+        let item = self.items.at_mut(place).take()?;
+        let result = to(Taken { item, id, ticket, arrived });
+        self.tidy();
+        Some(result)
     }
 
     /// Puts back an item that was taken from this queue. It keeps its arrival and with it its place among those that
@@ -100,7 +109,8 @@ impl<T> Line<T> {
     /// If the ticket is one that waits here already, which means that the item was taken from another queue.
     pub fn put_back(&mut self, taken: Taken<T>) {
         assert!(self.roster.find(taken.id).is_none(), "{:?} waits here already", taken.id);
-        self.admit(taken);
+        let Taken { item, id, ticket, arrived } = taken;
+        self.admit(id, arrived, ticket, item);
     }
 
     /// Says what serving an item has cost in truth, when that is not what its ticket said: shares are counted by what
@@ -237,8 +247,7 @@ impl<T> Line<T> {
 
     /// Takes in an item under its own name and arrival, whatever the bounds.
     #[inline]
-    pub(super) fn admit(&mut self, taken: Taken<T>) {
-        let Taken { item, id, ticket, arrived } = taken;
+    pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: Ticket, item: T) {
         let place = self.roster.admit(id, ticket, arrived);
         self.items.put(place, Some(item));
     }
@@ -252,11 +261,16 @@ impl<T> Line<T> {
     fn hand_out(&mut self, gone: Gone) -> Option<Taken<T>> {
         let Gone { place, id, ticket, arrived } = gone;
         let item = self.items.at_mut(place).take()?;
+        self.tidy();
+        Some(Taken { item, id, ticket, arrived })
+    }
+
+    #[inline]
+    fn tidy(&mut self) {
         if self.is_empty() && self.items.len() > KEPT_SLOTS {
             self.items.clear();
             self.roster.clear();
         }
-        Some(Taken { item, id, ticket, arrived })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
-use super::books::{Answer, Noted, Offer, Parcel, Patience};
+use super::books::{Answer, Books, Noted, Offer, Parcel, Patience};
 use super::gone::Adopt;
 use super::keys::First;
 use super::rejected::{PutManyError, Rejected, Rejection};
@@ -32,14 +32,13 @@ impl<T: Send + 'static> Queue<T> {
     pub async fn put(&self, item: T, ticket: Ticket) -> Result<TicketId, Rejected<T>> {
         self.keep_time();
         consume_budget().await;
-        let mut offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
-        if !self.shared.exchange.offer_at_once(self.shared.clock.now(), &mut offer) {
-            offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
-        }
-        match offer.taken() {
-            Some(id) => Ok(id),
-            None => self.conclude(offer).await,
-        }
+        let (item, ticket) = match self.put_at_once(item, ticket) {
+            Ok(id) => return Ok(id),
+            Err(back) => back,
+        };
+        let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
+        let offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
+        self.conclude(offer).await
     }
 
     /// Puts an item in if there is room for it now.
@@ -51,11 +50,12 @@ impl<T: Send + 'static> Queue<T> {
         if self.shared.memory.is_some() {
             return Err(Parcel::new(item, ticket, Vec::new()).reject(Rejection::Durable));
         }
+        let (item, ticket) = match self.put_at_once(item, ticket) {
+            Ok(id) => return Ok(id),
+            Err(back) => back,
+        };
         let mut offer = Offer::one(self.parcel(item, ticket), Patience::Hurries);
         self.shared.exchange.offer_or_turn_away(self.shared.clock.now(), &mut offer);
-        if let Some(id) = offer.taken() {
-            return Ok(id);
-        }
         match offer.into_answer().expect(ANSWERED) {
             Answer::Taken(id) | Answer::Known(First { id, .. }, _) => Ok(id),
             Answer::Rejected(rejected) => Err(*rejected),
@@ -95,21 +95,18 @@ impl<T: Send + 'static> Queue<T> {
         items: impl IntoIterator<Item = (T, Ticket)>,
     ) -> Result<Vec<TicketId>, PutManyError<T>> {
         self.keep_time();
-        let parcels: Vec<_> = items.into_iter().map(|(item, ticket)| self.parcel(item, ticket)).collect();
-        if parcels.is_empty() {
-            return Ok(Vec::new());
-        }
+        let mut items = items.into_iter().collect::<Vec<_>>().into_iter();
+        let mut taken = Vec::with_capacity(items.len());
         consume_budget().await;
-        let mut offer = Offer::many(parcels);
-        if !self.shared.exchange.offer_at_once(self.shared.clock.now(), &mut offer) {
-            offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
-        }
-        if let Some(taken) = offer.all_taken() {
+        let now = self.shared.clock.now();
+        let exchange = &self.shared.exchange;
+        exchange.unless_someone_waits(now, |books| books.take_in_many_at_once(&mut items, &mut taken));
+        if items.as_slice().is_empty() {
             return Ok(taken);
         }
-        let (answers, rest) = offer.into_answers();
+        let offer = Offer::many(items.map(|(item, ticket)| self.parcel(item, ticket)).collect());
+        let (answers, rest) = exchange.offer(|| self.shared.clock.now(), offer).await.into_answers();
         let mut unsettled = Unsettled { shared: &self.shared, answers: answers.into() };
-        let mut taken = Vec::with_capacity(unsettled.answers.len());
         let mut refused = Vec::new();
         while !unsettled.answers.is_empty() {
             match unsettled.settle_next().await {
@@ -122,6 +119,18 @@ impl<T: Send + 'static> Queue<T> {
         let refused = refused.map(|rejected| (rejected.item, rejected.ticket));
         let rest = rest.into_iter().map(Parcel::unpack);
         Err(PutManyError { taken, rejected, rest: refused.chain(rest).collect() })
+    }
+
+    /// Puts an item in if that needs no wait, neither for room nor for a store; else it comes back.
+    #[inline]
+    fn put_at_once(&self, item: T, ticket: Ticket) -> Result<TicketId, (T, Ticket)> {
+        let mut back = Some((item, ticket));
+        let put = |books: &mut Books<T>| {
+            let (item, ticket) = back.take().expect(ANSWERED);
+            books.take_in_at_once(item, ticket).map_err(|kept| back = Some(kept))
+        };
+        let id = self.shared.exchange.unless_someone_waits(self.shared.clock.now(), put);
+        id.and_then(Result::ok).ok_or_else(|| back.expect(ANSWERED))
     }
 
     /// An item with what the store is to keep of it.

@@ -90,6 +90,12 @@ impl Throttle {
         self.each = rate.map(|rate| Each { rate, owners: HashMap::new(), many: MANY });
     }
 
+    /// Whether there is no limit.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.all.is_none() && self.each.is_none()
+    }
+
     /// Lets one item pass; `is_back` is one that was told before to come back for its token.
     pub(super) fn pass(&mut self, owner: &Arc<str>, now: Duration, queueing: Queueing) -> Result<(), Brake> {
         let Self { all, each } = self;

@@ -121,6 +121,7 @@ impl Tickets {
     }
 
     /// Lets a ticket go and returns it with its id and arrival. Its policy has let it go before.
+    #[inline]
     pub(super) fn exit(&mut self, place: Place) -> (TicketId, Ticket, Duration) {
         let mark = self.marks.at_mut(place);
         mark.after = self.unused.replace(place);
@@ -140,9 +141,8 @@ impl Tickets {
         if let Some(deadline) = deadline {
             self.deadlines.remove(&(nanos(deadline), id, place));
         }
-        let ticket = Ticket { owner: self.owners.name(owner).clone(), level, cost, bytes, deadline, key };
-        self.owners.release(owner);
-        (id, ticket, arrived)
+        let owner = self.owners.part(owner);
+        (id, Ticket { owner, level, cost, bytes, deadline, key }, arrived)
     }
 
     /// Gives up the memory of all slots; there must be no ticket.

@@ -1,5 +1,6 @@
 //! How an item comes in: what may keep it out, and in what order that is asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::queue::dead_letters::Cause;
@@ -26,7 +27,7 @@ enum Obstacle {
 impl<T> Books<T> {
     pub(super) fn consider(&mut self, offer: &mut Offer<T>) -> Progress {
         while let Some(parcel) = offer.parcel() {
-            if let Some(obstacle) = self.obstacle(parcel) {
+            if let Some(obstacle) = self.obstacle(&parcel.ticket, parcel.queueing) {
                 if let Some(progress) = self.meet(offer, obstacle) {
                     return progress;
                 }
@@ -36,6 +37,39 @@ impl<T> Books<T> {
             }
         }
         Progress::Finished
+    }
+
+    /// Takes an item in if nothing keeps it out and no store is to be told; else it comes back, to be offered.
+    #[inline]
+    pub(in crate::queue) fn take_in_at_once(
+        &mut self,
+        item: T,
+        ticket: Ticket,
+    ) -> Result<TicketId, (T, Ticket)> {
+        if self.journal.is_some() || self.obstacle(&ticket, Queueing::New).is_some() {
+            return Err((item, ticket));
+        }
+        let id = self.name(&ticket);
+        self.stow(id, self.now, ticket, item);
+        Ok(id)
+    }
+
+    /// Takes in as many items as it can take at once.
+    pub(in crate::queue) fn take_in_many_at_once(
+        &mut self,
+        items: &mut std::vec::IntoIter<(T, Ticket)>,
+        taken: &mut Vec<TicketId>,
+    ) {
+        while let Some((_, ticket)) = items.as_slice().first() {
+            if self.journal.is_some() || self.obstacle(ticket, Queueing::New).is_some() {
+                return;
+            }
+            let id = self.name(ticket);
+            taken.push(id);
+            if let Some((item, ticket)) = items.next() {
+                self.stow(id, self.now, ticket, item);
+            }
+        }
     }
 
     /// Deals with what keeps an item out: `None` goes on with what is next, or with the same item once more.
@@ -135,8 +169,8 @@ impl<T> Books<T> {
     }
 
     /// Asks what costs least first, and for tokens last, since asking takes them.
-    fn obstacle(&mut self, parcel: &Parcel<T>) -> Option<Obstacle> {
-        let ticket = &parcel.ticket;
+    #[inline]
+    fn obstacle(&mut self, ticket: &Ticket, queueing: Queueing) -> Option<Obstacle> {
         if self.line.is_closed() {
             return Some(Obstacle::Final(Rejection::Closed));
         }
@@ -151,7 +185,10 @@ impl<T> Books<T> {
         if let Some(why) = self.crowding(ticket) {
             return Some(Obstacle::Full(why));
         }
-        self.throttle.pass(&ticket.owner, self.now, parcel.queueing).err().map(Obstacle::Slow)
+        if self.throttle.is_open() {
+            return None;
+        }
+        self.throttle.pass(&ticket.owner, self.now, queueing).err().map(Obstacle::Slow)
     }
 
     fn lateness(&self, ticket: &Ticket) -> Option<Rejection> {
@@ -198,14 +235,20 @@ impl<T> Books<T> {
     fn enter(&mut self, mut parcel: Parcel<T>) -> Taken<T> {
         self.wait_no_more(&mut parcel);
         let Parcel { item, ticket, .. } = parcel;
+        Taken { item, id: self.name(&ticket), ticket, arrived: self.now }
+    }
+
+    /// The name of an item that is taken in.
+    #[inline]
+    fn name(&mut self, ticket: &Ticket) -> TicketId {
         let id = TicketId(self.next_id);
         self.next_id += 1;
         self.tally.accepted += 1;
-        if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.clone()) {
+        if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_ref()) {
             let position = self.journal.as_ref().and_then(|journal| journal.last);
-            keys.remember(key, First { id, position }, self.now);
+            keys.remember(Arc::clone(key), First { id, position }, self.now);
         }
-        Taken { item, id, ticket, arrived: self.now }
+        id
     }
 
     /// Takes in an item for which there is no room, to lie among the dead letters.

@@ -95,25 +95,8 @@ impl<T> Offer<T> {
         Self { patience: Patience::Waits, parcel: None, rest: parcels.into_iter(), answer: None, answers }
     }
 
-    /// The names of several items, if all were taken and there is nothing to wait for.
-    pub(in crate::queue) fn all_taken(&self) -> Option<Vec<TicketId>> {
-        let names = self.answers.iter().map(|answer| match answer {
-            Answer::Taken(id) => Some(*id),
-            _ => None,
-        });
-        if self.parcel().is_some() { None } else { names.collect() }
-    }
-
     pub(in crate::queue) fn is_answered(&self) -> bool {
         self.answer.is_some()
-    }
-
-    /// The name of the only item, if it was taken and there is nothing to wait for.
-    pub(in crate::queue) fn taken(&self) -> Option<TicketId> {
-        match self.answer {
-            Some(Answer::Taken(id)) => Some(id),
-            _ => None,
-        }
     }
 
     /// The answer to an offer of one item.

@@ -9,7 +9,7 @@ use crate::queue::leases::Out;
 use crate::queue::past::{Attempt, Ending};
 use crate::queue::settings::Expiry;
 use crate::queue::store::{Entry, Position};
-use crate::queue::{Drained, Taken, TicketId};
+use crate::queue::{Drained, Taken, Ticket, TicketId};
 
 use super::{Books, Goods};
 
@@ -161,8 +161,14 @@ impl<T> Books<T> {
     /// Puts an item into the line under the name that it has.
     #[inline]
     pub(in crate::queue) fn admit(&mut self, taken: Taken<T>) {
-        taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
-        self.line.admit(taken);
+        let Taken { item, id, ticket, arrived } = taken;
+        self.stow(id, arrived, ticket, item);
+    }
+
+    #[inline]
+    pub(super) fn stow(&mut self, id: TicketId, arrived: Duration, ticket: Ticket, item: T) {
+        ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
+        self.line.admit(id, arrived, ticket, item);
     }
 
     /// Puts an item into the line that was taken from it.

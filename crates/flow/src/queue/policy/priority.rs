@@ -18,6 +18,13 @@ struct Priority {
 }
 
 impl Priority {
+    /// Whether a ticket of that level that came then has become as urgent as `rank`, at least.
+    #[inline]
+    fn reaches(&self, rank: u8, level: u8, arrived: u64, now: u64) -> bool {
+        let steps = u64::from(level.saturating_sub(rank));
+        now.saturating_sub(arrived) >= steps.saturating_mul(self.age_step.max(1))
+    }
+
     fn rank(&self, level: u8, place: Place, tickets: &Tickets, now: u64) -> (u8, TicketId) {
         let waited = now.saturating_sub(tickets.arrived(place));
         (super::aged(level, waited, self.age_step), tickets.id(place))
@@ -42,8 +49,19 @@ impl Policy for Priority {
 
     fn next(&self, tickets: &Tickets, now: Duration) -> Option<Place> {
         let now = nanos(now);
-        let heads = self.levels.iter().filter_map(|(level, run)| Some((*level, run.first(tickets)?)));
-        heads.min_by_key(|(level, place)| self.rank(*level, *place, tickets, now)).map(|(_, place)| place)
+        let mut heads = self.levels.iter().filter_map(|(level, run)| Some((*level, run.first(tickets)?)));
+        let (level, mut best) = heads.next()?;
+        let mut rank = self.rank(level, best, tickets, now);
+        for (level, place) in heads {
+            // Hardly any has waited so long, and asking that is cheaper than how urgent it has become.
+            if self.reaches(rank.0, level, tickets.arrived(place), now) {
+                let other = self.rank(level, place, tickets, now);
+                if other < rank {
+                    (rank, best) = (other, place);
+                }
+            }
+        }
+        Some(best)
     }
 
     fn order(&self, tickets: &Tickets, now: Duration) -> Vec<Place> {

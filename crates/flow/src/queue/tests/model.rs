@@ -14,6 +14,10 @@ mod sync {
     //! Loom's lock.
 
     pub(super) use loom::sync::{Mutex, MutexGuard};
+
+    pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock().expect("no model panics under the lock")
+    }
 }
 
 #[expect(clippy::duplicate_mod, reason = "the point is to compile the same file against two kinds of locks")]

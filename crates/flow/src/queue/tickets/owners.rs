@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// So many owners of whom nothing waits are remembered, because most of them come back.
 const REMEMBERED: usize = 64;
 
+/// So many handles of one name are kept at most, and never more than the owner has tickets.
+const SPARE: usize = 64;
+
 /// So many texts are recognised without being read.
 const RECENT: usize = 512;
 
@@ -75,6 +78,8 @@ impl Default for Owners {
 
 struct Owner {
     name: Arc<str>,
+    /// Handles that came with tickets and go out with others: counting references costs more than keeping some.
+    spare: Vec<Arc<str>>,
     references: usize,
     is_listed_idle: bool,
 }
@@ -82,8 +87,12 @@ struct Owner {
 impl Owners {
     /// The number of an owner, which counts as referred to once more.
     pub(in crate::queue) fn refer(&mut self, name: Arc<str>) -> OwnerId {
-        let id = self.id(name);
-        self.owners[id.index()].references += 1;
+        let id = self.id(&name);
+        let owner = &mut self.owners[id.index()];
+        owner.references += 1;
+        if owner.spare.len() < SPARE && Arc::ptr_eq(&owner.name, &name) {
+            owner.spare.push(name);
+        }
         id
     }
 
@@ -95,6 +104,14 @@ impl Owners {
     /// The number of an owner, if it has one. Without a reference it may become another one's.
     pub(in crate::queue) fn find(&self, name: &str) -> Option<OwnerId> {
         self.ids.get(name).copied()
+    }
+
+    /// Ends one reference and hands the name out.
+    pub(in crate::queue) fn part(&mut self, id: OwnerId) -> Arc<str> {
+        let owner = &mut self.owners[id.index()];
+        let name = owner.spare.pop().unwrap_or_else(|| Arc::clone(&owner.name));
+        self.release(id);
+        name
     }
 
     /// Ends one reference.
@@ -112,23 +129,23 @@ impl Owners {
         &self.owners[id.index()].name
     }
 
-    fn id(&mut self, name: Arc<str>) -> OwnerId {
-        let address = Arc::as_ptr(&name).addr() as u64;
+    fn id(&mut self, name: &Arc<str>) -> OwnerId {
+        let address = Arc::as_ptr(name).addr() as u64;
         let recent = (address.wrapping_mul(SPREAD) >> (u64::BITS - RECENT.ilog2())) as usize;
         let id = self.recent[recent];
-        if self.owners.get(id.index()).is_some_and(|owner| Arc::ptr_eq(&owner.name, &name)) {
+        if self.owners.get(id.index()).is_some_and(|owner| Arc::ptr_eq(&owner.name, name)) {
             return id;
         }
-        let id = match self.ids.get(&name) {
+        let id = match self.ids.get(name) {
             Some(id) => *id,
-            None => self.enter(name),
+            None => self.enter(Arc::clone(name)),
         };
         self.recent[recent] = id;
         id
     }
 
     fn enter(&mut self, name: Arc<str>) -> OwnerId {
-        let owner = Owner { name: name.clone(), references: 0, is_listed_idle: true };
+        let owner = Owner { name: name.clone(), spare: Vec::new(), references: 0, is_listed_idle: true };
         let id = match self.forgotten() {
             Some(id) => {
                 self.ids.remove(&self.owners[id.index()].name);
