@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use flow::queue::store::disk::{Disk, Folder};
-use flow::queue::store::{DiskOptions, DiskStore};
+use flow::queue::store::{DiskOptions, DiskStore, Entry, Facts, Position, Recovered, Store};
 use flow::queue::{Lease, Queue};
 use flow::{Capacity, Ticket};
 
@@ -53,23 +53,67 @@ pub(crate) fn runtime() -> Runtime {
     runtime.expect("a runtime")
 }
 
-/// Items per second, and the bytes of each group.
-pub(crate) fn round(path: &Path, producers: usize, items: usize) -> (f64, Vec<usize>) {
+/// Items per second of the store alone: one thread notes a group, with the acknowledgements of the one before, while
+/// that one is on its way to the disk. Also the bytes of what was synced together.
+pub(crate) fn store_round(path: &Path, group: usize, items: usize) -> (f64, Vec<usize>) {
+    let (store, groups) = open(path);
+    let facts = Facts {
+        owner: Arc::from("producer"),
+        level: 0,
+        cost: 1,
+        accepted: SystemTime::now(),
+        deadline: None,
+        key: None,
+    };
+    let runtime = runtime();
+    let start = Instant::now();
+    let mut last = Position::default();
+    for first in (0..items).step_by(group) {
+        let before = last;
+        for number in first..first + group {
+            let id = (number as u64).into();
+            let accepted = Entry::Accepted { id, facts: &facts, item: &[7; ITEM] };
+            last = store.note(accepted).expect("a store that works");
+            if let Some(done) = number.checked_sub(group) {
+                last = store.note(Entry::Done { id: (done as u64).into() }).expect("a store that works");
+            }
+        }
+        runtime.block_on(store.settled(before)).expect("a store that works");
+    }
+    runtime.block_on(store.settled(last)).expect("a store that works");
+    let took = start.elapsed();
+    drop(store);
+    (items as f64 / took.as_secs_f64(), close(path, &groups))
+}
+
+/// A new store on a folder, and what will be written of it from here on.
+fn open(path: &Path) -> (DiskStore, Groups) {
     let groups = Groups::default();
     let folder = Folder::open(path).expect("a folder for the queue");
     let disk = Counted(folder, Arc::clone(&groups));
-    let (store, recovered) = DiskStore::open_on(disk, DiskOptions::default()).expect("a store");
-    let queue = Queue::<Vec<u8>>::builder(Capacity::items(10_000)).open(Arc::new(store), recovered);
-    let queue = queue.expect("a queue on an empty store");
+    let (store, _) = DiskStore::open_on(disk, DiskOptions::default()).expect("a store");
     *groups.lock().unwrap_or_else(PoisonError::into_inner) = (Vec::new(), 0);
+    (store, groups)
+}
+
+/// Removes the folder and answers what was written.
+fn close(path: &Path, groups: &Groups) -> Vec<usize> {
+    fs::remove_dir_all(path).expect("the folder of the queue");
+    std::mem::take(&mut *groups.lock().unwrap_or_else(PoisonError::into_inner)).0
+}
+
+/// Items per second of the queue, and how many groups there were.
+pub(crate) fn round(path: &Path, producers: usize, items: usize) -> (f64, usize) {
+    let (store, groups) = open(path);
+    let queue =
+        Queue::<Vec<u8>>::builder(Capacity::items(10_000)).open(Arc::new(store), Recovered::default());
+    let queue = queue.expect("a queue on an empty store");
     let runtime = runtime();
     let start = Instant::now();
     runtime.block_on(pass(&queue, producers, items));
     let took = start.elapsed();
     drop((runtime, queue));
-    fs::remove_dir_all(path).expect("the folder of the queue");
-    let groups = std::mem::take(&mut *groups.lock().unwrap_or_else(PoisonError::into_inner)).0;
-    (items as f64 / took.as_secs_f64(), groups)
+    (items as f64 / took.as_secs_f64(), close(path, &groups).len())
 }
 
 async fn pass(queue: &Queue<Vec<u8>>, producers: usize, items: usize) {

@@ -19,7 +19,7 @@ use settling::{Settling, State};
 /// The most that [`DiskOptions::segment_bytes`] and [`DiskOptions::waiting_bytes`] may be.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// A group is never held up for longer than this, and for no more than a quarter of the time that writing takes.
+/// A group is never held up for longer than this, and for no more than an eighth of the time that writing takes.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
 
 /// A buffer that has become larger than this is given back to the system.
@@ -204,7 +204,7 @@ impl<D: Disk> Writer<D> {
                         Ok(kept) => State::publish(&self.shared, kept, &frames, self.log.usage()),
                         Err(error) => return State::publish_failure(&self.shared, error),
                     }
-                    self.patience = (begun.elapsed() / 4).min(LONGEST_PATIENCE);
+                    self.patience = (begun.elapsed() / 8).min(LONGEST_PATIENCE);
                     frames.clear();
                     frames.shrink_to(BUFFER_BYTES);
                     upkeep = Upkeep::Due;

@@ -41,7 +41,7 @@ const SMALL: DiskOptions = DiskOptions {
     segment_bytes: 16 << 10,
     waiting_bytes: 64 << 10,
     reserve_bytes: 4 << 10,
-    keys: KeyWindow { age: std::time::Duration::from_secs(3600), count: 1000 },
+    keys: KeyWindow { age: Duration::from_secs(3600), count: 1000 },
 };
 
 fn facts(key: Option<&str>) -> Facts {
