@@ -10,8 +10,17 @@ use tensor::kernels::{Heads, Place};
 use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer, Pool,
-    Ragged, kernels,
+    Ragged, Scheme, kernels,
 };
+
+/// How weights are held: their type or how they are quantised, and the type of activations.
+const HELD: [(Option<Scheme>, Dtype); 5] = [
+    (None, Dtype::Bf16),
+    (None, Dtype::F32),
+    (Some(Scheme::INT8), Dtype::Bf16),
+    (Some(Scheme::INT4), Dtype::Bf16),
+    (Some(Scheme::INT4_G128), Dtype::Bf16),
+];
 
 const SHAPES: [(&str, usize, usize); 5] = [
     ("qkv", 1024, 4096),
@@ -36,18 +45,20 @@ fn main() {
         let bandwidth = read_bandwidth(&pool);
         let kernels = kernels(isa, threads);
         println!("{}: reads {bandwidth:.1} GB/s", kernels.describe());
-        for held in [Dtype::Bf16, Dtype::F32] {
-            if !dtype.is_empty() && held.to_string() != dtype {
+        for (scheme, held) in HELD {
+            let label = scheme.map_or_else(|| held.to_string(), |scheme| scheme.to_string());
+            if !dtype.is_empty() && label != dtype {
                 continue;
             }
             let peak = arithmetic_peak(&pool, isa, held);
-            println!("  {held}: at most {peak:.0} GFLOP/s");
+            println!("  {label}: at most {peak:.0} GFLOP/s");
             for (name, inputs, outputs) in SHAPES {
                 if only.as_ref().is_none_or(|only| only == name) {
-                    time_shape(kernels.as_ref(), (name, &layers(inputs, outputs, held)), (bandwidth, peak));
+                    let layers = layers((inputs, outputs), scheme, held);
+                    time_shape(kernels.as_ref(), (name, &layers), (bandwidth, peak));
                 }
             }
-            if only.as_ref().is_none_or(|only| only == "attend") {
+            if scheme.is_none() && only.as_ref().is_none_or(|only| only == "attend") {
                 for (sequences, context, rows) in [(1, 512, 1), (32, 512, 1), (1, 0, 512), (1, 3584, 512)] {
                     time_attention(kernels.as_ref(), held, (sequences, context, rows), bandwidth);
                 }
@@ -58,16 +69,21 @@ fn main() {
 }
 
 /// As many equal layers as are larger than any cache.
-fn layers(inputs: usize, outputs: usize, dtype: Dtype) -> Vec<Linear> {
+fn layers((inputs, outputs): (usize, usize), scheme: Option<Scheme>, dtype: Dtype) -> Vec<Linear> {
     let values: Vec<f32> = (0..inputs * outputs).map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
     let stored = TensorView::from_f32(&[outputs, inputs], &values);
-    let copies = COLD.div_ceil(inputs * outputs * dtype.size());
-    let layer = |_| {
-        let mut packer = Packer::new(inputs, outputs, dtype).expect("memory");
+    let layer = || {
+        let packer = match scheme {
+            None => Packer::new(inputs, outputs, dtype),
+            Some(scheme) => Packer::quantising((inputs, outputs), scheme, dtype),
+        };
+        let mut packer = packer.expect("memory");
         packer.rows(0, &stored);
         packer.finish()
     };
-    (0..copies).map(layer).collect()
+    let first = layer();
+    let copies = COLD.div_ceil(first.bytes());
+    std::iter::once(first).chain((1..copies).map(|_| layer())).collect()
 }
 
 fn time_shape(kernels: &dyn Kernels, (name, layers): (&str, &[Linear]), (bandwidth, peak): (f64, f64)) {

@@ -33,7 +33,7 @@ pub struct Cpu {
 /// Memory that grows to the largest call and is kept.
 #[derive(Default)]
 struct Scratch {
-    activations: Vec<f32>,
+    linear: linear::Workspace,
     attention: attention::Workspace,
 }
 
@@ -74,7 +74,7 @@ impl Kernels for Cpu {
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
         let rows = shapes::linear(x, weight, out);
         let call = linear::Call { x, rows, weight, epilogue, out };
-        call.run(self.level, &self.pool, &mut self.scratch().activations);
+        call.run(self.level, &self.pool, &mut self.scratch().linear);
     }
 
     fn norm(&self, x: &[f32], norm: Norm<'_>, out: &mut [f32]) {

@@ -4,8 +4,10 @@
 //! outermost, so that a kernel reads it once from front to back, whatever the instruction set:
 //! - f32: `[input][PANEL]`;
 //! - bf16: `[pair of inputs][PANEL][2]`, which is what `vdpbf16ps` and the tiles of AMX multiply. Inputs are padded
-//!   with zeros to a multiple of [`DEPTH`], the depth of a tile.
+//!   with zeros to a multiple of [`DEPTH`], the depth of a tile;
+//! - 8 and 4 bits: words of several inputs, with the scales of every group before them; see `grouping.rs`.
 
+mod grouping;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +15,12 @@ use half::bf16;
 use memory::Arena;
 
 use crate::kv::Element;
+use crate::quantised::{Quantised, Scheme};
 use crate::stored::{Encoding, TensorView};
 use crate::{Dtype, TensorError};
+
+use grouping::Row;
+pub(crate) use grouping::{Group, Grouping};
 
 /// Outputs of a panel: four registers of 16 columns.
 pub(crate) const PANEL: usize = 64;
@@ -22,11 +28,13 @@ pub(crate) const PANEL: usize = 64;
 /// Inputs of bf16 panels come in multiples of this.
 pub(crate) const DEPTH: usize = 32;
 
-/// A linear layer `y = x Wᵀ + b` with packed weights. The packing is private to this crate; int8 and int4 will join.
+/// A linear layer `y = x Wᵀ + b` with packed weights. The packing is private to this crate.
 pub struct Linear {
     inputs: usize,
     outputs: usize,
     dtype: Dtype,
+    /// Where the weights are quantised.
+    grouping: Option<Grouping>,
     weights: Arena,
     /// As many as the columns of all panels, or none.
     bias: Vec<f32>,
@@ -39,6 +47,8 @@ pub(crate) enum Panel<'a> {
     F32(&'a [f32]),
     /// `[pair of inputs][PANEL][2]`.
     Bf16(&'a [bf16]),
+    /// Lines of [`PANEL`] words, as the grouping says.
+    Quantised(&'a [u32]),
 }
 
 impl Linear {
@@ -52,9 +62,20 @@ impl Linear {
         self.outputs
     }
 
-    /// Type that the weights are held as.
+    /// Type that activations are rounded to before the product, and that weights are held as where they are not
+    /// quantised: `F32` or `Bf16`.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// How the weights are quantised, if they are.
+    pub fn scheme(&self) -> Option<Scheme> {
+        self.grouping.map(Grouping::scheme)
+    }
+
+    /// How the weights are grouped, if they are quantised.
+    pub(crate) fn grouping(&self) -> Option<Grouping> {
+        self.grouping
     }
 
     /// Bytes of the packed weights and the bias.
@@ -69,17 +90,25 @@ impl Linear {
 
     /// Inputs of a panel, padding included.
     pub(crate) fn depth(&self) -> usize {
-        depth(self.inputs, self.dtype)
+        self.grouping.map_or_else(|| depth(self.inputs, self.dtype), Grouping::depth)
+    }
+
+    /// Bytes of a panel.
+    fn panel_bytes(&self) -> usize {
+        match self.grouping {
+            Some(grouping) => grouping.lines() * PANEL * size_of::<u32>(),
+            None => self.depth() * PANEL * self.dtype.size(),
+        }
     }
 
     /// The weights of a panel.
     pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
-        let elements = self.depth() * PANEL;
-        let bytes = elements * self.dtype.size();
+        let bytes = self.panel_bytes();
         let bytes = &self.weights.bytes()[panel * bytes..(panel + 1) * bytes];
-        match self.dtype {
-            Dtype::F32 => Panel::F32(bytemuck::cast_slice(bytes)),
-            _ => Panel::Bf16(bytemuck::cast_slice(bytes)),
+        match (self.grouping, self.dtype) {
+            (Some(_), _) => Panel::Quantised(bytemuck::cast_slice(bytes)),
+            (None, Dtype::F32) => Panel::F32(bytemuck::cast_slice(bytes)),
+            (None, _) => Panel::Bf16(bytemuck::cast_slice(bytes)),
         }
     }
 
@@ -96,9 +125,11 @@ impl Linear {
     /// Unpacks the weights of one output.
     pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
         let column = output % PANEL;
-        match self.panel(output / PANEL) {
-            Panel::F32(panel) => unpack(panel, column, row),
-            Panel::Bf16(panel) => unpack(panel, column, row),
+        match (self.panel(output / PANEL), self.grouping) {
+            (Panel::F32(panel), _) => unpack(panel, column, row),
+            (Panel::Bf16(panel), _) => unpack(panel, column, row),
+            (Panel::Quantised(panel), Some(grouping)) => grouping.read(panel, column, row),
+            (Panel::Quantised(_), None) => unreachable!("panels are quantised where there is a grouping"),
         }
     }
 }
@@ -121,10 +152,46 @@ impl Packer {
     /// # Errors
     /// When the memory is refused.
     pub fn new(inputs: usize, outputs: usize, dtype: Dtype) -> Result<Self, TensorError> {
-        assert!(dtype != Dtype::F16, "weights are held as f32 or bf16, not as {dtype}");
-        let columns = outputs.div_ceil(PANEL) * PANEL;
-        let weights = Arena::zeroed(columns * depth(inputs, dtype) * dtype.size())?;
-        Ok(Self { layer: Linear { inputs, outputs, dtype, weights, bias: Vec::new() } })
+        Self::of(Linear {
+            inputs,
+            outputs,
+            dtype,
+            grouping: None,
+            weights: Arena::zeroed(0)?,
+            bias: Vec::new(),
+        })
+    }
+
+    /// An empty layer whose weights will be quantised as they are packed; `dtype` (`F32` or `Bf16`) is what activations
+    /// are rounded to. Outputs that are never filled are zero.
+    ///
+    /// # Errors
+    /// When the memory is refused.
+    pub fn quantising(
+        (inputs, outputs): (usize, usize),
+        scheme: Scheme,
+        dtype: Dtype,
+    ) -> Result<Self, TensorError> {
+        let grouping = Some(Grouping::of_scheme(scheme, inputs));
+        Self::of(Linear { inputs, outputs, dtype, grouping, weights: Arena::zeroed(0)?, bias: Vec::new() })
+    }
+
+    /// An empty layer of `outputs` outputs that holds quantised matrices such as `like`, whose inputs, bits, groups and
+    /// presence of offsets all of them share; `dtype` (`F32` or `Bf16`) is what activations are rounded to.
+    ///
+    /// # Errors
+    /// When the memory is refused.
+    pub fn of_quantised(outputs: usize, like: &Quantised, dtype: Dtype) -> Result<Self, TensorError> {
+        let (inputs, grouping) = (like.columns, Some(Grouping::of_matrix(like)));
+        Self::of(Linear { inputs, outputs, dtype, grouping, weights: Arena::zeroed(0)?, bias: Vec::new() })
+    }
+
+    /// Takes the memory of a layer.
+    fn of(mut layer: Linear) -> Result<Self, TensorError> {
+        let dtype = layer.dtype;
+        assert!(dtype != Dtype::F16, "weights and activations are f32 or bf16, not {dtype}");
+        layer.weights = Arena::zeroed(layer.panels() * layer.panel_bytes())?;
+        Ok(Self { layer })
     }
 
     /// Fills the outputs from `first` on with a matrix stored `[out, in]`.
@@ -133,9 +200,23 @@ impl Packer {
     pub fn rows(&mut self, first: usize, stored: &TensorView) -> &mut Self {
         let [outputs, inputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
         self.check_fit(first, inputs, outputs);
-        match self.layer.dtype {
-            Dtype::F32 => self.layer.pack_rows::<f32>(first, stored, (outputs, inputs)),
-            _ => self.layer.pack_rows::<bf16>(first, stored, (outputs, inputs)),
+        match (self.layer.grouping, self.layer.dtype) {
+            (Some(_), _) => self.layer.quantise_rows(first, stored, outputs),
+            (None, Dtype::F32) => self.layer.pack_rows::<f32>(first, stored, (outputs, inputs)),
+            (None, _) => self.layer.pack_rows::<bf16>(first, stored, (outputs, inputs)),
+        }
+        self
+    }
+
+    /// Fills the outputs from `first` on with a quantised matrix as it stands.
+    ///
+    /// Panics as `rows` does, and unless the matrix has the bits, the groups and the offsets of this layer.
+    pub fn quantised(&mut self, first: usize, matrix: &Quantised) -> &mut Self {
+        matrix.assert_shape();
+        self.check_fit(first, matrix.columns, matrix.rows);
+        assert_eq!(self.layer.grouping, Some(Grouping::of_matrix(matrix)), "the grouping of the layer");
+        for row in 0..matrix.rows {
+            self.layer.write_output(first + row, Row::of(matrix, row));
         }
         self
     }
@@ -144,9 +225,10 @@ impl Packer {
     pub fn columns(&mut self, first: usize, stored: &TensorView) -> &mut Self {
         let [inputs, outputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
         self.check_fit(first, inputs, outputs);
-        match self.layer.dtype {
-            Dtype::F32 => self.layer.pack_columns::<f32>(first, stored, (inputs, outputs)),
-            _ => self.layer.pack_columns::<bf16>(first, stored, (inputs, outputs)),
+        match (self.layer.grouping, self.layer.dtype) {
+            (Some(_), _) => self.layer.quantise_columns(first, stored, (inputs, outputs)),
+            (None, Dtype::F32) => self.layer.pack_columns::<f32>(first, stored, (inputs, outputs)),
+            (None, _) => self.layer.pack_columns::<bf16>(first, stored, (inputs, outputs)),
         }
         self
     }
@@ -211,6 +293,63 @@ impl Linear {
                 packed[output / PANEL * elements + place::<E>(k, output % PANEL)] = weight;
             }
         }
+    }
+}
+
+impl Linear {
+    /// Quantises and packs outputs stored one after the other, a row at a time.
+    fn quantise_rows(&mut self, first: usize, stored: &TensorView, outputs: usize) {
+        let mut weights = vec![0.0; self.inputs];
+        let mut quantised = Quantising::new(self);
+        for row in 0..outputs {
+            stored.row_into(row, &mut weights);
+            quantised.output(first + row, &weights);
+        }
+    }
+
+    /// Quantises and packs inputs stored one after the other. Groups run along the inputs, so the matrix is transposed
+    /// first, as `f32`.
+    fn quantise_columns(&mut self, first: usize, stored: &TensorView, (inputs, outputs): (usize, usize)) {
+        let (mut weights, mut line) = (vec![0.0; inputs * outputs], vec![0.0; outputs]);
+        for k in 0..inputs {
+            stored.row_into(k, &mut line);
+            for (output, &weight) in line.iter().enumerate() {
+                weights[output * inputs + k] = weight;
+            }
+        }
+        let mut quantised = Quantising::new(self);
+        for (output, weights) in (first..).zip(weights.chunks(inputs)) {
+            quantised.output(output, weights);
+        }
+    }
+
+    fn write_output(&mut self, output: usize, row: Row<'_>) {
+        let Some(grouping) = self.grouping else { unreachable!("quantised rows are for quantised layers") };
+        let words: &mut [u32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
+        let panel = grouping.lines() * PANEL;
+        grouping.write(&mut words[output / PANEL * panel..][..panel], output % PANEL, row);
+    }
+}
+
+/// A layer that is being quantised, one output at a time.
+struct Quantising<'a> {
+    layer: &'a mut Linear,
+    scheme: Scheme,
+    q: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+impl<'a> Quantising<'a> {
+    fn new(layer: &'a mut Linear) -> Self {
+        let Some(grouping) = layer.grouping else { unreachable!("this layer has a grouping") };
+        let (inputs, groups) = (layer.inputs, grouping.groups());
+        assert!(!grouping.offsets, "the quantisers make no offsets");
+        Self { layer, scheme: grouping.scheme(), q: vec![0; inputs], scales: vec![0.0; groups] }
+    }
+
+    fn output(&mut self, output: usize, weights: &[f32]) {
+        self.scheme.quantise_row(weights, &mut self.q, &mut self.scales);
+        self.layer.write_output(output, Row { q: &self.q, scales: &self.scales, offsets: None });
     }
 }
 

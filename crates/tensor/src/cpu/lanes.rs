@@ -46,6 +46,65 @@ pub(super) trait Lanes: Copy {
     /// As for `load`.
     unsafe fn load_pairs(self, from: *const u32) -> [Self::F; 2];
 
+    /// Reads `N` words of four numbers of 8 bits (see `packed/grouping.rs`).
+    ///
+    /// # Safety
+    /// As for `load`.
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u32) -> [Self::F; 4] {
+        const LOWEST: f32 = -128.0;
+        // SAFETY: the caller's.
+        let words = unsafe { self.load(from.cast()) };
+        let upper = self.upper_halves(words);
+        [
+            self.field::<0, 0xff>(words, LOWEST),
+            self.field::<8, 0xff>(words, LOWEST),
+            self.field::<0, 0xff>(upper, LOWEST),
+            self.field::<8, 0xff>(upper, LOWEST),
+        ]
+    }
+
+    /// Reads `N` words of eight numbers of 4 bits, of which 0 stands for `lowest`.
+    ///
+    /// # Safety
+    /// As for `load`.
+    #[inline(always)]
+    unsafe fn load_octets(self, from: *const u32, lowest: f32) -> [Self::F; 8] {
+        // SAFETY: the caller's.
+        let words = unsafe { self.load(from.cast()) };
+        let upper = self.upper_halves(words);
+        [
+            self.field::<0, 0xf>(words, lowest),
+            self.field::<0, 0xf>(upper, lowest),
+            self.field::<4, 0xf>(words, lowest),
+            self.field::<4, 0xf>(upper, lowest),
+            self.field::<8, 0xf>(words, lowest),
+            self.field::<8, 0xf>(upper, lowest),
+            self.field::<12, 0xf>(words, lowest),
+            self.field::<12, 0xf>(upper, lowest),
+        ]
+    }
+
+    /// The number that the bits `MASK << SHIFT` (below 16) of every lane mean, and `lowest` added.
+    ///
+    /// A float between 2^(23 - SHIFT) and twice that counts ones in its bit SHIFT, so the bits become a number by being
+    /// put into such a float, from which what is too much is taken away, without rounding.
+    #[inline(always)]
+    fn field<const SHIFT: u32, const MASK: u32>(self, words: Self::F, lowest: f32) -> Self::F {
+        let magic = (127 + 23 - SHIFT) << 23;
+        let number = self.keep_bits(words, MASK << SHIFT, magic);
+        self.sub(number, self.splat(f32::from_bits(magic) - lowest))
+    }
+
+    /// The bits of every lane that `mask` has, and `more` bits that it has not.
+    fn keep_bits(self, words: Self::F, mask: u32, more: u32) -> Self::F;
+
+    /// The upper 16 bits of every lane as its lower ones.
+    fn upper_halves(self, words: Self::F) -> Self::F;
+
+    /// Pairs of numbers that bf16 holds exactly, as words of bf16.
+    fn pair(self, first: Self::F, second: Self::F) -> Self::F;
+
     /// Writes `N` values.
     ///
     /// # Safety

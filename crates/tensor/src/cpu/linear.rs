@@ -1,21 +1,23 @@
 //! The linear layer: activations rounded once, panels split over the workers, row blocks against panels.
 //!
 //! A panel is read by one worker, block of rows after block of rows, while it stays in the second-level cache. No sum
-//! is ever split over the inputs, so no result depends on rows or threads.
+//! is ever split over the inputs between workers or blocks, so no result depends on rows or threads.
 
 mod block;
 mod epilogue;
+mod grouped;
 mod product;
 mod round;
 mod tiles;
 
-use crate::packed::{PANEL, Panel};
+use crate::packed::{Grouping, PANEL, Panel};
 use crate::{Dtype, Epilogue, Isa, Linear, Pool};
 
 use self::block::{Operands, ROWS, Sums};
+use self::grouped::{GroupSums, Grouped, GroupedPairs, widened_words};
 use self::product::{Paired, Product, Single, Widened};
 use self::round::{Form, Round};
-use self::tiles::{Hardware, SIDE, Tiled};
+use self::tiles::{Hardware, SIDE, Tiled, TiledGroups};
 use super::dispatch::{Level, Work};
 use super::lanes::{Avx512Bf16, Lanes};
 use super::split::{self, Claims, Disjoint};
@@ -35,25 +37,72 @@ pub(super) struct Call<'a> {
     pub(super) out: &'a mut [f32],
 }
 
+/// Memory of calls, which grows to the largest one.
+#[derive(Default)]
+pub(super) struct Workspace {
+    /// Activations in the form that the product reads.
+    activations: Vec<f32>,
+    /// Sums of the activations of every group of a quantised layer.
+    group_sums: Vec<f32>,
+    /// A quantised panel per worker, as pairs of bf16.
+    widened: Vec<f32>,
+}
+
 impl Call<'_> {
-    /// Computes the layer. `scratch` grows to the largest call.
-    pub(super) fn run(self, level: Level, pool: &Pool, scratch: &mut Vec<f32>) {
+    /// Computes the layer. `workspace` grows to the largest call.
+    pub(super) fn run(self, level: Level, pool: &Pool, workspace: &mut Workspace) {
         let Self { x, rows, weight, epilogue, out } = self;
-        let form = if level.isa() < Isa::Avx512Bf16 { Form::Widened } else { Form::Pairs };
-        let (x, stride) = match weight.dtype() {
-            Dtype::F32 => (x, weight.inputs()),
-            _ => rounded(x, weight, form, (level, pool), scratch),
+        let Workspace { activations, group_sums, widened } = workspace;
+        let form = match weight.dtype() {
+            Dtype::F32 => Form::Exact,
+            _ if level.isa() < Isa::Avx512Bf16 => Form::Widened,
+            _ => Form::Pairs,
+        };
+        let groups = weight.grouping().map(|grouping| {
+            let sums: &[f32] =
+                if grouping.offsets { sum_groups(x, grouping, form, level, group_sums) } else { &[] };
+            let words = if rows > ROWS || level.isa() == Isa::Amx { widened_words(grouping) } else { 0 };
+            widened.resize(widened.len().max(words * pool.threads()), 0.0);
+            (grouping, sums, words)
+        });
+        let widened = Disjoint::new(widened);
+        let (x, stride) = match (form, groups) {
+            (Form::Exact, None) => (x, weight.inputs()),
+            _ => rounded(x, weight, form, (level, pool), activations),
         };
         let claims = Claims::new(weight.panels(), pool.threads());
         let panels = Panels { x, stride, rows, weight, epilogue, out: Disjoint::new(out), claims: &claims };
+        let work = |worker: usize| match groups {
+            None => panels.run_on(level),
+            Some((grouping, group_sums, words)) => {
+                // SAFETY: there are as many words for every worker, who is the only one of its number.
+                let widened = unsafe { widened.part(worker * words, words) };
+                Grouped { panels, grouping, group_sums, widened }.run_on(level);
+            }
+        };
         if rows * weight.inputs() * weight.outputs() < ALONE {
-            return panels.run_on(level);
+            return work(0);
         }
-        pool.run(&|_| panels.run_on(level));
+        pool.run(&work);
     }
 }
 
-/// The activations rounded to bf16 in `form`, and the words of a row.
+/// The sums of the activations of every group, for the offsets of a quantised layer.
+fn sum_groups<'a>(
+    x: &[f32],
+    grouping: Grouping,
+    form: Form,
+    level: Level,
+    sums: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    let (inputs, group) = (grouping.inputs, grouping.group);
+    let count = x.len() / inputs * grouping.groups();
+    sums.resize(sums.len().max(count), 0.0);
+    level.run(GroupSums { x, inputs, group, rounded: form != Form::Exact, out: &mut sums[..count] });
+    &sums[..count]
+}
+
+/// The activations in `form`, and the words of a row.
 fn rounded<'a>(
     x: &[f32],
     weight: &Linear,
@@ -116,6 +165,7 @@ impl Panels<'_> {
             let (lines, first_line) = match weight.panel(panel) {
                 Panel::F32(values) => (values.len() / PANEL, values.as_ptr().cast()),
                 Panel::Bf16(values) => (values.len() / PANEL / 2, values.as_ptr().cast()),
+                Panel::Quantised(_) => unreachable!("quantised panels go by groups"),
             };
             assert!(lines * x_size <= stride && rows * stride <= x.len());
             let first_column = panel * PANEL;
@@ -136,6 +186,21 @@ impl Panels<'_> {
                     epilogue::finish(product.lanes(), &sums[..count], bias, epilogue, out);
                 }
             }
+        }
+    }
+}
+
+impl Grouped<'_> {
+    fn run_on(self, level: Level) {
+        if self.panels.weight.dtype() == Dtype::F32 {
+            return level.run(self);
+        }
+        if level.isa() == Isa::Amx && TiledGroups::<Hardware>::fits(self.grouping) {
+            // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
+            return level.run(TiledGroups { groups: self, tiles: unsafe { Hardware::configure() } });
+        }
+        if let Err(GroupedPairs(groups)) = level.run_bf16(GroupedPairs(self)) {
+            level.run(groups);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 mod linear;
+mod quantised;
 mod rows;
 
 use std::sync::OnceLock;

@@ -101,6 +101,16 @@ impl Lanes for Avx2 {
             let chosen = _mm256_blendv_epi8(nearest, quiet, nan);
             _mm256_castsi256_ps(_mm256_and_si256(chosen, _mm256_set1_epi32(0xffff_0000_u32.cast_signed())))
         }
+        fn keep_bits(self, words: __m256, mask: u32, more: u32) -> __m256 {
+            let kept = _mm256_and_ps(words, _mm256_set1_ps(f32::from_bits(mask)));
+            _mm256_or_ps(kept, _mm256_set1_ps(f32::from_bits(more)))
+        }
+        fn upper_halves(self, words: __m256) -> __m256 {
+            _mm256_castsi256_ps(_mm256_srli_epi32::<16>(_mm256_castps_si256(words)))
+        }
+        fn pair(self, first: __m256, second: __m256) -> __m256 {
+            _mm256_or_ps(self.upper_halves(first), second)
+        }
         fn splat(self, value: f32) -> __m256 { _mm256_set1_ps(value) }
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         fn sub(self, a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

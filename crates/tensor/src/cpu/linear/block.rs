@@ -85,12 +85,13 @@ unsafe fn columns<P: Product, const R: usize, const C: usize>(
                         prefetch(columns.wrapping_add(AHEAD * PANEL + ahead));
                     }
                 }
-                let weights: [P::Weights; C] =
-                    std::array::from_fn(|c| product.weights(columns.add(c * P::Lanes::N)));
-                for (r, registers) in registers.iter_mut().enumerate() {
-                    let x = *operands.x.add(r * operands.stride + line);
-                    for c in 0..C {
-                        registers[c] = product.step(registers[c], x, weights[c]);
+                // One register of columns after the other, and no closure: what is not inlined here would be compiled
+                // without the instructions.
+                for c in 0..C {
+                    let weights = product.weights(columns.add(c * P::Lanes::N));
+                    for (r, registers) in registers.iter_mut().enumerate() {
+                        let x = *operands.x.add(r * operands.stride + line);
+                        registers[c] = product.step(registers[c], x, weights);
                     }
                 }
             }

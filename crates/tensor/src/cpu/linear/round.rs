@@ -1,17 +1,19 @@
-//! Rounding activations to bf16, once per call, in the form in which the products read them.
+//! Activations in the form in which the products read them: padded, and rounded to bf16 or not, once per call.
 
 use half::bf16;
 
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
 
-/// How rounded activations are held.
+/// How activations are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// Pairs of bf16, one word a pair.
     Pairs,
-    /// As f32, two words a pair.
+    /// Rounded, as f32, two words a pair.
     Widened,
+    /// As they are.
+    Exact,
 }
 
 impl Form {
@@ -19,7 +21,7 @@ impl Form {
     pub(super) fn words(self, depth: usize) -> usize {
         match self {
             Self::Pairs => depth / 2,
-            Self::Widened => depth,
+            Self::Widened | Self::Exact => depth,
         }
     }
 }
@@ -54,6 +56,7 @@ impl<L: Lanes> Work<L> for Round<'_> {
                     match form {
                         Form::Pairs => l.store_bf16(out.as_mut_ptr().cast::<bf16>().add(first), value),
                         Form::Widened => l.store(out.as_mut_ptr().add(first), l.round_bf16(value)),
+                        Form::Exact => l.store(out.as_mut_ptr().add(first), value),
                     }
                 }
             }

@@ -4,6 +4,7 @@
 //! and every element of `C` follows from its own row of `A`, its own column of `B` and the order of the inputs. So a
 //! row's bits do not depend on what else is in the tile: rows behind the last one are computed and dropped.
 
+mod grouped;
 mod hardware;
 #[cfg(test)]
 mod software;
@@ -16,6 +17,7 @@ use crate::packed::{DEPTH, PANEL, Panel};
 
 use super::{Panels, epilogue};
 
+pub(super) use grouped::TiledGroups;
 pub(super) use hardware::Hardware;
 
 /// Rows of a tile, and columns of a tile of sums.
@@ -81,12 +83,7 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
                 unsafe {
                     let x = x.as_ptr().add(first_row * stride).cast();
                     let operands = Operands { x, stride: stride * 4, panel: weights.as_ptr().cast(), steps };
-                    if block > SIDE {
-                        two_by_two(&mut tiles, operands, 0, &mut sums);
-                        two_by_two(&mut tiles, operands, 2 * SIDE, &mut sums);
-                    } else {
-                        one_by_four(&mut tiles, operands, &mut sums);
-                    }
+                    multiply(&mut tiles, operands, block, &mut sums);
                 }
                 for (row, sums) in (first_row..first_row + block).zip(&sums) {
                     // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
@@ -94,6 +91,23 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
                     epilogue::finish(l, &sums[..count], bias, epilogue, out);
                 }
             }
+        }
+    }
+}
+
+/// At most 32 rows against the whole panel.
+///
+/// # Safety
+/// As many rows as the tiles have that hold `rows`, and the panel, can be read, all `steps` tiles deep.
+#[inline(always)]
+unsafe fn multiply<T: Tiles>(tiles: &mut T, operands: Operands, rows: usize, sums: &mut Sums) {
+    // SAFETY: the caller's.
+    unsafe {
+        if rows > SIDE {
+            two_by_two(tiles, operands, 0, sums);
+            two_by_two(tiles, operands, 2 * SIDE, sums);
+        } else {
+            one_by_four(tiles, operands, sums);
         }
     }
 }

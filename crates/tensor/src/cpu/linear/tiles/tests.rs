@@ -6,19 +6,27 @@ use proptest::prelude::*;
 use super::software::{Software, flushed};
 use super::*;
 use crate::cpu::dispatch::Level;
+use crate::cpu::linear::grouped::{Grouped, widened_words};
 use crate::cpu::linear::round::Form;
-use crate::cpu::linear::{Call, rounded};
+use crate::cpu::linear::{Call, Workspace, rounded, sum_groups};
 use crate::cpu::split::{Claims, Disjoint};
 use crate::reference::Reference;
 use crate::stored::TensorView;
-use crate::{Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Write};
+use crate::{Bits, Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Scheme, Write};
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i + 1) * (2 * seed + 1) * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()
 }
 
 fn layer(inputs: usize, outputs: usize) -> Linear {
-    let mut packer = Packer::new(inputs, outputs, Dtype::Bf16).unwrap();
+    fill(Packer::new(inputs, outputs, Dtype::Bf16).unwrap(), inputs, outputs)
+}
+
+fn quantised_layer(inputs: usize, outputs: usize, scheme: Scheme) -> Linear {
+    fill(Packer::quantising((inputs, outputs), scheme, Dtype::Bf16).unwrap(), inputs, outputs)
+}
+
+fn fill(mut packer: Packer, inputs: usize, outputs: usize) -> Linear {
     packer.rows(0, &TensorView::from_f32(&[outputs, inputs], &noise(inputs * outputs, 1)));
     packer.bias(0, &TensorView::from_f32(&[outputs], &noise(outputs, 2)));
     packer.finish()
@@ -29,6 +37,11 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
     let isa = Isa::available().into_iter().rfind(|&isa| isa != Isa::Scalar)?;
     let (level, pool, rows) = (Level::new(isa), Pool::new(1), x.len() / layer.inputs());
     let mut scratch = vec![f32::NAN; 100_000];
+    let mut sums = Vec::new();
+    let group_sums: &[f32] = match layer.grouping() {
+        Some(grouping) if grouping.offsets => sum_groups(x, grouping, Form::Pairs, level, &mut sums),
+        _ => &[],
+    };
     let (x, stride) = rounded(x, layer, Form::Pairs, (level, &pool), &mut scratch);
     let mut out = noise(rows * layer.outputs(), 4);
     let panels = Panels {
@@ -40,8 +53,20 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
         out: Disjoint::new(&mut out),
         claims: &Claims::new(layer.panels(), 1),
     };
-    level.run(Tiled { panels, tiles });
+    match layer.grouping() {
+        None => level.run(Tiled { panels, tiles }),
+        Some(grouping) => {
+            let widened = &mut vec![f32::NAN; widened_words(grouping)];
+            let groups = Grouped { panels, grouping, group_sums, widened };
+            level.run(TiledGroups { groups, tiles });
+        }
+    }
     Some(out)
+}
+
+fn scheme() -> impl Strategy<Value = Option<Scheme>> {
+    let grouped = Scheme { bits: Bits::Eight, group: Some(64) };
+    prop::sample::select(vec![None, Some(Scheme::INT8), Some(Scheme::INT4), Some(grouped)])
 }
 
 proptest! {
@@ -49,9 +74,12 @@ proptest! {
 
     #[test]
     fn near_the_reference_and_each_row_alone(
-        rows in 1usize..70, inputs in 1usize..100, outputs in 1usize..140, add: bool,
+        rows in 1usize..70, inputs in 1usize..100, outputs in 1usize..140, add: bool, scheme in scheme(),
     ) {
-        let layer = layer(inputs, outputs);
+        let layer = match scheme {
+            None => layer(inputs, outputs),
+            Some(scheme) => quantised_layer(inputs, outputs, scheme),
+        };
         let x = noise(rows * inputs, 3);
         let write = if add { Write::Add } else { Write::Replace };
         let epilogue = Epilogue { write, ..Epilogue::default() };
@@ -105,14 +133,15 @@ fn the_machine_does_what_the_manual_says() {
         return;
     }
     for (rows, inputs, outputs) in [(1, 64, 64), (16, 100, 70), (17, 33, 130), (64, 200, 65)] {
-        let layer = layer(inputs, outputs);
+        let layer =
+            if rows == 17 { layer(inputs, outputs) } else { quantised_layer(inputs, outputs, Scheme::INT4) };
         let x = noise(rows * inputs, 3);
         // SAFETY: AMX is available.
         let hardware = by_tiles(unsafe { Hardware::configure() }, &x, &layer, Epilogue::default());
         assert_eq!(hardware, by_tiles(Software::new(), &x, &layer, Epilogue::default()));
         let mut called = vec![0.0; rows * outputs];
         let call = Call { x: &x, rows, weight: &layer, epilogue: Epilogue::default(), out: &mut called };
-        call.run(Level::new(Isa::Amx), &Pool::new(2), &mut Vec::new());
+        call.run(Level::new(Isa::Amx), &Pool::new(2), &mut Workspace::default());
         assert_eq!(hardware, Some(called));
     }
 }
