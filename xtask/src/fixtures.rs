@@ -6,6 +6,7 @@
 mod batches;
 mod case;
 mod causal_lm;
+mod quantised;
 mod recorded;
 mod report;
 mod rig;
@@ -28,7 +29,7 @@ use case::Case;
 use report::Check;
 
 /// Kinds whose models this build does not have yet.
-const LATER: [&str; 3] = ["qwen3_vl", "sentence_embedding", "weight_quantisation"];
+const LATER: [&str; 2] = ["qwen3_vl", "sentence_embedding"];
 
 /// What to run, and on what.
 #[derive(Args)]
@@ -105,6 +106,7 @@ fn checks(case: &Case, machine: &Machine) -> Vec<Check> {
     let run = || match case.kind.as_str() {
         "causal_lm" => causal_lm::run(case, machine),
         "logit_processors" => sampling::run(case),
+        "weight_quantisation" => quantised::run(case, machine),
         other => Err(anyhow!("the kind '{other}' is unknown")),
     };
     let checks = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(anyhow!("it panicked")));

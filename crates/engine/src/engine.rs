@@ -91,7 +91,7 @@ impl Engine {
             context: u32::try_from(context).unwrap_or(u32::MAX),
             vocabulary: u32::try_from(shape.vocabulary).unwrap_or(u32::MAX),
             parameters: shape.parameters,
-            dtype: loaded.dtype.to_string(),
+            dtype: loaded.precision(),
             chat: reader.has_template(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };

@@ -60,7 +60,7 @@ pub struct Source<'a> {
     pub config: &'a Config,
     /// The stored tensors.
     pub checkpoint: &'a Checkpoint,
-    /// Type of packed weights and KV: `F32` or `Bf16`.
+    /// Type of activations and KV, and of weights that are not quantised: `F32` or `Bf16`.
     pub dtype: Dtype,
     /// Sizes of the working memory.
     pub options: &'a LoadOptions,

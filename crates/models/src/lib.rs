@@ -27,5 +27,5 @@ pub use error::ModelError;
 pub use families::FAMILIES;
 pub use family::{CausalLm, Family, LoadFamily, ModelShape, Source};
 pub use gguf::Dialect;
-pub use loaded::{LoadOptions, LoadedModel, load};
+pub use loaded::{LoadOptions, LoadedModel, Quantisation, load};
 pub use repository::Repository;

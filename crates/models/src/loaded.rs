@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tensor::{Dtype, Kernels};
+use tensor::{Dtype, Kernels, Scheme};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -12,12 +12,35 @@ use crate::{
     tokenizer::Tokenizer,
 };
 
+/// How the weights of a model are quantised as they are loaded. Embeddings, norms and biases never are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantisation {
+    /// Every matrix of the decoder blocks.
+    pub blocks: Scheme,
+    /// The projection to the vocabulary, whether it is tied to the embeddings or not; `None` leaves it as it is.
+    pub head: Option<Scheme>,
+}
+
+impl Quantisation {
+    /// 8 bits throughout.
+    pub const INT8: Self = Self { blocks: Scheme::INT8, head: Some(Scheme::INT8) };
+
+    /// 4 bits in groups of 32 in the blocks. The projection keeps 8: it is one matrix, and every token's choice hangs
+    /// on it.
+    pub const INT4: Self = Self { blocks: Scheme::INT4, head: Some(Scheme::INT8) };
+
+    /// As [`Self::INT4`] in groups of 128.
+    pub const INT4_G128: Self = Self { blocks: Scheme::INT4_G128, head: Some(Scheme::INT8) };
+}
+
 /// How to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Type of weights and KV; `None` is what the checkpoint says, and `F32` where it says `F16`, which `F32` holds
-    /// exactly and `Bf16` does not.
+    /// Type of activations and KV, and of weights that are not quantised; `None` is what the checkpoint says, and `F32`
+    /// where it says `F16`, which `F32` holds exactly and `Bf16` does not.
     pub dtype: Option<Dtype>,
+    /// How weights are quantised, if they are.
+    pub quantise: Option<Quantisation>,
     /// The most rows that one batch will have.
     pub max_batch_tokens: usize,
     /// The most rows of one batch that will want logits.
@@ -28,8 +51,10 @@ pub struct LoadOptions {
 pub struct LoadedModel {
     /// Name of the family: `qwen3`.
     pub family: &'static str,
-    /// Arithmetic type of weights and KV.
+    /// Type of activations and KV, and of weights that are not quantised.
     pub dtype: Dtype,
+    /// How weights are quantised, if they are.
+    pub quantised: Option<Quantisation>,
     /// The decoder.
     pub model: Box<dyn CausalLm>,
     /// Text to tokens and back.
@@ -38,6 +63,17 @@ pub struct LoadedModel {
     pub chat_template: Option<ChatTemplate>,
     /// Sampling defaults and end-of-sequence tokens.
     pub generation: GenerationDefaults,
+}
+
+impl LoadedModel {
+    /// What the weights of the blocks are held as, for people: `bf16`, `int8`.
+    pub fn precision(&self) -> String {
+        match (self.quantised, self.dtype) {
+            (None, dtype) => dtype.to_string(),
+            (Some(quantised), Dtype::F32) => format!("{} with f32 activations", quantised.blocks),
+            (Some(quantised), _) => quantised.blocks.to_string(),
+        }
+    }
 }
 
 /// Reads a model from its files.
@@ -67,7 +103,15 @@ pub fn load(
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
     let generation = GenerationDefaults::read(repository, &config, vocabulary)?;
-    Ok(LoadedModel { family: family.name, dtype, model, tokenizer, chat_template, generation })
+    Ok(LoadedModel {
+        family: family.name,
+        dtype,
+        quantised: options.quantise,
+        model,
+        tokenizer,
+        chat_template,
+        generation,
+    })
 }
 
 /// The type that weights are held as.

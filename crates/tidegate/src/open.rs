@@ -14,7 +14,7 @@ use protocol::{Inference, ModelCard};
 use tensor::Isa;
 use tensor::gguf::MAGIC;
 
-use crate::settings::InferenceSettings;
+use crate::settings::{InferenceSettings, Precision};
 use crate::{OpenError, embedded};
 
 /// The share of available memory that keys and values may take where no size is set.
@@ -70,7 +70,8 @@ pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
     let kernels = tensor::kernels(isa, threads);
     let compute = kernels.describe();
     let options = LoadOptions {
-        dtype: settings.model.dtype.map(Into::into),
+        dtype: settings.model.dtype.map(Precision::activations),
+        quantise: settings.model.dtype.and_then(Precision::quantisation),
         max_batch_tokens: settings.batch.max_batch_tokens.get(),
         max_outputs: settings.batch.max_sequences.get(),
     };

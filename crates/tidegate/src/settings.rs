@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches, ValueEnum, ValueHint};
 use flow::queue::policy::{Discipline, PolicySettings};
+use models::Quantisation;
 use tensor::{Dtype, Isa};
 
 pub use file::ConfigFile;
@@ -65,7 +66,8 @@ pub struct ModelSettings {
     /// Name under which requests ask for the model; without it, the name of its folder or file.
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
-    /// Type of weights, keys and values; without it, what the checkpoint says.
+    /// Type of the weights; without it, what the checkpoint says. Activations, keys and values are f32 with f32, and bf16
+    /// with all others. With int8 and int4, weights are quantised as they are loaded.
     #[arg(long, env = "TIDEGATE_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<Precision>,
     /// Most tokens of prompt and output together; without it, what the model and the memory allow.
@@ -233,20 +235,35 @@ pub enum LogFormat {
     Json,
 }
 
-/// Type of weights, keys and values.
+/// Type of the weights, and with it of activations, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// IEEE 754 single precision.
     F32,
     /// The upper half of an `F32`; sums are kept in `F32`.
     Bf16,
+    /// 8 bits and a scale per output; activations, keys and values in bf16.
+    Int8,
+    /// 4 bits and a scale per 32 inputs, and 8 bits for the projection to the vocabulary; the rest in bf16.
+    Int4,
+    /// As int4, with a scale per 128 inputs.
+    #[value(name = "int4-g128")]
+    Int4G128,
 }
 
-impl From<Precision> for Dtype {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
+impl Precision {
+    /// Type of activations, keys and values.
+    pub(crate) fn activations(self) -> Dtype {
+        if self == Self::F32 { Dtype::F32 } else { Dtype::Bf16 }
+    }
+
+    /// How weights are quantised, if they are.
+    pub(crate) fn quantisation(self) -> Option<Quantisation> {
+        match self {
+            Self::F32 | Self::Bf16 => None,
+            Self::Int8 => Some(Quantisation::INT8),
+            Self::Int4 => Some(Quantisation::INT4),
+            Self::Int4G128 => Some(Quantisation::INT4_G128),
         }
     }
 }

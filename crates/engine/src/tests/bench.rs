@@ -46,6 +46,7 @@ pub(super) fn loaded(model: HashModel) -> LoadedModel {
     LoadedModel {
         family: "hash",
         dtype: Dtype::F32,
+        quantised: None,
         model: Box::new(model),
         tokenizer: tokenizer(),
         chat_template: None,

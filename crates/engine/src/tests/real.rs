@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use models::tokenizer::SpecialTokens;
-use models::{LoadOptions, LoadedModel, Repository};
+use models::{LoadOptions, LoadedModel, Quantisation, Repository};
 use protocol::{GenerateRequest, Inference, Prompt};
 use serde_json::{Map, Value, json};
 use tensor::{Dtype, Isa};
@@ -74,8 +74,11 @@ fn repository() -> Repository {
     Repository::embedded("tiny", files.leak())
 }
 
-fn load(repository: &Repository, (dtype, isa, threads): (Dtype, Isa, usize)) -> LoadedModel {
-    let options = LoadOptions { dtype: Some(dtype), max_batch_tokens: 128, max_outputs: 8 };
+/// Type of activations, and how weights are quantised.
+type Held = (Dtype, Option<Quantisation>);
+
+fn load(repository: &Repository, ((dtype, quantise), isa, threads): (Held, Isa, usize)) -> LoadedModel {
+    let options = LoadOptions { dtype: Some(dtype), quantise, max_batch_tokens: 128, max_outputs: 8 };
     models::load(repository, &options, tensor::kernels(isa, threads)).unwrap()
 }
 
@@ -128,17 +131,24 @@ fn together(mut bench: Bench, requests: &[GenerateRequest]) -> (Vec<Transcript>,
 fn batch_equals_single_bitwise_on_every_instruction_set_and_dtype() {
     let (repository, requests) = (repository(), requests());
     for isa in Isa::available() {
-        for dtype in [Dtype::F32, Dtype::Bf16] {
-            let model = load(&repository, (dtype, isa, 1));
+        for held in [
+            (Dtype::F32, None),
+            (Dtype::Bf16, None),
+            (Dtype::Bf16, Some(Quantisation::INT8)),
+            (Dtype::F32, Some(Quantisation::INT4)),
+            (Dtype::Bf16, Some(Quantisation::INT4_G128)),
+        ] {
+            let model = load(&repository, (held, isa, 1));
+            let precision = model.precision();
             let alone = apart(bench(model, settings(64, 128, 8)), &requests);
             assert!(alone.iter().all(|heard| heard.said.iter().all(|said| said.tokens.len() >= 20)));
             for (pages, batch, sequences, threads) in
                 [(64, 128, 8, 2), (64, 8, 8, 1), (9, 23, 8, 2), (12, 1, 1, 1)]
             {
-                let model = load(&repository, (dtype, isa, threads));
+                let model = load(&repository, (held, isa, threads));
                 let (heard, preemptions) =
                     together(bench(model, settings(pages, batch, sequences)), &requests);
-                assert_eq!(heard, alone, "{isa} {dtype} pages={pages} batch={batch} threads={threads}");
+                assert_eq!(heard, alone, "{isa} {precision} pages={pages} batch={batch} threads={threads}");
                 assert_eq!(preemptions > 0, pages == 9);
             }
         }
@@ -147,7 +157,7 @@ fn batch_equals_single_bitwise_on_every_instruction_set_and_dtype() {
 
 #[test]
 fn text_goes_in_and_comes_out() {
-    let model = load(&repository(), (Dtype::F32, Isa::best(), 1));
+    let model = load(&repository(), ((Dtype::F32, None), Isa::best(), 1));
     let tokenizer = model.tokenizer.clone();
     let mut request = tokens(vec![], 16);
     request.prompt = Prompt::Text("Once upon a tide".to_owned());

@@ -1,7 +1,7 @@
 //! From the residual stream to logits, for the wanted rows only.
 
 use tensor::stored::TensorView;
-use tensor::{Epilogue, Linear, Packer};
+use tensor::{Epilogue, Linear};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
@@ -46,10 +46,14 @@ impl Head {
         tying: Tying,
     ) -> Result<Self, ModelError> {
         let [vocabulary, hidden] = [embedding.shape()[0], embedding.shape()[1]];
+        let scheme = source.options.quantise.and_then(|quantise| quantise.head);
         let projection = match tying {
-            Tying::Untied => source.linear(hidden, Stored::Rows, &[Part::plain("lm_head", vocabulary)])?,
+            Tying::Untied => {
+                let parts = [Part::plain("lm_head", vocabulary)];
+                source.stacked(hidden, (Stored::Rows, &parts), scheme)?
+            }
             Tying::Tied => {
-                let mut packer = Packer::new(hidden, vocabulary, source.dtype)?;
+                let mut packer = source.packer((hidden, vocabulary), scheme)?;
                 packer.rows(0, embedding);
                 embedding.release();
                 packer.finish()

@@ -1,6 +1,6 @@
 //! From stored tensors to packed layers. Every tensor is found and its shape checked before memory is asked for.
 
-use tensor::{Linear, Packer};
+use tensor::{Linear, Packer, Scheme};
 
 use crate::ModelError;
 use crate::family::Source;
@@ -39,8 +39,30 @@ impl Source<'_> {
         Ok(self.checkpoint.tensor(name, &[width])?.to_f32())
     }
 
-    /// The layer that `parts` make, stacked along the outputs in the order given.
+    /// The layer of a block that `parts` make, stacked along the outputs in the order given.
     pub(crate) fn linear(&self, inputs: usize, stored: Stored, parts: &[Part]) -> Result<Linear, ModelError> {
+        self.stacked(inputs, (stored, parts), self.options.quantise.map(|quantise| quantise.blocks))
+    }
+
+    /// An empty layer, to be quantised by `scheme` if there is one.
+    pub(super) fn packer(
+        &self,
+        (inputs, outputs): (usize, usize),
+        scheme: Option<Scheme>,
+    ) -> Result<Packer, ModelError> {
+        Ok(match scheme {
+            None => Packer::new(inputs, outputs, self.dtype)?,
+            Some(scheme) => Packer::quantising((inputs, outputs), scheme, self.dtype)?,
+        })
+    }
+
+    /// The layer that `parts` make, quantised by `scheme` if there is one.
+    pub(super) fn stacked(
+        &self,
+        inputs: usize,
+        (stored, parts): (Stored, &[Part]),
+        scheme: Option<Scheme>,
+    ) -> Result<Linear, ModelError> {
         let stored = self.checkpoint.stored(stored);
         let mut found = Vec::with_capacity(parts.len());
         for part in parts {
@@ -55,7 +77,7 @@ impl Source<'_> {
         }
 
         let outputs = parts.iter().map(|part| part.outputs).sum();
-        let mut packer = Packer::new(inputs, outputs, self.dtype)?;
+        let mut packer = self.packer((inputs, outputs), scheme)?;
         let mut first = 0;
         for (outputs, weight, bias) in &found {
             match stored {

@@ -188,7 +188,7 @@ impl Folder {
         isa: Isa,
         threads: usize,
     ) -> Result<LoadedModel, ModelError> {
-        let options = LoadOptions { dtype, max_batch_tokens: 128, max_outputs: 128 };
+        let options = LoadOptions { dtype, quantise: None, max_batch_tokens: 128, max_outputs: 128 };
         crate::load(&self.repository(), &options, tensor::kernels(isa, threads))
     }
 }

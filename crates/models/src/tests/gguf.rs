@@ -35,7 +35,7 @@ fn test_data() -> PathBuf {
 }
 
 fn load(repository: &Repository, dtype: Option<Dtype>, isa: Isa) -> LoadedModel {
-    let options = LoadOptions { dtype, max_batch_tokens: 64, max_outputs: 64 };
+    let options = LoadOptions { dtype, quantise: None, max_batch_tokens: 64, max_outputs: 64 };
     crate::load(repository, &options, tensor::kernels(isa, 1)).unwrap()
 }
 
