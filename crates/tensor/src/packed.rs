@@ -1,10 +1,10 @@
 //! Weights in the order in which kernels read them.
 //!
-//! Outputs are cut into panels of [`PANEL`] columns; the last panel is padded with zeros. Inside a panel the inputs run
+//! Outputs are cut into panels of `PANEL` columns; the last panel is padded with zeros. Inside a panel the inputs run
 //! outermost, so that a kernel reads it once from front to back, whatever the instruction set:
 //! - f32: `[input][PANEL]`;
 //! - bf16: `[pair of inputs][PANEL][2]`, which is what `vdpbf16ps` and the tiles of AMX multiply. Inputs are padded
-//!   with zeros to a multiple of [`DEPTH`], the depth of a tile;
+//!   with zeros to a multiple of `DEPTH`, the depth of a tile;
 //! - 8 and 4 bits: words of several inputs, with the scales of every group before them; see `grouping.rs`.
 
 mod grouping;
@@ -47,7 +47,7 @@ pub(crate) enum Panel<'a> {
     F32(&'a [f32]),
     /// `[pair of inputs][PANEL][2]`.
     Bf16(&'a [bf16]),
-    /// Lines of [`PANEL`] words, as the grouping says.
+    /// Lines of `PANEL` words, as the grouping says.
     Quantised(&'a [u32]),
 }
 
@@ -112,7 +112,7 @@ impl Linear {
         }
     }
 
-    /// The bias of the columns of a panel, if the layer has one; [`PANEL`] long.
+    /// The bias of the columns of a panel, if the layer has one; `PANEL` long.
     pub(crate) fn panel_bias(&self, panel: usize) -> Option<&[f32]> {
         self.bias.get(panel * PANEL..(panel + 1) * PANEL)
     }
