@@ -90,7 +90,12 @@ fn server_has_what_the_page_lists() {
     let helped = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
     let exported: BTreeSet<&str> = helped.collect();
     let listed: BTreeSet<&str> = code(part(&page, "Metrics")).collect();
-    assert_eq!(listed, exported);
+    // What a system does not tell of itself is not exported there.
+    let is_told =
+        |name: &&str| !["tidegate_process_", "tidegate_memory_"].iter().any(|own| name.starts_with(own));
+    let missing: Vec<_> = listed.difference(&exported).filter(is_told).collect();
+    let unlisted: Vec<_> = exported.difference(&listed).collect();
+    assert!(missing.is_empty() && unlisted.is_empty(), "missing: {missing:?}; unlisted: {unlisted:?}");
 }
 
 /// A value that asks for something.
