@@ -92,7 +92,7 @@ fn server_has_what_the_page_lists() {
     let listed: BTreeSet<&str> = code(part(&page, "Metrics")).collect();
     // What a system does not tell of itself is not exported there.
     let is_told =
-        |name: &&str| !["tidegate_process_", "tidegate_memory_"].iter().any(|own| name.starts_with(own));
+        |name: &&&str| !["tidegate_process_", "tidegate_memory_"].iter().any(|own| name.starts_with(own));
     let missing: Vec<_> = listed.difference(&exported).filter(is_told).collect();
     let unlisted: Vec<_> = exported.difference(&listed).collect();
     assert!(missing.is_empty() && unlisted.is_empty(), "missing: {missing:?}; unlisted: {unlisted:?}");
