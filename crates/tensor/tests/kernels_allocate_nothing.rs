@@ -1,35 +1,15 @@
 //! Once working memory has grown to the largest call, no operation of the fast kernels takes memory.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod counting;
 
+use std::sync::atomic::Ordering;
+
+use counting::ALLOCATIONS;
 use tensor::kernels::{Heads, Place};
 use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Norm, Packer, Ragged, kernels,
 };
-
-/// The system's allocator with a count of what is asked of it.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const ROWS: usize = 130;
 const HEADS: Heads = Heads { query: 4, kv: 2, dim: 32 };
