@@ -2,6 +2,7 @@
 //! says is tested on the built program, whose environment a test may choose.
 
 use clap::CommandFactory;
+use tensor::Isa;
 
 use super::*;
 

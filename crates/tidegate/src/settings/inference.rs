@@ -1,0 +1,121 @@
+//! What runs, and how much of the machine it may use.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum, ValueHint};
+use models::Quantisation;
+use tensor::{Dtype, Isa};
+
+use super::{ByteSize, QueueSettings, positive};
+
+/// What runs, and how much of the machine it may use.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct InferenceSettings {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelSettings,
+    /// Which processors and instructions.
+    #[command(flatten)]
+    pub compute: ComputeSettings,
+    /// How much runs at once.
+    #[command(flatten)]
+    pub batch: BatchSettings,
+    /// How much waits.
+    #[command(flatten)]
+    pub queue: QueueSettings,
+    /// How much memory is taken.
+    #[command(flatten)]
+    pub memory: MemorySettings,
+}
+
+/// Which model.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Model")]
+pub struct ModelSettings {
+    /// Hugging Face folder or GGUF file of a model; without it, the embedded model runs.
+    #[arg(long, env = "TIDEGATE_MODEL", value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub model: Option<PathBuf>,
+    /// Name under which requests ask for the model; without it, the name of its folder or file.
+    #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
+    pub model_name: Option<String>,
+    /// Type of the weights; without it, what the checkpoint says. Activations, keys and values are f32 with f32, and bf16
+    /// with all others. With int8 and int4, weights are quantised as they are loaded.
+    #[arg(long, env = "TIDEGATE_DTYPE", value_name = "DTYPE")]
+    pub dtype: Option<Precision>,
+    /// Most tokens of prompt and output together; without it, what the model and the memory allow.
+    #[arg(long, env = "TIDEGATE_CONTEXT", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+}
+
+/// Which processors and instructions.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Compute")]
+pub struct ComputeSettings {
+    /// Compute threads; without it, one per processor that the system grants.
+    #[arg(long, env = "TIDEGATE_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Instruction set: scalar, avx2, avx512, avx512bf16 or amx; without it, the fastest that runs here.
+    #[arg(long, env = "TIDEGATE_ISA", value_name = "ISA")]
+    pub isa: Option<Isa>,
+}
+
+/// How much runs at once.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(next_help_heading = "Batching")]
+pub struct BatchSettings {
+    /// Most tokens that one step of the engine computes.
+    #[arg(long, env = "TIDEGATE_MAX_BATCH_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_batch_tokens)]
+    pub max_batch_tokens: NonZeroUsize,
+    /// Most sequences that run at once.
+    #[arg(long, env = "TIDEGATE_MAX_SEQUENCES", value_name = "N", default_value_t = Self::default().max_sequences)]
+    pub max_sequences: NonZeroUsize,
+}
+
+impl Default for BatchSettings {
+    fn default() -> Self {
+        Self { max_batch_tokens: positive(512), max_sequences: positive(64) }
+    }
+}
+
+/// How much memory is taken.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Memory")]
+pub struct MemorySettings {
+    /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
+    #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
+    pub kv_memory: Option<ByteSize>,
+}
+
+/// Type of the weights, and with it of activations, keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// IEEE 754 single precision.
+    F32,
+    /// The upper half of an `F32`; sums are kept in `F32`.
+    Bf16,
+    /// 8 bits and a scale per output; activations, keys and values in bf16.
+    Int8,
+    /// 4 bits and a scale per 32 inputs, and 8 bits for the projection to the vocabulary; the rest in bf16.
+    Int4,
+    /// As int4, with a scale per 128 inputs.
+    #[value(name = "int4-g128")]
+    Int4G128,
+}
+
+impl Precision {
+    /// Type of activations, keys and values.
+    pub(crate) fn activations(self) -> Dtype {
+        if self == Self::F32 { Dtype::F32 } else { Dtype::Bf16 }
+    }
+
+    /// How weights are quantised, if they are.
+    pub(crate) fn quantisation(self) -> Option<Quantisation> {
+        match self {
+            Self::F32 | Self::Bf16 => None,
+            Self::Int8 => Some(Quantisation::INT8),
+            Self::Int4 => Some(Quantisation::INT4),
+            Self::Int4G128 => Some(Quantisation::INT4_G128),
+        }
+    }
+}
