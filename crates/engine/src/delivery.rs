@@ -22,19 +22,19 @@ impl RunLoop {
         let Some(request) = self.requests.get_mut(&rank.order) else { return };
         let meters = &self.shared.meters;
         if let Some(last) = last {
-            meters.inter_token.observe(now.saturating_sub(last).as_secs_f64());
+            meters.inter_token.observe(now.saturating_sub(last));
         }
         let output =
             Output { choice: rank.choice, text: &self.text, token: sampled.token, logprob: sampled.logprob };
         if let Some(wait) = request.output(output, now) {
-            meters.first_token.observe(wait.as_secs_f64());
+            meters.first_token.observe(wait);
         }
         if let Some(reason) = ended
             && request.finish(rank.choice, reason)
             && let Some(request) = self.requests.remove(&rank.order)
         {
             meters.completed(request.first_reason);
-            meters.request.observe(now.saturating_sub(request.accepted_at).as_secs_f64());
+            meters.request.observe(now.saturating_sub(request.accepted_at));
             self.completed.push(request);
         }
         if was_reading && rank.choice == 0 {
@@ -62,8 +62,8 @@ impl RunLoop {
         meters.steps.fetch_add(1, Relaxed);
         meters.prompt_tokens.fetch_add(prompt as u64, Relaxed);
         meters.generated_tokens.fetch_add(self.sampled.len() as u64, Relaxed);
-        meters.step.observe(duration.as_secs_f64());
-        meters.step_tokens.observe(rows as f64);
+        meters.step.observe(duration);
+        meters.step_tokens.observe(rows);
         if self.faulty && self.broken.is_empty() {
             self.faulty = false;
             meters.recovered();

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flow::queue::{Denial, Denied, Permit};
+use flow::{Capacity, Gate};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use models::LoadedModel;
@@ -17,7 +19,6 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
 use crate::compute::Compute;
-use crate::gate::{Gate, Reservation};
 use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters};
@@ -97,11 +98,7 @@ impl Engine {
         };
         let mut compute = Compute::new(loaded.model, KvArena::new(shape.kv, pages)?);
         compute.warm_up().map_err(|message| EngineError::WarmUp { message })?;
-        let shared = Shared {
-            meters: Arc::new(Meters::new()),
-            gate: Gate::new(settings.queue_requests, settings.queue_tokens),
-            clock,
-        };
+        let shared = Shared { meters: Arc::new(Meters::new()), gate: gate(&settings), clock };
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
@@ -143,14 +140,15 @@ impl Engine {
         self.check_phase()?;
         self.check_model(&request)?;
         parameters::check(&request, self.bounds)?;
-        let reservation = self.shared.gate.enter(self.shared.clock.now())?;
+        let tenant = Arc::from(request.tenant.0.as_str());
+        let permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
         let prompt = self.read(&request.prompt).await;
         preparing.done();
-        let (id, tenant) = (request.id.clone(), Arc::from(request.tenant.0.as_str()));
+        let id = request.id.clone();
         let parameters = parameters::resolve(request, prompt?, &self.defaults, self.bounds)?;
         let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
-        let events = self.submit(parameters, tenant, (reservation, member))?;
+        let events = self.submit(parameters, tenant, (permit, member))?;
         Ok(Generation::new(id, self.card.id.clone(), prompt_tokens, events))
     }
 
@@ -158,16 +156,16 @@ impl Engine {
         &self,
         parameters: Parameters,
         tenant: Arc<str>,
-        (mut reservation, member): (Reservation, Member),
+        (mut permit, member): (Permit, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
         let now = self.shared.clock.now();
-        reservation.weigh(parameters.prompt.len(), now)?;
+        permit.weigh(parameters.prompt.len() as u64, 0, now).map_err(refusal)?;
         let order = self.accepted.fetch_add(1, Relaxed);
         let commands = self.commands.clone();
         // The engine may have ended; then there is nothing left to cancel.
         let cancel = move || drop(commands.send(Command::Cancel { order }));
         let (outbox, events) = outbox(cancel);
-        let request = Request::new((order, now), parameters, tenant, Seat { reservation, member }, outbox);
+        let request = Request::new((order, now), parameters, tenant, Seat { permit, member }, outbox);
         if self.commands.send(Command::Submit(Box::new(request))).is_err() {
             return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
         }
@@ -210,6 +208,22 @@ impl Engine {
     }
 }
 
+/// What bounds the requests that wait, before any work is spent on them.
+fn gate(settings: &EngineSettings) -> Gate {
+    let gate = Gate::new(Capacity::items(settings.queue_requests).cost(settings.queue_tokens as u64));
+    gate.set_rate(settings.rate);
+    gate.set_owner_rate(settings.tenant_rate);
+    gate
+}
+
+fn refusal(denied: Denied) -> Refusal {
+    let Denied { reason, held: queued, retry_after } = denied;
+    match reason {
+        Denial::Rate => Refusal::RateLimited { retry_after },
+        _ => Refusal::QueueFull { queued, retry_after },
+    }
+}
+
 /// Counts a request as cancelled if its future is dropped while its prompt is read.
 struct Preparing<'a> {
     meters: Option<&'a Meters>,
@@ -248,9 +262,9 @@ impl Inference for Engine {
             phase: meters.phase(),
             health: meters.health(now, self.settings.stall_after),
             load: Load {
-                queued: gate.queued() as u64,
+                queued: gate.held() as u64,
                 oldest_queued_seconds: now.saturating_sub(oldest).as_secs_f64(),
-                queue_capacity: gate.capacity() as u64,
+                queue_capacity: gate.capacity().items as u64,
                 running: meters.running.load(Relaxed),
                 kv_pages_used: meters.pages_used.load(Relaxed),
                 kv_pages_total: self.pages as u64,

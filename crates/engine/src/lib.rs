@@ -38,7 +38,6 @@ mod compute;
 mod delivery;
 mod engine;
 mod error;
-mod gate;
 mod line;
 mod meters;
 mod outbox;

@@ -17,7 +17,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// An empty line. It is not bounded: whoever comes here has passed the [`crate::gate::Gate`].
+    /// An empty line. It is not bounded: whoever comes here has passed the [`flow::Gate`].
     pub(crate) fn new(policy: PolicySettings) -> Self {
         Self {
             queue: line::Line::new(Capacity::UNBOUNDED, policy),

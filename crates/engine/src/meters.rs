@@ -46,32 +46,55 @@ pub(crate) enum Stage {
     Decode,
 }
 
-/// A distribution; one thread writes.
-pub(crate) struct Distribution {
+/// How long something takes, with the bounds under which it is shown. A bound counts what is up to 3 % beyond it too.
+pub(crate) struct Times {
     bounds: &'static [f64],
-    counts: Vec<AtomicU64>,
-    sum_bits: AtomicU64,
+    values: flow::Histogram,
 }
 
-impl Distribution {
+impl Times {
     fn new(bounds: &'static [f64]) -> Self {
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum_bits: AtomicU64::new(0f64.to_bits()) }
+        Self { bounds, values: flow::Histogram::new() }
     }
 
-    /// Adds an observation. Not for two threads at once: an addition to the sum could be lost.
-    pub(crate) fn observe(&self, value: f64) {
-        let bucket = self.bounds.partition_point(|&bound| bound < value);
-        self.counts[bucket].fetch_add(1, Relaxed);
-        let sum = f64::from_bits(self.sum_bits.load(Relaxed)) + value;
-        self.sum_bits.store(sum.to_bits(), Relaxed);
+    pub(crate) fn observe(&self, time: Duration) {
+        self.values.record(time);
     }
 
     fn snapshot(&self) -> Histogram {
+        let values = self.values.snapshot();
         Histogram {
             bounds: self.bounds.to_vec(),
-            counts: self.counts.iter().map(|count| count.load(Relaxed)).collect(),
-            sum: f64::from_bits(self.sum_bits.load(Relaxed)),
+            counts: values.counts_between(self.bounds.iter().copied().map(Duration::from_secs_f64)),
+            sum: values.sum().as_secs_f64(),
+        }
+    }
+}
+
+/// How many of something there are, at least one each time, with the bounds under which that is shown.
+///
+/// One less is recorded, in nanoseconds: so powers of two are edges of the histogram's buckets, and exact bounds.
+pub(crate) struct Counts {
+    bounds: &'static [f64],
+    values: flow::Histogram,
+}
+
+impl Counts {
+    fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, values: flow::Histogram::new() }
+    }
+
+    pub(crate) fn observe(&self, count: usize) {
+        self.values.record(Duration::from_nanos(count.saturating_sub(1) as u64));
+    }
+
+    fn snapshot(&self) -> Histogram {
+        let values = self.values.snapshot();
+        let bounds = self.bounds.iter().map(|bound| Duration::from_nanos(*bound as u64 - 1));
+        Histogram {
+            bounds: self.bounds.to_vec(),
+            counts: values.counts_between(bounds),
+            sum: values.sum().as_nanos() as f64 + values.count() as f64,
         }
     }
 }
@@ -125,12 +148,12 @@ pub(crate) struct Meters {
     completed: Labelled<2>,
     failed: Labelled<3>,
     cancelled: Labelled<4>,
-    pub(crate) first_token: Distribution,
-    pub(crate) inter_token: Distribution,
-    pub(crate) request: Distribution,
-    pub(crate) queue: Distribution,
-    pub(crate) step: Distribution,
-    pub(crate) step_tokens: Distribution,
+    pub(crate) first_token: Times,
+    pub(crate) inter_token: Times,
+    pub(crate) request: Times,
+    pub(crate) queue: Times,
+    pub(crate) step: Times,
+    pub(crate) step_tokens: Counts,
 }
 
 impl Meters {
@@ -161,12 +184,12 @@ impl Meters {
             completed: Labelled::new(["stop", "length"]),
             failed: Labelled::new(["deadline_exceeded", "shutting_down", "engine"]),
             cancelled: Labelled::new(["preparing", "queued", "prefill", "decode"]),
-            first_token: Distribution::new(FIRST_TOKEN),
-            inter_token: Distribution::new(INTER_TOKEN),
-            request: Distribution::new(REQUEST),
-            queue: Distribution::new(QUEUE),
-            step: Distribution::new(STEP),
-            step_tokens: Distribution::new(STEP_TOKENS),
+            first_token: Times::new(FIRST_TOKEN),
+            inter_token: Times::new(INTER_TOKEN),
+            request: Times::new(REQUEST),
+            queue: Times::new(QUEUE),
+            step: Times::new(STEP),
+            step_tokens: Counts::new(STEP_TOKENS),
         }
     }
 
@@ -281,4 +304,24 @@ impl Meters {
 
 pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Observations are shown under the bounds that dashboards expect: counts exactly, times within the width of a bucket.
+    #[test]
+    fn distributions_are_shown_under_their_bounds() {
+        let counts = Counts::new(&[1.0, 8.0, 512.0]);
+        [1, 2, 8, 9, 512, 513, 20_000].into_iter().for_each(|count| counts.observe(count));
+        let shown = counts.snapshot();
+        assert_eq!((shown.counts, shown.sum), (vec![1, 2, 2, 2], 21_045.0));
+        let times = Times::new(&[0.001, 0.1, 2.5]);
+        [10, 1000, 1040, 100_000, 104_000, 2_500_000, 9_000_000]
+            .into_iter()
+            .for_each(|micros| times.observe(Duration::from_micros(micros)));
+        let shown = times.snapshot();
+        assert_eq!((shown.counts, shown.sum), (vec![2, 2, 2, 1], 11.70605));
+    }
 }

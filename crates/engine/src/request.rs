@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow::Ticket;
+use flow::queue::Permit;
 use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
 
-use crate::gate::Reservation;
 use crate::outbox::{Outbox, Output};
 use crate::parameters::Parameters;
 use crate::roll::Member;
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     /// When it was accepted.
     pub(crate) accepted_at: Duration,
     outbox: Outbox,
-    reservation: Option<Reservation>,
+    permit: Option<Permit>,
     _member: Member,
     ahead: Option<u32>,
     started_at: Option<Duration>,
@@ -35,7 +35,7 @@ pub(crate) struct Request {
 
 /// What a request occupies while it is accepted: its place in the queue and in the engine.
 pub(crate) struct Seat {
-    pub(crate) reservation: Reservation,
+    pub(crate) permit: Permit,
     pub(crate) member: Member,
 }
 
@@ -53,7 +53,7 @@ impl Request {
             tenant,
             accepted_at,
             outbox,
-            reservation: Some(seat.reservation),
+            permit: Some(seat.permit),
             _member: seat.member,
             ahead: None,
             started_at: None,
@@ -103,7 +103,7 @@ impl Request {
 
     /// Leaves the queue; returns how long it waited there.
     pub(crate) fn start(&mut self, now: Duration) -> Duration {
-        self.reservation = None;
+        self.permit.take().into_iter().for_each(|permit| permit.serve(now));
         self.started_at = Some(now);
         self.outbox.send(Event::Started);
         now.saturating_sub(self.accepted_at)

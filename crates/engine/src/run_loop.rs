@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
+use flow::Gate;
 use flow::queue::policy::PolicySettings;
 use memory::PagePool;
 use models::tokenizer::Tokenizer;
@@ -18,7 +19,6 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::compute::{Compute, Sampled};
-use crate::gate::Gate;
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
 use crate::plan::{Room, Slot, StepPlan};
@@ -47,7 +47,7 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) meters: Arc<Meters>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Gate,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

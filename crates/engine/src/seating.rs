@@ -47,8 +47,7 @@ impl RunLoop {
             && let Some(mut request) = self.line.pop(now)
         {
             let meters = &self.shared.meters;
-            meters.queue.observe(request.start(now).as_secs_f64());
-            self.shared.gate.drained(now);
+            meters.queue.observe(request.start(now));
             let rank = Rank { band: request.band(), order: request.order, choice: 0 };
             insert_by_rank(&mut self.running, Sequence::new(rank, request.parameters.clone()));
             self.requests.insert(request.order, request);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use flow::queue::Rate;
 use flow::queue::policy::PolicySettings;
 use models::ModelShape;
 use tensor::PAGE_TOKENS;
@@ -23,6 +24,10 @@ pub struct EngineSettings {
     pub queue_requests: usize,
     /// Prompt tokens that may wait. One request alone in the queue may exceed it.
     pub queue_tokens: usize,
+    /// How fast requests are accepted, all tenants together; `None` is without limit.
+    pub rate: Option<Rate>,
+    /// How fast requests of each tenant are accepted; `None` is without limit.
+    pub tenant_rate: Option<Rate>,
     /// In which order waiting requests are served; its owners are the tenants, and a cost is counted in tokens.
     pub policy: PolicySettings,
     /// Memory for keys and values.
@@ -41,6 +46,8 @@ impl Default for EngineSettings {
             max_sequences: 64,
             queue_requests: 512,
             queue_tokens: 1 << 20,
+            rate: None,
+            tenant_rate: None,
             policy: PolicySettings::default(),
             kv: KvBudget::Bytes(1 << 30),
             max_context: None,

@@ -14,7 +14,7 @@
 //! | to | use | read first |
 //! |---|---|---|
 //! | let work wait, fairly, bounded, and lose none | [`Queue`]; durable with [`queue::store`] | `queue.rs` |
-//! | do the same inside of one thread that never waits | [`Line`] | `queue/line.rs` |
+//! | do the same inside of one thread that never waits | [`Line`], behind a [`Gate`] | `queue/line.rs`, `queue/gate.rs` |
 //! | take items through steps that can fail | [`Pipeline`] | `pipeline.rs` |
 //! | work on many items at once, soon | [`Batcher`] | `batcher.rs` |
 //! | compute what depends on something, once | [`graph`] | `graph.rs` |
@@ -50,7 +50,7 @@ pub use error::FlowError;
 pub use graph::Graph;
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use pipeline::{Failure, Pipeline};
-pub use queue::{Capacity, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};
+pub use queue::{Capacity, Gate, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};
 pub use random::Random;
 pub use retry::{Backoff, Class, Classify, Retry, RetryBudget};
 pub use scheduler::{Scheduler, WorkerPool};

@@ -15,11 +15,13 @@
 //! 9. An item that comes back too often, or that its taker condemns, lies among the dead letters until someone looks.
 //! 10. `pop` takes for good, without a lease: for items that may be lost together with their taker, and faster.
 //!
-//! [`Line`] is the same order and the same bounds without tasks, time or threads; a queue is built around one.
+//! [`Line`] is the same order and the same bounds without tasks, time or threads; a queue is built around one. [`Gate`] is
+//! the bounds and the rates alone, for work that has to be looked at before its cost is known.
 
 mod books;
 mod dead_letters;
 mod exchange;
+mod gate;
 mod gone;
 mod journal;
 mod keys;
@@ -58,6 +60,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 pub use dead_letters::{Cause, DeadLetter, DeadLetters};
+pub use gate::{Denial, Denied, Gate, Permit};
 pub use gone::{Gone, Why};
 pub use keys::Window;
 pub use lease::{Lease, LeaseError};

@@ -14,7 +14,7 @@ pub enum Refusal {
         /// Backlog divided by the measured drain rate.
         retry_after: Duration,
     },
-    /// The tenant's own rate is used up; other tenants are not affected.
+    /// As many requests as may came lately, from this tenant or from all together.
     #[error("rate limit reached; try again in {} s", seconds(*retry_after))]
     RateLimited {
         /// When the next request fits.

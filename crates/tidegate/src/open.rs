@@ -140,6 +140,8 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         max_sequences: settings.batch.max_sequences.get(),
         queue_requests: settings.queue.max_queue.get(),
         queue_tokens: settings.queue.max_queue_tokens.get(),
+        rate: settings.queue.rate_limit.map(Into::into),
+        tenant_rate: settings.queue.tenant_rate_limit.map(Into::into),
         policy: settings.queue.policy(),
         kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
         max_context: settings.model.context.map(|context| context as usize),

@@ -10,6 +10,7 @@ mod inference;
 mod layers;
 mod log;
 mod queue;
+mod rate;
 mod server;
 mod units;
 
@@ -26,6 +27,7 @@ pub use inference::{
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
 pub use queue::QueueSettings;
+pub use rate::{Period, RequestRate};
 pub use server::{OverloadStatus, Secret, ServerSettings};
 pub use units::{ByteSize, TenantWeight, TimeSpan};
 
@@ -62,6 +64,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },
     Key { id: "max_queue", section: "queue", name: "max", unset: "" },
     Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
+    Key { id: "rate_limit", section: "queue", name: "rate", unset: "without limit" },
+    Key { id: "tenant_rate_limit", section: "queue", name: "tenant_rate", unset: "without limit" },
     Key { id: "queue_policy", section: "queue", name: "policy", unset: "" },
     Key { id: "queue_age_step", section: "queue", name: "age_step", unset: "" },
     Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },

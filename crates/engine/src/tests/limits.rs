@@ -1,9 +1,14 @@
 //! Where continuations end, and which requests are refused.
 
-use protocol::{Event, FinishReason, GenerateRequest, Prompt, Refusal, Usage};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use flow::queue::Rate;
+use protocol::{Event, FinishReason, GenerateRequest, Inference, Prompt, Refusal, TenantId, Usage};
 
 use super::bench::{Bench, Said, settings, tokenizer, tokens};
 use super::model::{END, HashModel};
+use crate::EngineSettings;
 
 /// Runs a model that says `reply` after a prompt of one token.
 fn say(reply: &str, ask: impl FnOnce(&mut GenerateRequest)) -> (Said, Usage) {
@@ -160,4 +165,25 @@ fn requests_that_cannot_be_honoured_are_refused_by_the_name_of_the_parameter() {
     assert!(
         matches!(bench.ask(other).map(|_| ()), Err(Refusal::UnknownModel { near, .. }) if near == ["hash"])
     );
+}
+
+#[test]
+fn rates_hold_back_one_tenant_or_all_and_say_when_to_come_back() {
+    let rate =
+        |requests| NonZeroU32::new(requests).map(|requests| Rate::per_second(requests).burst(requests));
+    let settings = EngineSettings { rate: rate(4), tenant_rate: rate(2), ..settings(8, 64, 4) };
+    let bench = Bench::new(HashModel::new(), settings);
+    let ask = |tenant: &str| {
+        let tenant = TenantId(tenant.to_owned());
+        bench.ask(GenerateRequest { tenant, ..tokens(vec![1], 1) }).map(drop)
+    };
+    let limited = |millis| Err(Refusal::RateLimited { retry_after: Duration::from_millis(millis) });
+    assert_eq!(
+        ["a", "a", "a", "b", "b", "c"].map(&ask),
+        [Ok(()), Ok(()), limited(500), Ok(()), Ok(()), limited(250)]
+    );
+    bench.clock.advance(Duration::from_millis(500));
+    assert_eq!(["c", "a", "b"].map(&ask), [Ok(()), Ok(()), limited(250)]);
+    let refused = bench.engine.status().counters.refused;
+    assert!(refused.contains(&("rate_limited".to_owned(), 3)), "{refused:?}");
 }

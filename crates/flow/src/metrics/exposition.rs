@@ -161,13 +161,7 @@ fn encode_histogram(mut encoder: MetricEncoder<'_>, values: &HistogramSnapshot) 
 
 /// Upper bounds in seconds and how many lie between each and the one before.
 fn buckets(latency: &HistogramSnapshot) -> Vec<(f64, u64)> {
-    let mut below = 0;
-    let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(BOUNDS.len() + 1);
-    for bound in BOUNDS.map(Duration::from_micros) {
-        let up_to = latency.count_up_to(bound);
-        buckets.push((bound.as_secs_f64(), up_to - below));
-        below = up_to;
-    }
-    buckets.push((f64::INFINITY, latency.count() - below));
-    buckets
+    let bounds = BOUNDS.map(Duration::from_micros);
+    let upper = bounds.map(|bound| bound.as_secs_f64()).into_iter().chain([f64::INFINITY]);
+    upper.zip(latency.counts_between(bounds)).collect()
 }

@@ -187,6 +187,21 @@ impl HistogramSnapshot {
         self.counts.iter().take(buckets).sum()
     }
 
+    /// How many lie between each of these ascending bounds and the one before, and last how many lie beyond all of them;
+    /// each bound is as exact as [`HistogramSnapshot::count_up_to`].
+    pub fn counts_between(&self, bounds: impl IntoIterator<Item = Duration>) -> Vec<u64> {
+        let mut below = 0;
+        let mut counts: Vec<u64> = bounds
+            .into_iter()
+            .map(|bound| {
+                let up_to = self.count_up_to(bound);
+                up_to.saturating_sub(std::mem::replace(&mut below, up_to))
+            })
+            .collect();
+        counts.push(self.count.saturating_sub(below));
+        counts
+    }
+
     /// Adds what another one counted.
     pub fn merge(&mut self, other: &Self) {
         if self.counts.len() < other.counts.len() {

@@ -26,7 +26,8 @@ use super::settings::Settings;
 use super::stats::Tally;
 use super::store::Entry;
 use super::throttle::Throttle;
-use super::{Capacity, Line, Stats, Taken, Ticket, TicketId};
+use super::ticket::Load;
+use super::{Capacity, Line, Stats, Taken, TicketId};
 use crate::metrics::HistogramSnapshot;
 use crate::rate::DrainRate;
 
@@ -67,28 +68,6 @@ pub(super) struct Books<T> {
     pub(super) rest: Arc<Notify>,
     /// Something falls due then, or later; never before.
     due: Duration,
-}
-
-/// Room that items take up.
-#[derive(Clone, Copy, Default)]
-struct Load {
-    items: usize,
-    cost: u64,
-    bytes: u64,
-}
-
-impl Load {
-    fn add(&mut self, ticket: &Ticket) {
-        self.items += 1;
-        self.cost = self.cost.saturating_add(ticket.cost);
-        self.bytes = self.bytes.saturating_add(ticket.bytes);
-    }
-
-    fn subtract(&mut self, ticket: &Ticket) {
-        self.items = self.items.saturating_sub(1);
-        self.cost = self.cost.saturating_sub(ticket.cost);
-        self.bytes = self.bytes.saturating_sub(ticket.bytes);
-    }
 }
 
 /// How fast items leave, measured in steps so that taking one costs a count.

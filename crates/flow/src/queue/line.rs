@@ -15,6 +15,7 @@ use std::time::Duration;
 use roster::{Gone, Roster};
 
 use super::policy::PolicySettings;
+use super::ticket::Load;
 use super::tickets::{Place, Slab};
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
 
@@ -229,20 +230,11 @@ impl<T> Line<T> {
     }
 
     fn objection(&self, ticket: &Ticket) -> Option<Reason> {
-        let exceeds = |sum: u64, more: u64, bound| sum.checked_add(more).is_none_or(|total| total > bound);
         if !self.is_open {
-            Some(Reason::Closed)
-        } else if self.len() >= self.capacity.items {
-            Some(Reason::Items)
-        } else if self.is_empty() {
-            None
-        } else if exceeds(self.cost(), ticket.cost, self.capacity.cost) {
-            Some(Reason::Cost)
-        } else if exceeds(self.bytes(), ticket.bytes, self.capacity.bytes) {
-            Some(Reason::Bytes)
-        } else {
-            None
+            return Some(Reason::Closed);
         }
+        let held = Load { items: self.len(), cost: self.cost(), bytes: self.bytes() };
+        self.capacity.objection(held, ticket.cost, ticket.bytes)
     }
 
     /// Takes in an item under its own name and arrival, whatever the bounds.

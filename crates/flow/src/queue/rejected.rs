@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::store::StoreError;
-use super::{Ticket, TicketId};
+use super::{Reason, Ticket, TicketId};
 
 /// An item that a queue does not take, given back.
 #[derive(Debug)]
@@ -48,6 +48,17 @@ pub enum Rejection {
     Durable,
     /// The queue could not remember it.
     Store(Box<StoreError>),
+}
+
+impl From<Reason> for Rejection {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Items => Self::Items,
+            Reason::Cost => Self::Cost,
+            Reason::Bytes => Self::Bytes,
+            Reason::Closed => Self::Closed,
+        }
+    }
 }
 
 impl From<StoreError> for Rejection {

@@ -131,6 +131,46 @@ impl Capacity {
         self.bytes = bytes;
         self
     }
+
+    /// Why there is no room for one more item of that cost and size. What is alone fits, however large it is.
+    #[inline]
+    pub(super) fn objection(&self, held: Load, cost: u64, bytes: u64) -> Option<Reason> {
+        let exceeds =
+            |held: u64, more: u64, bound: u64| held.checked_add(more).is_none_or(|total| total > bound);
+        if held.items >= self.items {
+            Some(Reason::Items)
+        } else if held.items == 0 {
+            None
+        } else if exceeds(held.cost, cost, self.cost) {
+            Some(Reason::Cost)
+        } else if exceeds(held.bytes, bytes, self.bytes) {
+            Some(Reason::Bytes)
+        } else {
+            None
+        }
+    }
+}
+
+/// Room that items take up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) items: usize,
+    pub(super) cost: u64,
+    pub(super) bytes: u64,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, ticket: &Ticket) {
+        self.items += 1;
+        self.cost = self.cost.saturating_add(ticket.cost);
+        self.bytes = self.bytes.saturating_add(ticket.bytes);
+    }
+
+    pub(super) fn subtract(&mut self, ticket: &Ticket) {
+        self.items = self.items.saturating_sub(1);
+        self.cost = self.cost.saturating_sub(ticket.cost);
+        self.bytes = self.bytes.saturating_sub(ticket.bytes);
+    }
 }
 
 /// An item that left a queue and may be put back.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use flow::queue::policy::{Discipline, PolicySettings};
 
-use super::{TenantWeight, TimeSpan, positive};
+use super::{RequestRate, TenantWeight, TimeSpan, positive};
 
 /// How much waits.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -17,6 +17,12 @@ pub struct QueueSettings {
     /// Most prompt tokens that wait; more are refused at once.
     #[arg(long, env = "TIDEGATE_MAX_QUEUE_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_queue_tokens)]
     pub max_queue_tokens: NonZeroUsize,
+    /// Requests that are accepted in a time, such as 20/s or 600/min; more are refused at once. Without it, no limit.
+    #[arg(long, env = "TIDEGATE_RATE_LIMIT", value_name = "RATE")]
+    pub rate_limit: Option<RequestRate>,
+    /// The same for each tenant by itself.
+    #[arg(long, env = "TIDEGATE_TENANT_RATE_LIMIT", value_name = "RATE")]
+    pub tenant_rate_limit: Option<RequestRate>,
     /// Order in which waiting requests are served: fifo, priority, round_robin (tenants take turns), fair_share (tenants
     /// share by tokens and weight) or deadline.
     #[arg(long, env = "TIDEGATE_QUEUE_POLICY", value_name = "POLICY", default_value_t = Self::default().queue_policy)]
@@ -43,6 +49,8 @@ impl Default for QueueSettings {
         Self {
             max_queue: positive(512),
             max_queue_tokens: positive(1 << 20),
+            rate_limit: None,
+            tenant_rate_limit: None,
             queue_policy: Discipline::default(),
             queue_age_step: TimeSpan(PolicySettings::default().age_step),
             tenant_weight: Vec::new(),

@@ -11,6 +11,7 @@ use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
 use crate::queue::store::Entry;
 use crate::queue::throttle::{Brake, Queueing};
+use crate::queue::ticket::Load;
 use crate::queue::{Taken, Ticket, TicketId};
 
 use super::Books;
@@ -203,20 +204,8 @@ impl<T> Books<T> {
 
     /// The bound under which there is no room for it. What alone is larger than a bound goes into an empty queue.
     fn crowding(&self, ticket: &Ticket) -> Option<Rejection> {
-        let capacity = self.settings.capacity;
-        let depth = self.depth();
-        let exceeds = |held: u64, more: u64, bound: u64| {
-            depth > 0 && held.checked_add(more).is_none_or(|total| total > bound)
-        };
-        if depth >= capacity.items {
-            Some(Rejection::Items)
-        } else if exceeds(self.cost(), ticket.cost, capacity.cost) {
-            Some(Rejection::Cost)
-        } else if exceeds(self.bytes(), ticket.bytes, capacity.bytes) {
-            Some(Rejection::Bytes)
-        } else {
-            None
-        }
+        let held = Load { items: self.depth(), cost: self.cost(), bytes: self.bytes() };
+        self.settings.capacity.objection(held, ticket.cost, ticket.bytes).map(Rejection::from)
     }
 
     #[inline]
