@@ -3,13 +3,13 @@
 //! `cargo run --release -p tidegate-tensor --example kernel_speed [ISA] [DTYPE] [SHAPE]`; times are the best of several
 //! passes, so that a busy neighbour shows in none of them rather than in all.
 
-use std::hint::black_box;
 use std::time::Instant;
 
 use tensor::kernels::{Heads, Place};
+use tensor::peak::{Arithmetic, Peaks};
 use tensor::stored::TensorView;
 use tensor::{
-    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer, Pool,
+    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer,
     Ragged, Scheme, kernels,
 };
 
@@ -41,8 +41,8 @@ fn main() {
     let dtype = arguments.next().unwrap_or_default();
     let only = arguments.next();
     for threads in [1, 2] {
-        let pool = Pool::new(threads);
-        let bandwidth = read_bandwidth(&pool);
+        let peaks = Peaks::measure(isa, threads).expect("memory");
+        let bandwidth = peaks.bandwidth / 1e9;
         let kernels = kernels(isa, threads);
         println!("{}: reads {bandwidth:.1} GB/s", kernels.describe());
         for (scheme, held) in HELD {
@@ -50,7 +50,8 @@ fn main() {
             if !dtype.is_empty() && label != dtype {
                 continue;
             }
-            let peak = arithmetic_peak(&pool, isa, held);
+            let arithmetic = if held == Dtype::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+            let peak = peaks.of(arithmetic) / 1e9;
             println!("  {label}: at most {peak:.0} GFLOP/s");
             for (name, inputs, outputs) in SHAPES {
                 if only.as_ref().is_none_or(|only| only == name) {
@@ -182,85 +183,4 @@ fn best_of(passes: usize, mut pass: impl FnMut()) -> f64 {
         start.elapsed().as_secs_f64()
     };
     (0..passes).map(time).fold(f64::INFINITY, f64::min)
-}
-
-/// GB/s of reading memory from front to back, all threads together.
-fn read_bandwidth(pool: &Pool) -> f64 {
-    // Huge pages, as the weights have them.
-    let mut arena = memory::Arena::zeroed(COLD).expect("memory");
-    arena.bytes_mut().fill(1);
-    let memory: &[u64] = bytemuck::cast_slice(arena.bytes());
-    let seconds = best_of(8, || {
-        pool.run(&|worker| {
-            let mut sums = [0u64; 32];
-            for line in memory[pool.share(memory.len(), 32, worker)].as_chunks::<32>().0 {
-                sums.iter_mut().zip(line).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-            }
-            black_box(sums);
-        });
-    });
-    COLD as f64 / seconds / 1e9
-}
-
-/// GFLOP/s of multiply-adds in registers, all threads together; NaN where it is not known how to ask.
-fn arithmetic_peak(pool: &Pool, isa: Isa, dtype: Dtype) -> f64 {
-    const ROUNDS: usize = 4_000_000;
-    #[cfg(target_arch = "x86_64")]
-    let (loop_of, flops): (fn(usize), usize) = match (isa, dtype) {
-        // SAFETY: `kernels` has refused an instruction set that the machine does not run.
-        (Isa::Avx512Bf16, Dtype::Bf16) => (|rounds| unsafe { x86::bf16(rounds) }, 16 * 64),
-        // SAFETY: as above.
-        (Isa::Avx512 | Isa::Avx512Bf16, _) => (|rounds| unsafe { x86::avx512(rounds) }, 16 * 32),
-        // SAFETY: as above.
-        (Isa::Avx2, _) => (|rounds| unsafe { x86::avx2(rounds) }, 12 * 16),
-        _ => return f64::NAN,
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    return f64::NAN;
-    let seconds = best_of(4, || pool.run(&|_| loop_of(ROUNDS)));
-    (ROUNDS * flops * pool.threads()) as f64 / seconds / 1e9
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    //! Loops that do nothing but multiply and add, in as many registers as hide the latency.
-
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn bf16(rounds: usize) {
-        let x = black_box(_mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.5)));
-        let mut sums = [_mm512_setzero_ps(); 16];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbf16_ps(*sum, x, x);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(rounds: usize) {
-        let x = black_box(_mm512_set1_ps(0.5));
-        let mut sums = [_mm512_setzero_ps(); 16];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(x, x, *sum);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2(rounds: usize) {
-        let x = black_box(_mm256_set1_ps(0.5));
-        let mut sums = [_mm256_setzero_ps(); 12];
-        for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(x, x, *sum);
-            }
-        }
-        black_box(sums);
-    }
 }

@@ -6,6 +6,7 @@ mod kv_write;
 mod lanes;
 mod linear;
 mod math;
+mod peak;
 mod rows;
 mod split;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::stored::TensorView;
 use crate::{Angles, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
 use dispatch::Level;
+pub(crate) use peak::multiply_in_registers;
 
 /// Elements of output below which a row-wise operation stays on the calling thread.
 const ALONE: usize = 1 << 14;

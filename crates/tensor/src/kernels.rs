@@ -131,8 +131,29 @@ pub struct Fused<'a> {
     pub heads: Heads,
 }
 
+/// The matrix products of a forward pass, told apart for those who measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Product {
+    /// Queries, keys and values.
+    Qkv,
+    /// What follows attention.
+    Out,
+    /// The first product of a feed-forward part: gate and up, or up alone.
+    Up,
+    /// Its last product.
+    Down,
+    /// The projection to the vocabulary.
+    Head,
+    /// Any other.
+    #[default]
+    Other,
+}
+
 /// The fused operations that models are written in.
 pub trait Kernels: Send + Sync {
+    /// Says which product the next call of [`Kernels::linear`] is. Only kernels that measure listen.
+    fn next_product(&self, _product: Product) {}
+
     /// Names the instruction set and threads, for people: `avx512bf16, 2 threads`.
     fn describe(&self) -> String;
 

@@ -10,12 +10,14 @@ pub mod isa;
 pub mod kernels;
 pub mod kv;
 pub mod packed;
+pub mod peak;
 pub mod pool;
 pub mod quantised;
 pub mod ragged;
 pub mod reference;
 pub mod safetensors;
 pub mod stored;
+pub mod timed;
 
 #[cfg(target_arch = "x86_64")]
 mod cpu;
@@ -29,12 +31,13 @@ pub use cpu::Cpu;
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use isa::Isa;
-pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Write};
+pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Write};
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::{Linear, Packer};
 pub use pool::Pool;
 pub use quantised::{Bits, Quantised, Scheme};
 pub use ragged::{Ragged, Span};
+pub use timed::Timed;
 
 /// The kernels of an instruction set, on `threads` threads (the caller's included; the scalar ones use no others).
 /// The machine must run `isa`: see [`Isa::require`].

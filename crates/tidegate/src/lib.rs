@@ -44,5 +44,5 @@ pub mod settings;
 
 pub use error::OpenError;
 pub use keys::serve_settings;
-pub use open::{Opened, Summary, open};
+pub use open::{Loaded, Opened, Summary, load, open};
 pub use protocol;

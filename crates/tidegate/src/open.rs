@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use engine::{Engine, EngineSettings, KvBudget, MemoryPlan};
 use flow::metrics::System;
-use models::{LoadOptions, Repository};
+use models::{LoadOptions, LoadedModel, Repository};
 use protocol::{Inference, ModelCard};
-use tensor::Isa;
 use tensor::gguf::MAGIC;
+use tensor::{Isa, Kernels};
 
 use crate::settings::{InferenceSettings, Precision};
 use crate::{OpenError, embedded};
@@ -63,20 +63,7 @@ pub struct Summary {
 /// When the model's files are wrong, the instruction set does not run here, or the engine cannot start.
 pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
     let started = Instant::now();
-    let repository = repository(settings.model.model.as_deref())?;
-    let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
-    let processors = || available_parallelism().map_or(1, usize::from);
-    let threads = settings.compute.threads.map_or_else(processors, usize::from);
-    let kernels = tensor::kernels(isa, threads);
-    let compute = kernels.describe();
-    let options = LoadOptions {
-        dtype: settings.model.dtype.map(Precision::activations),
-        quantise: settings.model.dtype.and_then(Precision::quantisation),
-        max_batch_tokens: settings.batch.max_batch_tokens.get(),
-        max_outputs: settings.batch.max_sequences.get(),
-    };
-    let model = models::load(&repository, &options, kernels)?;
-    let name = settings.model.model_name.clone().unwrap_or_else(|| repository.name());
+    let Loaded { model, name, compute, threads, .. } = load(settings, |kernels| kernels)?;
     let engine = Engine::start(model, engine_settings(settings, name))?;
     let memory = engine.memory();
     let inference: Arc<dyn Inference> = engine;
@@ -86,12 +73,52 @@ pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
         compute,
         threads,
         memory,
-        max_sequences: options.max_outputs,
-        max_batch_tokens: options.max_batch_tokens,
+        max_sequences: settings.batch.max_sequences.get(),
+        max_batch_tokens: settings.batch.max_batch_tokens.get(),
         max_queue: settings.queue.max_queue.get(),
         took: started.elapsed(),
     };
     Ok(Opened { inference, summary })
+}
+
+/// A model without an engine.
+pub struct Loaded {
+    /// The model, its tokenizer and its defaults.
+    pub model: LoadedModel,
+    /// The name under which requests would ask for it.
+    pub name: String,
+    /// Instruction set and threads: `avx512bf16, 2 threads`.
+    pub compute: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: Isa,
+}
+
+/// Loads the model that the settings name, or the embedded one, on the kernels that `around` makes of those that the
+/// settings name.
+///
+/// # Errors
+/// When the model's files are wrong, or the instruction set does not run here.
+pub fn load(
+    settings: &InferenceSettings,
+    around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
+) -> Result<Loaded, OpenError> {
+    let repository = repository(settings.model.model.as_deref())?;
+    let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
+    let processors = || available_parallelism().map_or(1, usize::from);
+    let threads = settings.compute.threads.map_or_else(processors, usize::from);
+    let kernels = around(tensor::kernels(isa, threads));
+    let compute = kernels.describe();
+    let options = LoadOptions {
+        dtype: settings.model.dtype.map(Precision::activations),
+        quantise: settings.model.dtype.and_then(Precision::quantisation),
+        max_batch_tokens: settings.batch.max_batch_tokens.get(),
+        max_outputs: settings.batch.max_sequences.get(),
+    };
+    let model = models::load(&repository, &options, kernels)?;
+    let name = settings.model.model_name.clone().unwrap_or_else(|| repository.name());
+    Ok(Loaded { model, name, compute, threads, isa })
 }
 
 fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {

@@ -1,7 +1,7 @@
 //! Pre-norm causal self-attention with its residual.
 
 use tensor::kernels::{Heads, Place};
-use tensor::{Epilogue, Fused, Linear, Write};
+use tensor::{Epilogue, Fused, Linear, Product, Write};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
@@ -29,6 +29,7 @@ impl Attention {
     pub(super) fn forward(&self, step: &mut Step<'_>, layer: usize, work: &mut Workspace) {
         let (kernels, rows, heads) = (step.kernels, step.rows, self.heads);
         kernels.norm(work.x.rows(rows), self.norm.view(), work.normed.rows(rows));
+        kernels.next_product(Product::Qkv);
         kernels.linear(work.normed.rows(rows), &self.qkv, Epilogue::default(), work.qkv.rows(rows));
         if let Some(norms) = &self.rotation {
             self.rotate(step, norms, work);
@@ -38,6 +39,7 @@ impl Attention {
         let attended = work.attended.rows(rows);
         kernels.attend(qkv, step.ragged, (step.kv, layer), attended);
         let residual = Epilogue { write: Write::Add, ..Epilogue::default() };
+        kernels.next_product(Product::Out);
         kernels.linear(attended, &self.out, residual, work.x.rows(rows));
     }
 

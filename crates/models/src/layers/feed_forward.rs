@@ -1,6 +1,6 @@
 //! The pre-norm feed-forward part of a block with its residual.
 
-use tensor::{Activation, Epilogue, Linear, Write};
+use tensor::{Activation, Epilogue, Linear, Product, Write};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
@@ -23,19 +23,23 @@ impl FeedForward {
         match self {
             Self::Plain { norm, up, activation, down } => {
                 kernels.norm(x, norm.view(), normed);
+                kernels.next_product(Product::Up);
                 kernels.linear(
                     normed,
                     up,
                     Epilogue { activation: *activation, write: Write::Replace },
                     inner,
                 );
+                kernels.next_product(Product::Down);
                 kernels.linear(inner, down, residual, x);
             }
             Self::Gated { norm, gate_up, down } => {
                 let gated = work.gated.rows(rows);
                 kernels.norm(x, norm.view(), normed);
+                kernels.next_product(Product::Up);
                 kernels.linear(normed, gate_up, Epilogue::default(), inner);
                 kernels.silu_mul(inner, down.inputs(), gated);
+                kernels.next_product(Product::Down);
                 kernels.linear(gated, down, residual, x);
             }
         }

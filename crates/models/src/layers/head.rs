@@ -1,7 +1,7 @@
 //! From the residual stream to logits, for the wanted rows only.
 
 use tensor::stored::TensorView;
-use tensor::{Epilogue, Linear};
+use tensor::{Epilogue, Linear, Product};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
@@ -73,6 +73,7 @@ impl Head {
         }
         let (normed, logits) = (work.picked_normed.rows(wanted), work.logits.rows(wanted));
         step.kernels.norm(picked, self.norm.view(), normed);
+        step.kernels.next_product(Product::Head);
         step.kernels.linear(normed, &self.projection, Epilogue::default(), logits);
         logits
     }

@@ -26,6 +26,11 @@ impl Level {
         self.0
     }
 
+    /// Whether the machine has `vpdpbusd` on 512 bits, which no level stands for: it is used wherever it is there.
+    pub(super) fn has_vnni(self) -> bool {
+        self.0 >= Isa::Avx512 && is_x86_feature_detected!("avx512vnni")
+    }
+
     /// Runs the work on the widest lanes of the level.
     #[inline]
     pub(super) fn run(self, work: impl Work<Avx2> + Work<Avx512>) {

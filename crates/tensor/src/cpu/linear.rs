@@ -17,6 +17,7 @@ use self::block::{Operands, ROWS, Sums};
 use self::grouped::{GroupSums, Grouped, GroupedPairs, widened_words};
 use self::product::{Paired, Product, Single, Widened};
 use self::round::{Form, Round};
+pub(super) use self::tiles::multiply_tiles;
 use self::tiles::{Hardware, SIDE, Tiled, TiledGroups};
 use super::dispatch::{Level, Work};
 use super::lanes::{Avx512Bf16, Lanes};

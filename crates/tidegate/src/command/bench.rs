@@ -4,6 +4,7 @@
 //! as asked for. Times are taken where a client would take them, at the event stream. The figures and their names are
 //! those that the scripts for other engines print, so that runs can take turns and be compared.
 
+mod floor;
 mod host;
 mod measure;
 
@@ -45,6 +46,8 @@ pub(super) struct Arguments {
     /// Runs before them that are not measured.
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: usize,
+    #[command(flatten)]
+    subject: Subject,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -52,6 +55,15 @@ pub(super) struct Arguments {
     inference: InferenceSettings,
     #[command(flatten)]
     log: LogSettings,
+}
+
+/// What is measured.
+#[derive(Args, Debug)]
+struct Subject {
+    /// Instead of a load of requests, measure what the machine can do at most and how near each part of a forward pass
+    /// comes to it.
+    #[arg(long, conflicts_with_all = ["prompt", "out", "concurrency", "repeat", "warmup"])]
+    floor: bool,
 }
 
 /// The load of one run.
@@ -89,6 +101,12 @@ impl Arguments {
 
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     logging::start(&arguments.log, "warn")?;
+    if arguments.subject.floor {
+        let report = floor::measure(&arguments.inference)?;
+        let text = if arguments.json { format!("{}\n", report.to_json()) } else { report.table() };
+        stdout().write_all(text.as_bytes())?;
+        return Ok(Exit::Done);
+    }
     let opened = loading::open(&arguments.roomy(), talk)?;
     let loaded = Memory::now();
     let load = arguments.load();

@@ -225,6 +225,30 @@ fn bench_script_prints_a_line_like_those_of_other_engines() {
 }
 
 #[test]
+fn bench_floor_sets_every_part_of_a_pass_beside_the_machine() {
+    let arguments = ["bench", "--floor", "--json", "--threads", "1"];
+    let object = parse(&check(&Case { arguments: &arguments, stdout: &["{"], ..Case::default() }));
+    assert!(object["machine"][0]["read_bytes_per_s"].as_f64().unwrap() > 0.0);
+    let loads = object["loads"].as_array().unwrap();
+    let sequences: Vec<_> = loads.iter().map(|load| load["sequences"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, [1, 1, 8, 32]);
+    for load in loads {
+        let stages = load["stages"].as_array().unwrap();
+        for name in ["queries, keys, values", "attention", "gate and up", "down", "logits", "the whole pass"]
+        {
+            let stage = stages.iter().find(|stage| stage["stage"] == name).expect(name);
+            assert!(stage["floor_share"].as_f64().unwrap() > 0.0, "{name}: {stage}");
+        }
+        assert_eq!(load["sampling"].as_array().unwrap().len(), 3);
+    }
+    let arguments = ["bench", "--floor", "--threads", "1"];
+    let stdout = ["GB/s read", "1 x 1 token after", "32 x 1 token after", "top-k 20", "of all"];
+    check(&Case { arguments: &arguments, stdout: &stdout, ..Case::default() });
+    let arguments = ["bench", "--floor", "--prompt", "4"];
+    check(&Case { arguments: &arguments, exit: 2, stderr: &["cannot be used with"], ..Case::default() });
+}
+
+#[test]
 fn bench_refuses_what_does_not_fit() {
     let arguments = ["bench", "--prompt", "100000"];
     check(&Case { arguments: &arguments, exit: 1, stderr: &["lower --prompt or --out"], ..Case::default() });

@@ -19,6 +19,7 @@ use super::{Panels, epilogue};
 
 pub(super) use grouped::TiledGroups;
 pub(super) use hardware::Hardware;
+pub(in crate::cpu) use hardware::multiply_tiles;
 
 /// Rows of a tile, and columns of a tile of sums.
 pub(super) const SIDE: usize = 16;

@@ -4,6 +4,7 @@ use std::arch::asm;
 use std::marker::PhantomData;
 
 use super::{SIDE, Tiles};
+use crate::packed::DEPTH;
 
 /// This thread's tile registers, configured; released when dropped, so that the operating system has less to save.
 pub(in crate::cpu::linear) struct Hardware {
@@ -88,4 +89,22 @@ impl Tiles for Hardware {
             );
         }
     }
+}
+
+/// Multiplies tiles of bf16 for `rounds` rounds, and returns the operations of a round.
+///
+/// # Safety
+/// As for [`Hardware::configure`].
+pub(in crate::cpu) unsafe fn multiply_tiles(rounds: usize) -> usize {
+    // SAFETY: the caller's.
+    let mut tiles = unsafe { Hardware::configure() };
+    tiles.zero::<4>();
+    tiles.zero::<6>();
+    for _ in 0..rounds {
+        tiles.multiply::<0, 4, 6>();
+        tiles.multiply::<1, 4, 6>();
+        tiles.multiply::<2, 4, 6>();
+        tiles.multiply::<3, 4, 6>();
+    }
+    4 * 2 * SIDE * SIDE * DEPTH
 }

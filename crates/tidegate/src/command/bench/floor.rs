@@ -1,0 +1,361 @@
+//! `tidegate bench --floor`: how near every part of a forward pass comes to what the machine can do at all.
+//!
+//! The least time a part can take is the larger of its bytes over the read bandwidth and its operations over the peak of
+//! its arithmetic; its share is that time over the time it took. Passes run one after the other without an engine around
+//! them, on made-up tokens over pages of made-up keys and values, since only shapes matter.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use engine::sampler::{Ask, History, Place, Sampler, Settings};
+use models::{Batch, CausalLm};
+use serde_json::{Value, json};
+use tensor::peak::{Arithmetic, Peaks};
+use tensor::timed::{Cost, Costs, Stage};
+use tensor::{KvArena, PAGE_TOKENS, Product, TensorError, Timed};
+use tidegate::settings::InferenceSettings;
+
+/// Passes of a load; the one of the median time is shown.
+const PASSES: usize = 7;
+
+/// What one pass computes: so many sequences that have so many tokens behind them and get so many new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Load {
+    sequences: usize,
+    context: usize,
+    rows: usize,
+}
+
+/// A prompt in one piece, and steps of few and of many sequences in the middle of their outputs.
+const LOADS: [Load; 4] = [
+    Load { sequences: 1, context: 0, rows: 512 },
+    Load { sequences: 1, context: 512, rows: 1 },
+    Load { sequences: 8, context: 192, rows: 1 },
+    Load { sequences: 32, context: 192, rows: 1 },
+];
+
+impl Load {
+    /// What fits into a context of `context` tokens.
+    fn within(self, context: usize) -> Self {
+        let rows = self.rows.min(context);
+        Self { rows, context: self.context.min(context - rows), ..self }
+    }
+
+    fn tokens(self) -> usize {
+        self.context + self.rows
+    }
+
+    fn words(self) -> String {
+        let Self { sequences, context, rows } = self;
+        match rows {
+            1 => format!("{sequences} x 1 token after {context}"),
+            _ => format!("{sequences} x {rows} tokens read"),
+        }
+    }
+}
+
+/// What a load took.
+pub(super) struct Measured {
+    load: Load,
+    /// The whole pass, without sampling.
+    wall: Duration,
+    costs: Costs,
+    /// How tokens were chosen, and how long it took for all sequences.
+    sampled: Vec<(&'static str, Duration)>,
+}
+
+/// What the machine reaches at most, and what the model's passes take.
+pub(super) struct Report {
+    name: String,
+    precision: String,
+    compute: String,
+    /// With one thread and with as many as the model runs on.
+    peaks: Vec<Peaks>,
+    measured: Vec<Measured>,
+}
+
+/// Measures the machine and then the model that the settings name.
+///
+/// # Errors
+/// When the model cannot be loaded, or memory is refused.
+pub(super) fn measure(settings: &InferenceSettings) -> anyhow::Result<Report> {
+    let mut settings = settings.clone();
+    let most = |of: fn(Load) -> usize| NonZeroUsize::new(LOADS.map(of).into_iter().fold(1, usize::max));
+    settings.batch.max_batch_tokens = most(|load| load.sequences * load.rows).context("loads have rows")?;
+    settings.batch.max_sequences = most(|load| load.sequences).context("loads have sequences")?;
+    let mut slot = None;
+    let loaded = tidegate::load(&settings, |kernels| slot.insert(Arc::new(Timed::new(kernels))).clone())?;
+    let timed = slot.context("a model computes with the kernels that it is given")?;
+    let threads = if loaded.threads > 1 { vec![1, loaded.threads] } else { vec![1] };
+    let peaks = || -> Result<Vec<Peaks>, TensorError> {
+        threads.iter().map(|&threads| Peaks::measure(loaded.isa, threads)).collect()
+    };
+    let before = peaks()?;
+    let precision = loaded.model.precision();
+    let measured = all_loads(loaded.model.model, &timed)?;
+    let after = peaks()?;
+    Ok(Report {
+        peaks: before.into_iter().zip(after).map(|(before, after)| before.better(after)).collect(),
+        precision,
+        measured,
+        name: loaded.name,
+        compute: loaded.compute,
+    })
+}
+
+fn all_loads(mut model: Box<dyn CausalLm>, timed: &Timed) -> anyhow::Result<Vec<Measured>> {
+    let shape = model.shape();
+    let loads = LOADS.map(|load| load.within(shape.max_positions));
+    let pages = |load: &Load| load.sequences * load.tokens().div_ceil(PAGE_TOKENS);
+    let mut kv = KvArena::new(shape.kv, loads.iter().map(pages).max().unwrap_or(0))?;
+    // Memory that was never written would be read from one page of zeros.
+    kv.bytes_mut().fill(0x11);
+    Ok(loads.into_iter().map(|load| one_load(&mut *model, timed, &mut kv, load)).collect())
+}
+
+fn one_load(model: &mut dyn CausalLm, timed: &Timed, kv: &mut KvArena, load: Load) -> Measured {
+    let vocabulary = model.shape().vocabulary;
+    let batch = batch(load, vocabulary);
+    let mut passes = Vec::new();
+    for pass in 0..=PASSES {
+        timed.take();
+        let start = Instant::now();
+        model.forward(&batch, kv);
+        let wall = start.elapsed();
+        // The first pass touches memory for the first time.
+        if pass > 0 {
+            passes.push((wall, timed.take()));
+        }
+    }
+    passes.sort_by_key(|&(wall, _)| wall);
+    let (wall, costs) = passes.swap_remove(PASSES / 2);
+    let logits = model.forward(&batch, kv).to_vec();
+    let settings = [
+        ("greedy", Settings { temperature: 0.0, ..Settings::default() }),
+        ("top-k 20, top-p 0.95", Settings { top_k: 20, top_p: 0.95, ..Settings::default() }),
+        ("top-p 0.95", Settings { top_p: 0.95, ..Settings::default() }),
+    ];
+    let sampled = settings.map(|(name, settings)| (name, sample(&logits, vocabulary, &settings))).to_vec();
+    Measured { load, wall, costs, sampled }
+}
+
+/// Made-up tokens; sequences have their pages by turns, as after some time of serving.
+fn batch(load: Load, vocabulary: usize) -> Batch {
+    let mut batch = Batch::default();
+    let pages = load.tokens().div_ceil(PAGE_TOKENS);
+    for sequence in 0..load.sequences {
+        let table: Vec<u32> = (0..pages).map(|page| (page * load.sequences + sequence) as u32).collect();
+        let tokens: Vec<u32> =
+            (0..load.rows).map(|row| ((sequence * 131 + row * 7919) % vocabulary) as u32).collect();
+        batch.push(&tokens, load.context, &table);
+        batch.want_last();
+    }
+    batch
+}
+
+/// The time of choosing a token for every row, the median of several times.
+fn sample(logits: &[f32], vocabulary: usize, settings: &Settings) -> Duration {
+    let (mut sampler, history) = (Sampler::default(), History::default());
+    let mut times: Vec<Duration> = (0..=PASSES)
+        .map(|pass| {
+            let start = Instant::now();
+            for (row, choice) in logits.chunks_exact(vocabulary).zip(0..) {
+                let place = Place { seed: 7, choice, position: pass as u64 };
+                sampler.sample(row, &Ask { settings, history: &history, suppressed: &[], place });
+            }
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// What a person calls a stage.
+fn words(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Product(Product::Qkv) => "queries, keys, values",
+        Stage::Product(Product::Out) => "attention's output",
+        Stage::Product(Product::Up) => "gate and up",
+        Stage::Product(Product::Down) => "down",
+        Stage::Product(Product::Head) => "logits",
+        Stage::Product(Product::Other) => "other products",
+        Stage::Attention => "attention",
+        Stage::Rows => "norms, rope, activation",
+        Stage::Embedding => "embedding",
+    }
+}
+
+/// The least seconds that this work can take.
+fn floor(cost: &Cost, peaks: &Peaks) -> f64 {
+    let operations = Arithmetic::ALL.into_iter().zip(cost.operations);
+    let computing: f64 = operations.map(|(kind, count)| count as f64 / peaks.of(kind)).sum();
+    computing.max(cost.bytes as f64 / peaks.bandwidth)
+}
+
+/// A line of the table: a stage that was there, or all of them.
+struct Line {
+    name: &'static str,
+    seconds: f64,
+    bytes: u64,
+    operations: u64,
+    floor: f64,
+}
+
+impl Measured {
+    fn lines(&self, peaks: &Peaks) -> Vec<Line> {
+        let stages = Stage::ALL.into_iter().zip(&self.costs).filter(|(_, cost)| cost.calls > 0);
+        let line = |(stage, cost): (Stage, &Cost)| Line {
+            name: words(stage),
+            seconds: cost.time.as_secs_f64(),
+            bytes: cost.bytes,
+            operations: cost.operations.iter().sum(),
+            floor: floor(cost, peaks),
+        };
+        let mut lines: Vec<Line> = stages.map(line).collect();
+        let sum = |of: fn(&Line) -> f64| lines.iter().map(of).sum::<f64>();
+        let (floor, known) = (sum(|line| line.floor), sum(|line| line.seconds));
+        let bytes = lines.iter().map(|line| line.bytes).sum();
+        let operations = lines.iter().map(|line| line.operations).sum();
+        let wall = self.wall.as_secs_f64();
+        lines.push(Line { name: "between them", seconds: wall - known, bytes: 0, operations: 0, floor: 0.0 });
+        lines.push(Line { name: "the whole pass", seconds: wall, bytes, operations, floor });
+        lines
+    }
+
+    fn table(&self, peaks: &Peaks) -> String {
+        let wall = self.wall.as_secs_f64();
+        let mut text = format!(
+            "\n{}\n  {:<24}{:>10} {:>7}{:>10}{:>10}{:>9}{:>9}{:>7}\n",
+            self.load.words(),
+            "",
+            "ms",
+            "of all",
+            "MB",
+            "GFLOP",
+            "GB/s",
+            "GFLOP/s",
+            "floor"
+        );
+        for Line { name, seconds, bytes, operations, floor } in self.lines(peaks) {
+            let (bytes, operations) = (bytes as f64, operations as f64);
+            text += &format!(
+                "  {name:<24}{:>10.3} {:>5.1} %{:>10.2}{:>10.3}{:>9.1}{:>9.1}{:>5.0} %\n",
+                seconds * 1e3,
+                100.0 * seconds / wall,
+                bytes / 1e6,
+                operations / 1e9,
+                bytes / seconds / 1e9,
+                operations / seconds / 1e9,
+                100.0 * floor / seconds
+            );
+        }
+        for (how, time) in &self.sampled {
+            let share = 100.0 * time.as_secs_f64() / wall;
+            text +=
+                &format!("  {:<24}{:>10.3} {share:>5.1} %   {how}\n", "sampling", time.as_secs_f64() * 1e3);
+        }
+        text
+    }
+
+    fn json(&self, peaks: &Peaks) -> Value {
+        let stage = |line: &Line| {
+            json!({
+                "stage": line.name,
+                "ms": line.seconds * 1e3,
+                "bytes": line.bytes,
+                "operations": line.operations,
+                "floor_ms": line.floor * 1e3,
+                "floor_share": line.floor / line.seconds,
+            })
+        };
+        let sampled = |(how, time): &(&str, Duration)| json!({ "how": how, "ms": time.as_secs_f64() * 1e3 });
+        json!({
+            "sequences": self.load.sequences,
+            "context": self.load.context,
+            "rows": self.load.rows,
+            "stages": self.lines(peaks).iter().map(stage).collect::<Vec<_>>(),
+            "sampling": self.sampled.iter().map(sampled).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What the machine reaches with one thread and with all of them, which the shares are taken of.
+fn machine_table(peaks: &[Peaks]) -> String {
+    let mut text = String::from("the machine at most:\n");
+    for peaks in peaks {
+        let plural = if peaks.threads == 1 { " " } else { "s" };
+        text += &format!("  {:>3} thread{plural} {:>8.1} GB/s read", peaks.threads, peaks.bandwidth / 1e9);
+        for kind in Arithmetic::ALL {
+            text += &format!("{:>9.0} GFLOP/s {}", peaks.of(kind) / 1e9, kind.name());
+        }
+        text += "\n";
+    }
+    text
+}
+
+impl Report {
+    /// All of it for a person.
+    pub(super) fn table(&self) -> String {
+        let Self { name, precision, compute, peaks, measured } = self;
+        let head = format!("{name}, {precision}, {compute}; {}", machine_table(peaks));
+        let tables = measured.iter().map(|one| peaks.last().map_or_else(String::new, |all| one.table(all)));
+        std::iter::once(head).chain(tables).collect()
+    }
+
+    /// All of it for a program.
+    pub(super) fn to_json(&self) -> Value {
+        let machine = |peaks: &Peaks| {
+            let mut object = json!({ "threads": peaks.threads, "read_bytes_per_s": peaks.bandwidth });
+            for kind in Arithmetic::ALL {
+                object[format!("{}_per_s", kind.name())] = json!(peaks.of(kind));
+            }
+            object
+        };
+        let loads = |all: &Peaks| self.measured.iter().map(|one| one.json(all)).collect::<Vec<_>>();
+        json!({
+            "peer": "tidegate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": self.name,
+            "precision": self.precision,
+            "compute": self.compute,
+            "machine": self.peaks.iter().map(machine).collect::<Vec<_>>(),
+            "loads": self.peaks.last().map(loads),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEAKS: Peaks = Peaks { threads: 2, bandwidth: 100.0, operations: [10.0, 20.0, 40.0] };
+
+    #[test]
+    fn the_floor_is_memory_or_arithmetic_whichever_takes_longer() {
+        let cost = |bytes, operations| Cost { bytes, operations, ..Cost::default() };
+        assert_eq!(floor(&cost(300, [0, 0, 0]), &PEAKS), 3.0);
+        assert_eq!(floor(&cost(300, [0, 20, 40]), &PEAKS), 3.0);
+        assert_eq!(floor(&cost(300, [40, 20, 40]), &PEAKS), 6.0);
+    }
+
+    #[test]
+    fn what_no_stage_took_stands_between_them_and_the_parts_make_the_whole() {
+        let mut costs = Costs::default();
+        costs[0] = Cost { calls: 1, time: Duration::from_secs(1), bytes: 50, operations: [0; 3] };
+        costs[3] = Cost { calls: 2, time: Duration::from_secs(2), bytes: 50, operations: [10, 0, 0] };
+        let measured = Measured { load: LOADS[0], wall: Duration::from_secs(4), costs, sampled: Vec::new() };
+        let lines = measured.lines(&PEAKS);
+        let seconds: Vec<f64> = lines.iter().map(|line| line.seconds).collect();
+        assert_eq!(seconds, [1.0, 2.0, 1.0, 4.0]);
+        assert_eq!((lines[3].floor, lines[3].bytes, lines[3].operations), (1.5, 100, 10));
+    }
+
+    #[test]
+    fn loads_fit_into_a_short_context() {
+        for load in LOADS.map(|load| load.within(100)) {
+            assert!(load.tokens() <= 100 && load.rows >= 1, "{load:?}");
+        }
+    }
+}
