@@ -9,11 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flow::queue::{Denial, Denied, Permit};
 use flow::{Capacity, Gate};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
 use protocol::status::Load;
-use protocol::{GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal, Status};
+use protocol::{
+    EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal,
+    ScoreRequest, Scores, Status, Task, Unserved,
+};
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
 
@@ -94,6 +97,8 @@ impl Engine {
             parameters: shape.parameters,
             dtype: loaded.precision(),
             chat: reader.has_template(),
+            tasks: vec![Task::Generate],
+            dimensions: None,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };
         let mut compute = Compute::new(loaded.model, KvArena::new(shape.kv, pages)?);
@@ -138,7 +143,7 @@ impl Engine {
     async fn accept(&self, request: GenerateRequest) -> Result<Generation, Refusal> {
         let member = self.roll.join();
         self.check_phase()?;
-        self.check_model(&request)?;
+        self.check_model(request.model.as_ref())?;
         parameters::check(&request, self.bounds)?;
         let tenant = Arc::from(request.tenant.0.as_str());
         let permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
@@ -183,8 +188,17 @@ impl Engine {
         Err(Refusal::NotReady { reason: reason.to_owned() })
     }
 
-    fn check_model(&self, request: &GenerateRequest) -> Result<(), Refusal> {
-        match &request.model {
+    /// Why a model that generates does nothing else.
+    fn unable(&self, model: Option<String>, task: Task) -> Unserved {
+        let refusal = self.check_model(model.as_ref()).err();
+        let unable = || Refusal::Unable { model: self.card.id.clone(), task, able: Vec::new() };
+        let refusal = refusal.unwrap_or_else(unable);
+        self.shared.meters.refused(&refusal);
+        refusal.into()
+    }
+
+    fn check_model(&self, model: Option<&String>) -> Result<(), Refusal> {
+        match model {
             Some(model) if *model != self.card.id => {
                 Err(Refusal::UnknownModel { model: model.clone(), near: vec![self.card.id.clone()] })
             }
@@ -252,6 +266,14 @@ impl Inference for Engine {
         self.accept(request)
             .inspect(|outcome| _ = outcome.as_ref().map_err(|r| self.shared.meters.refused(r)))
             .boxed()
+    }
+
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
+        ready(Err(self.unable(request.model, Task::Embed))).boxed()
+    }
+
+    fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
+        ready(Err(self.unable(request.model, Task::Score))).boxed()
     }
 
     fn status(&self) -> Status {

@@ -63,7 +63,7 @@ impl Config {
     ///
     /// # Errors
     /// When it is missing or no JSON object.
-    pub(crate) fn read_file(repository: &Repository, file: &'static str) -> Result<Self, ModelError> {
+    pub(crate) fn read_file(repository: &Repository, file: &str) -> Result<Self, ModelError> {
         let config = Self { path: repository.path(file), root: repository.json(file)?, keys: Keys::Nested };
         match config.root {
             Value::Object(_) => Ok(config),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::ModelKind;
+
 /// Says the file, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,7 +40,7 @@ pub enum ModelError {
         /// Where it was looked for.
         folder: PathBuf,
         /// Which file.
-        file: &'static str,
+        file: String,
         /// What to do, where the folder gives a hint.
         advice: Option<String>,
     },
@@ -90,6 +92,16 @@ pub enum ModelError {
         found: String,
         /// The values that are read.
         known: Vec<&'static str>,
+    },
+    /// The model is of another kind than the one asked for.
+    #[error("{} is a model that {is}, not one that {asked}", path.display())]
+    OtherKind {
+        /// The file that says so.
+        path: PathBuf,
+        /// What the model does.
+        is: ModelKind,
+        /// What it was asked to do.
+        asked: ModelKind,
     },
     /// The arithmetic type asked for is none that kernels exist for.
     #[error("weights can be held as f32 or bf16, not as {found}")]

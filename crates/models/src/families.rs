@@ -1,15 +1,13 @@
 //! The table of model families.
 
+mod bert;
 mod gpt2;
 mod qwen3;
 
 use crate::family::Family;
 
 /// Every family, in the order in which messages list them.
-pub const FAMILIES: &[Family] = &[
-    gpt2::FAMILY, //
-    qwen3::FAMILY,
-];
+pub const FAMILIES: &[Family] = &[gpt2::FAMILY, qwen3::FAMILY, bert::FAMILY];
 
 /// The family that reads `model_type`.
 pub(crate) fn find(model_type: &str) -> Option<&'static Family> {

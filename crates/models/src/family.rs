@@ -1,11 +1,13 @@
 //! The seam of model architectures.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tensor::{Dtype, Kernels, KvArena, KvLayout};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::encoder::Encoder;
 use crate::{Batch, Dialect, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
@@ -51,8 +53,42 @@ pub struct Family {
     pub load: LoadFamily,
 }
 
+/// What the models of a family are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// They continue texts: [`CausalLm`].
+    CausalLm,
+    /// They read texts and generate nothing: [`Encoder`].
+    Encoder,
+}
+
+impl fmt::Display for ModelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CausalLm => "generates text",
+            Self::Encoder => "embeds or scores texts",
+        })
+    }
+}
+
+impl LoadFamily {
+    /// What comes of it.
+    pub fn kind(&self) -> ModelKind {
+        match self {
+            Self::CausalLm(_) => ModelKind::CausalLm,
+            Self::Encoder(_) => ModelKind::Encoder,
+        }
+    }
+}
+
 /// Reads a checkpoint of one family and packs its weights.
-pub type LoadFamily = fn(&Source<'_>) -> Result<Box<dyn CausalLm>, ModelError>;
+#[derive(Clone, Copy, Debug)]
+pub enum LoadFamily {
+    /// Into a model that continues texts.
+    CausalLm(fn(&Source<'_>) -> Result<Box<dyn CausalLm>, ModelError>),
+    /// Into a model that reads texts.
+    Encoder(fn(&Source<'_>) -> Result<Box<dyn Encoder>, ModelError>),
+}
 
 /// What a model is made from.
 pub struct Source<'a> {

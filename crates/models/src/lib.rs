@@ -1,15 +1,20 @@
-//! Checkpoint in, logits out: model families, tokenizers and chat templates of Hugging Face folders and
+//! Checkpoint in, logits or vectors out: model families, tokenizers and chat templates of Hugging Face folders and
 //! GGUF files.
 //!
 //! A model has no clock, thread, channel or I/O after load, and makes no batching decision: it is given a ragged
-//! [`Batch`] and KV pages and returns logits. Read `family.rs` first, then `layers/decoder.rs`.
+//! [`Batch`] and KV pages and returns logits, or an [`EncoderBatch`] and returns hidden states. Read `family.rs` and
+//! `encoder.rs` first, then `layers/decoder.rs`.
 
 mod batch;
+pub mod encoder;
 mod error;
 mod families;
 mod family;
 mod gguf;
+mod head;
 mod layers;
+mod loaded_encoder;
+mod sentence;
 
 pub mod chat_template;
 pub mod checkpoint;
@@ -23,9 +28,12 @@ pub mod tokenizer;
 mod tests;
 
 pub use batch::Batch;
+pub use encoder::{Encoder, EncoderBatch, EncoderShape};
 pub use error::ModelError;
 pub use families::FAMILIES;
-pub use family::{CausalLm, Family, LoadFamily, ModelShape, Source};
+pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Source};
 pub use gguf::Dialect;
-pub use loaded::{LoadOptions, LoadedModel, Quantisation, load};
+pub use head::{Pooling, Scaling, Squash};
+pub use loaded::{LoadOptions, LoadedModel, Quantisation, kind, load};
+pub use loaded_encoder::{LoadedEncoder, Outcome, load_encoder};
 pub use repository::Repository;

@@ -6,7 +6,7 @@ use tensor::{Dtype, Kernels, Scheme};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::family::Source;
+use crate::family::{Family, LoadFamily, ModelKind, Source};
 use crate::{
     CausalLm, ModelError, Repository, chat_template::ChatTemplate, families, generation::GenerationDefaults,
     tokenizer::Tokenizer,
@@ -86,20 +86,17 @@ pub fn load(
     kernels: Arc<dyn Kernels>,
 ) -> Result<LoadedModel, ModelError> {
     let config = Config::read(repository)?;
-    let model_type = config.text("model_type")?.unwrap_or_default();
-    let family = families::find(model_type).ok_or_else(|| ModelError::UnknownArchitecture {
-        path: repository.path("config.json"),
-        key: "model_type",
-        found: model_type.to_owned(),
-        known: families::known(),
-    })?;
+    let family = family(repository, &config)?;
+    let LoadFamily::CausalLm(load) = family.load else {
+        return Err(other_kind(repository, family, ModelKind::CausalLm));
+    };
     let tokenizer = Tokenizer::read(repository)?;
     let chat_template = ChatTemplate::read(repository)?;
 
     let checkpoint = Checkpoint::open(repository)?;
     let dtype = arithmetic(options.dtype, config.dtype()?.unwrap_or_else(|| checkpoint.dtype()))?;
     let source = Source { config: &config, checkpoint: &checkpoint, dtype, options, kernels };
-    let model = (family.load)(&source)?;
+    let model = load(&source)?;
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
     let generation = GenerationDefaults::read(repository, &config, vocabulary)?;
@@ -114,8 +111,32 @@ pub fn load(
     })
 }
 
+/// What the model of a repository is for.
+///
+/// # Errors
+/// When config.json is missing, or no family reads what it describes.
+pub fn kind(repository: &Repository) -> Result<ModelKind, ModelError> {
+    Ok(family(repository, &Config::read(repository)?)?.load.kind())
+}
+
+/// The family that reads the model.
+pub(crate) fn family(repository: &Repository, config: &Config) -> Result<&'static Family, ModelError> {
+    let model_type = config.text("model_type")?.unwrap_or_default();
+    families::find(model_type).ok_or_else(|| ModelError::UnknownArchitecture {
+        path: repository.path("config.json"),
+        key: "model_type",
+        found: model_type.to_owned(),
+        known: families::known(),
+    })
+}
+
+/// The error for a model that was asked for what it is not for.
+pub(crate) fn other_kind(repository: &Repository, family: &Family, asked: ModelKind) -> ModelError {
+    ModelError::OtherKind { path: repository.path("config.json"), is: family.load.kind(), asked }
+}
+
 /// The type that weights are held as.
-fn arithmetic(asked: Option<Dtype>, stored: Dtype) -> Result<Dtype, ModelError> {
+pub(crate) fn arithmetic(asked: Option<Dtype>, stored: Dtype) -> Result<Dtype, ModelError> {
     match (asked, stored) {
         (Some(Dtype::F16), _) => Err(ModelError::Dtype { found: Dtype::F16 }),
         (Some(asked), _) => Ok(asked),

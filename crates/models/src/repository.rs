@@ -113,7 +113,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it is missing, unreadable, or too large to be what it claims.
-    pub fn read(&self, file: &'static str) -> Result<Cow<'static, [u8]>, ModelError> {
+    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, ModelError> {
         let path = self.path(file);
         if !self.contains(file) {
             return Err(self.missing(file));
@@ -128,7 +128,7 @@ impl Repository {
     ///
     /// # Errors
     /// As `read`, and when it does not parse.
-    pub fn json(&self, file: &'static str) -> Result<Value, ModelError> {
+    pub fn json(&self, file: &str) -> Result<Value, ModelError> {
         let bytes = self.read(file)?;
         serde_json::from_slice(&bytes).map_err(|source| ModelError::Json { path: self.path(file), source })
     }
@@ -155,7 +155,7 @@ impl Repository {
     }
 
     /// The error for a file that every model needs.
-    pub(crate) fn missing(&self, file: &'static str) -> ModelError {
+    pub(crate) fn missing(&self, file: &str) -> ModelError {
         let unsafe_weights = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
         let convert = unsafe_weights
             .iter()
@@ -163,7 +163,7 @@ impl Repository {
             .map(|found| format!("it has {found}: convert it to safetensors"));
         let folder = self.path("");
         let name_it = || Some(format!("it has {0}: give that file itself", gguf_in(&folder)?));
-        ModelError::MissingFile { file, advice: convert.or_else(name_it), folder }
+        ModelError::MissingFile { file: file.to_owned(), advice: convert.or_else(name_it), folder }
     }
 
     fn find(&self, file: &str) -> Option<&'static [u8]> {

@@ -1,6 +1,7 @@
 //! Text to token ids and back, whole or incrementally.
 
 mod alphabet;
+mod sentence;
 mod stream;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ use tokenizers::{ModelWrapper, Tokenizer as Inner};
 
 use crate::{ModelError, Repository, gguf};
 
+pub use sentence::{Sentence, SentenceTokenizer};
 pub use stream::Utf8Stream;
 
 const FILE: &str = "tokenizer.json";
@@ -71,10 +73,7 @@ impl Tokenizer {
         let outline = serde_json::from_slice::<Outline>(json);
         let outline = outline.map_err(|source| ModelError::Json { path: path.to_owned(), source })?;
         outline.require_byte_level().map_err(&wrong)?;
-        // The library panics on some files that it cannot read.
-        let read = catch_unwind(|| Inner::from_bytes(json).map_err(|error| error.to_string()));
-        let read = read.unwrap_or_else(|_| Err("it has unknown parts".to_owned()));
-        let mut inner = read.map_err(|reason| wrong(format!("not a tokenizer file: {reason}")))?;
+        let mut inner = library(json).map_err(&wrong)?;
         settle(&mut inner).map_err(&wrong)?;
         Self::finish(path, inner)
     }
@@ -158,6 +157,13 @@ impl Tokenizer {
             _ => Ok(()),
         }
     }
+}
+
+/// What the library makes of a tokenizer.json. It panics on some files that it cannot read.
+fn library(json: &[u8]) -> Result<Inner, String> {
+    let read = catch_unwind(|| Inner::from_bytes(json).map_err(|error| error.to_string()));
+    let read = read.unwrap_or_else(|_| Err("it has unknown parts".to_owned()));
+    read.map_err(|reason| format!("not a tokenizer file: {reason}"))
 }
 
 /// As much of a tokenizer.json as says of what kind it is.

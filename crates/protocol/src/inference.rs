@@ -2,17 +2,21 @@
 
 use futures::future::BoxFuture;
 
-use crate::{GenerateRequest, Generation, ModelCard, Refusal, Status};
+use crate::{
+    EmbedRequest, Embeddings, GenerateRequest, Generation, ModelCard, Refusal, ScoreRequest, Scores, Status,
+    Unserved,
+};
 
 /// Something that turns requests into event streams: an engine in this process, a scripted double, a remote worker.
 ///
 /// For the implementer:
 /// - A request is either refused by [`Inference::generate`] (nothing was kept, nothing will be sent) or accepted, and
 ///   an accepted request ends in exactly one terminal event ([`crate::Event::Done`] or [`crate::Event::Failed`]).
-/// - Dropping the returned [`Generation`] is the cancellation, at whatever stage the request is in.
+/// - Dropping the returned [`Generation`] is the cancellation, at whatever stage the request is in. So is dropping the
+///   future of [`Inference::embed`] or [`Inference::score`] before it is ready.
 /// - [`Inference::status`] and [`Inference::models`] return at once, also while the engine computes or hangs.
 pub trait Inference: Send + Sync {
-    /// The models that can be asked for; the first is the default.
+    /// The models that can be asked for; the first that can do what is asked is the default.
     fn models(&self) -> Vec<ModelCard>;
 
     /// Validates and admits a request. The future resolves as soon as the request is queued, not when it runs.
@@ -20,6 +24,18 @@ pub trait Inference: Send + Sync {
     /// # Errors
     /// A [`Refusal`] says why the request was not accepted and whether trying again can help.
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>>;
+
+    /// Makes vectors of texts. The future resolves when all of them are there.
+    ///
+    /// # Errors
+    /// The request was refused, or failed after it had been accepted; there is no answer in part.
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>>;
+
+    /// Scores pairs of texts. The future resolves when all scores are there.
+    ///
+    /// # Errors
+    /// As [`Inference::embed`].
+    fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>>;
 
     /// A snapshot of health, load and counters, read without waiting for the engine.
     fn status(&self) -> Status;

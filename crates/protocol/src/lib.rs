@@ -2,12 +2,14 @@
 //!
 //! This crate refuses to know how anything is computed, scheduled or transported. A server, a command line or a
 //! remote gateway talks to `dyn Inference`; the engine implements it; [`scripted::Scripted`] implements it in memory
-//! for tests. Read `inference.rs` first, then `request.rs` and `event.rs`.
+//! for tests. Read `inference.rs` first, then `request.rs` and `event.rs`, or
+//! `reading.rs` for models that do not generate.
 
 #![warn(missing_docs)]
 
 pub mod event;
 pub mod inference;
+pub mod reading;
 pub mod refusal;
 pub mod request;
 pub mod scripted;
@@ -15,8 +17,12 @@ pub mod status;
 
 pub use event::{Delta, Event, Failure, FinishReason, Generation, Timing, TokenLogprob, Usage};
 pub use inference::Inference;
+pub use reading::{
+    EmbedRequest, Embedding, Embeddings, Measure, Overlong, Purpose, ScoreRequest, Scores, TextInput,
+    Unserved,
+};
 pub use refusal::Refusal;
 pub use request::{
     Chat, Content, GenerateRequest, Limits, Message, Part, Priority, Prompt, RequestId, Sampling, TenantId,
 };
-pub use status::{Health, ModelCard, Phase, Status};
+pub use status::{Health, ModelCard, Phase, Status, Task};

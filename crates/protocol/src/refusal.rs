@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Task;
+
 /// Why a request was not accepted. Nothing was queued and nothing will be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,16 @@ pub enum Refusal {
         /// Positions that the model has, or that the memory plan allows.
         context: u32,
     },
+    /// The model is there but is not made for this.
+    #[error("the model '{model}' does not {task}{}", able_names(able))]
+    Unable {
+        /// The model.
+        model: String,
+        /// What it was asked to do.
+        task: Task,
+        /// Models that can.
+        able: Vec<String>,
+    },
     /// A parameter has a value that cannot be honoured.
     #[error("{message}")]
     InvalidParameter {
@@ -68,4 +80,8 @@ fn asked(max_tokens: Option<u32>) -> String {
 
 fn near_names(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+}
+
+fn able_names(able: &[String]) -> String {
+    if able.is_empty() { "; no model here does".to_owned() } else { format!("; ask {}", able.join(" or ")) }
 }

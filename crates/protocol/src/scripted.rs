@@ -4,9 +4,13 @@
 //! opens it, so that nothing ever has to sleep. What happened is in the [`Ledger`], and [`Scripted::until`] waits for
 //! it. Where an engine would be lenient, this one panics: a request without a script, a script that breaks the
 //! contract of [`crate::Event`], a stream polled after its end.
+//!
+//! Vectors need no script: they count the letters of a text, so that like texts have like vectors. A script that refuses,
+//! waits at gates or fails applies to the next request for them too.
 
 mod gate;
 mod playback;
+mod reading;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -21,7 +25,10 @@ use futures::future::BoxFuture;
 pub use gate::Gate;
 pub use script::Script;
 
-use crate::{GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal, RequestId, Status};
+use crate::{
+    EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal, RequestId,
+    ScoreRequest, Scores, Status, Task, Unserved,
+};
 use playback::Playback;
 use script::Play;
 
@@ -51,6 +58,10 @@ struct Inside {
 pub struct Ledger {
     /// Every accepted request, oldest first.
     pub accepted: Vec<GenerateRequest>,
+    /// Every accepted request for vectors, oldest first.
+    pub embeds: Vec<EmbedRequest>,
+    /// Every accepted request for scores, oldest first.
+    pub scores: Vec<ScoreRequest>,
     /// Requests that were refused.
     pub refused: u64,
     /// Requests that have left the queue.
@@ -66,7 +77,12 @@ pub struct Ledger {
 impl Ledger {
     /// Accepted requests that have neither ended nor been cancelled.
     pub fn active(&self) -> usize {
-        self.accepted.len() - self.ended.len() - self.cancelled.len()
+        self.count_accepted() - self.ended.len() - self.cancelled.len()
+    }
+
+    /// Accepted requests of all kinds.
+    pub fn count_accepted(&self) -> usize {
+        self.accepted.len() + self.embeds.len() + self.scores.len()
     }
 }
 
@@ -81,6 +97,8 @@ impl Scripted {
             parameters: 1_000,
             dtype: "f32".to_owned(),
             chat: true,
+            tasks: vec![Task::Generate, Task::Embed, Task::Score],
+            dimensions: Some(reading::WIDTH),
             created: 1_700_000_000,
         }])
     }
@@ -175,22 +193,26 @@ impl Inside {
         if self.ledger.draining || self.status.phase != Phase::Ready {
             return Err(Refusal::NotReady { reason: "it takes no requests".to_owned() });
         }
-        let model = self.model(request.model.as_deref())?;
+        let model = self.model(request.model.as_deref(), Task::Generate)?;
         let script = self.scripts.pop_front().or_else(|| self.always.clone());
         let script = script.unwrap_or_else(|| panic!("there is no script for request {:?}", request.id.0));
         script.play(request).map(|play| (model, play))
     }
 
-    fn model(&self, name: Option<&str>) -> Result<String, Refusal> {
-        let known = || self.models.iter().map(|card| card.id.clone());
-        let found = match name {
-            None => known().next(),
-            Some(name) => known().find(|id| id == name),
+    fn model(&self, name: Option<&str>, task: Task) -> Result<String, Refusal> {
+        let able = || self.models.iter().filter(|card| card.can(task)).map(|card| card.id.clone());
+        let Some(name) = name else {
+            let unable = || Refusal::Unable { model: String::new(), task, able: Vec::new() };
+            return able().next().ok_or_else(unable);
         };
-        found.ok_or_else(|| Refusal::UnknownModel {
-            model: name.unwrap_or_default().to_owned(),
-            near: known().collect(),
-        })
+        match self.models.iter().find(|card| card.id == name) {
+            Some(card) if card.can(task) => Ok(name.to_owned()),
+            Some(_) => Err(Refusal::Unable { model: name.to_owned(), task, able: able().collect() }),
+            None => Err(Refusal::UnknownModel {
+                model: name.to_owned(),
+                near: self.models.iter().map(|card| card.id.clone()).collect(),
+            }),
+        }
     }
 }
 
@@ -203,15 +225,24 @@ impl Inference for Scripted {
         Box::pin(async move { self.admit(request) })
     }
 
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
+        Box::pin(reading::embed(Arc::clone(&self.stage), request))
+    }
+
+    fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
+        Box::pin(reading::score(Arc::clone(&self.stage), request))
+    }
+
     fn status(&self) -> Status {
         let inside = self.stage.lock();
         let mut status = inside.status.clone();
         let ledger = &inside.ledger;
         let active = ledger.active() as u64;
-        let waiting = (ledger.accepted.len() as u64).saturating_sub(ledger.started);
+        let accepted = ledger.count_accepted() as u64;
+        let waiting = accepted.saturating_sub(ledger.started);
         status.load.queued += waiting.min(active);
         status.load.running = active - waiting.min(active);
-        status.counters.accepted = ledger.accepted.len() as u64;
+        status.counters.accepted = accepted;
         if ledger.refused > 0 {
             status.counters.refused.push(("scripted".to_owned(), ledger.refused));
         }

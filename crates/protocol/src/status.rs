@@ -1,5 +1,7 @@
 //! What an engine says about itself: identity, health, load, counters.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// One model that can be asked for.
@@ -19,8 +21,41 @@ pub struct ModelCard {
     pub dtype: String,
     /// Whether the model has a chat template.
     pub chat: bool,
+    /// What it can do.
+    pub tasks: Vec<Task>,
+    /// Width of its vectors, if it embeds.
+    pub dimensions: Option<u32>,
     /// Unix time in seconds at which it was loaded.
     pub created: u64,
+}
+
+impl ModelCard {
+    /// Whether the model can do that.
+    pub fn can(&self, task: Task) -> bool {
+        self.tasks.contains(&task)
+    }
+}
+
+/// What a model can be asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Continue a text.
+    Generate,
+    /// Make vectors of texts.
+    Embed,
+    /// Score pairs of texts.
+    Score,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generate => "generate text",
+            Self::Embed => "embed texts",
+            Self::Score => "score pairs of texts",
+        })
+    }
 }
 
 /// Where an engine is in its life.

@@ -2,9 +2,12 @@
 
 mod chat_completions;
 mod completions;
+mod embeddings;
 mod health;
 mod metrics;
 mod models;
+mod rerank;
+mod score;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -45,9 +48,12 @@ pub(crate) enum Access {
 const ENDPOINTS: &[&[Endpoint]] = &[
     chat_completions::ENDPOINTS,
     completions::ENDPOINTS,
+    embeddings::ENDPOINTS,
     health::ENDPOINTS,
     metrics::ENDPOINTS,
     models::ENDPOINTS,
+    rerank::ENDPOINTS,
+    score::ENDPOINTS,
 ];
 
 /// The endpoint with this path pattern.

@@ -102,7 +102,9 @@ impl Problem {
     /// The parameter at fault, as a path into the body.
     fn param(&self) -> Option<&str> {
         match self {
-            Self::Refused { refusal: Refusal::UnknownModel { .. }, .. } => Some("model"),
+            Self::Refused { refusal: Refusal::UnknownModel { .. } | Refusal::Unable { .. }, .. } => {
+                Some("model")
+            }
             Self::Refused { refusal: Refusal::ContextLength { .. }, prompt, .. } => Some(prompt),
             Self::Refused { refusal: Refusal::InvalidParameter { param, .. }, .. }
             | Self::InvalidType { param, .. }
@@ -178,6 +180,7 @@ fn refused(refusal: &Refusal, overload: Overload) -> (StatusCode, &'static str, 
         Refusal::UnknownModel { .. } => (Is::NOT_FOUND, INVALID_REQUEST, "model_not_found"),
         Refusal::ContextLength { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "context_length_exceeded"),
         Refusal::InvalidParameter { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_value"),
+        Refusal::Unable { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "unsupported_model"),
         Refusal::NotReady { .. } => (Is::SERVICE_UNAVAILABLE, SERVER, "not_ready"),
         _ => (Is::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
     }

@@ -18,6 +18,7 @@ mod linger;
 mod metrics;
 mod observe;
 mod parameters;
+mod reading;
 mod reply;
 mod serve;
 mod settings;

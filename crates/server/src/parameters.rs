@@ -203,7 +203,7 @@ fn choices(fields: &mut Fields, most: &settings::Limits) -> Result<u32, Problem>
 }
 
 /// `priority` counts as in other servers: the lower, the sooner, and 0 is normal. It outranks the tier.
-fn urgency(fields: &mut Fields) -> Result<Urgency, Problem> {
+pub(crate) fn urgency(fields: &mut Fields) -> Result<Urgency, Problem> {
     let (priority, tier) = match fields.text("service_tier")?.as_deref() {
         None => (Priority::Normal, None),
         Some("auto" | "default") => (Priority::Normal, Some("default")),

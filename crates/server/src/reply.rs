@@ -132,7 +132,7 @@ impl Reply {
     }
 }
 
-async fn leaving(stage: &mut watch::Receiver<Stage>) {
+pub(crate) async fn leaving(stage: &mut watch::Receiver<Stage>) {
     if stage.wait_for(|stage| *stage == Stage::Leaving).await.is_err() {
         // The server's state is gone, and with it whoever could say that it leaves.
         std::future::pending::<()>().await;

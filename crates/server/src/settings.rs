@@ -43,6 +43,8 @@ pub struct Limits {
     pub messages: usize,
     /// Prompts of one completion request.
     pub prompts: usize,
+    /// Texts of one request for vectors or scores.
+    pub inputs: usize,
     /// Continuations of one request, over all its prompts.
     pub choices: u32,
     /// Stop texts.
@@ -59,6 +61,7 @@ impl Default for Limits {
             body_bytes: 8 << 20,
             messages: 4096,
             prompts: 128,
+            inputs: 2048,
             choices: 128,
             stop: 16,
             stop_bytes: 1024,

@@ -9,13 +9,14 @@ use tensor::Activation;
 use tensor::kernels::Heads;
 
 use crate::config::{Config, LAYERS, POSITIONS, WIDTHS};
-use crate::family::{CausalLm, Family, Source};
+use crate::family::{CausalLm, Family, LoadFamily, Source};
 use crate::layers::{
     Attention, Block, Decoder, FeedForward, Head, NormWeights, Part, Positions, Stored, Trunk, Tying,
 };
 use crate::{Dialect, ModelError};
 
-pub(super) const FAMILY: Family = Family { name: "gpt2", model_types: &["gpt2"], gguf: Some(&DIALECT), load };
+pub(super) const FAMILY: Family =
+    Family { name: "gpt2", model_types: &["gpt2"], gguf: Some(&DIALECT), load: LoadFamily::CausalLm(load) };
 
 const DIALECT: Dialect = Dialect {
     architecture: "gpt2",

@@ -6,7 +6,7 @@
 use tensor::kernels::Heads;
 
 use crate::config::{Config, LAYERS, POSITIONS, WIDTHS};
-use crate::family::{CausalLm, Family, Source};
+use crate::family::{CausalLm, Family, LoadFamily, Source};
 use crate::layers::{
     Attention, Block, Decoder, FeedForward, Head, HeadNorms, NormWeights, Part, Positions, Rotary, Stored,
     Trunk, Tying,
@@ -14,7 +14,7 @@ use crate::layers::{
 use crate::{Dialect, ModelError};
 
 pub(super) const FAMILY: Family =
-    Family { name: "qwen3", model_types: &["qwen3"], gguf: Some(&DIALECT), load };
+    Family { name: "qwen3", model_types: &["qwen3"], gguf: Some(&DIALECT), load: LoadFamily::CausalLm(load) };
 
 const DIALECT: Dialect = Dialect {
     architecture: "qwen3",

@@ -17,7 +17,7 @@ impl Buffer {
         &mut self.data[..rows * self.width]
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         size_of_val(self.data.as_slice())
     }
 

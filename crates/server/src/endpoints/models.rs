@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use protocol::{ModelCard, Refusal};
+use protocol::{ModelCard, Refusal, Task};
 use serde::Serialize;
 
 use super::{Access, Endpoint};
@@ -42,8 +42,13 @@ struct Architecture {
     vocabulary: u32,
     /// Whether conversations are understood, or only text to be continued.
     chat: bool,
+    /// What the model can be asked to do.
+    tasks: Vec<Task>,
+    /// Width of its vectors, if it embeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
     input_modalities: [&'static str; 1],
-    output_modalities: [&'static str; 1],
+    output_modalities: Vec<&'static str>,
 }
 
 impl From<ModelCard> for Model {
@@ -61,9 +66,19 @@ impl From<ModelCard> for Model {
                 vocabulary: card.vocabulary,
                 chat: card.chat,
                 input_modalities: ["text"],
-                output_modalities: ["text"],
+                output_modalities: card.tasks.iter().map(modality).collect(),
+                tasks: card.tasks,
+                dimensions: card.dimensions,
             },
         }
+    }
+}
+
+fn modality(task: &Task) -> &'static str {
+    match task {
+        Task::Generate => "text",
+        Task::Embed => "embeddings",
+        Task::Score => "scores",
     }
 }
 
@@ -90,17 +105,23 @@ mod tests {
     use crate::testing::{Bench, check};
 
     fn bench() -> Bench {
-        let card = |id: &str| ModelCard {
+        let card = |id: &str, tasks: &[Task]| ModelCard {
             id: id.to_owned(),
             family: "qwen3".to_owned(),
             context: 2048,
             vocabulary: 4096,
             parameters: 3_000_000,
             dtype: "bf16".to_owned(),
-            chat: true,
+            chat: tasks.contains(&Task::Generate),
+            tasks: tasks.to_vec(),
+            dimensions: tasks.contains(&Task::Embed).then_some(384),
             created: 1_700_000_000,
         };
-        Bench::over(Scripted::with_models(vec![card("tide"), card("Qwen/Qwen3-0.6B")]))
+        Bench::over(Scripted::with_models(vec![
+            card("tide", &[Task::Generate]),
+            card("Qwen/Qwen3-0.6B", &[Task::Generate]),
+            card("all-MiniLM-L6-v2", &[Task::Embed, Task::Score]),
+        ]))
     }
 
     #[tokio::test]
