@@ -47,4 +47,8 @@ async fn main() {
     let stats = batcher.stats();
     println!("{} texts, of which failed: {}", stats.items, failures.join(", "));
     println!("batches were fewer than a quarter of that: {}", stats.batches < stats.items / 4);
+
+    // The end: nothing more is taken, and what is inside is served, but for no longer than a second.
+    let drained = batcher.drain(Duration::from_secs(1)).await;
+    println!("cut short: {}", drained.cut);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flow::Metrics;
 use flow::metrics::System;
+use flow::{Capacity, Metrics, Queue, Ticket};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
@@ -31,6 +31,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     metrics.gauge("open documents").set(3);
 
+    // What the parts of this crate count themselves is shown beside it, by name.
+    let queue = Queue::new(Capacity::items(100));
+    metrics.watch("letters", queue.clone());
+    queue.put("Dear Bob", Ticket::of("alice")).await?;
+
     // As data: percentiles are off by at most 1/64 of themselves.
     let snapshot = metrics.snapshot();
     for (name, track) in &snapshot.tracks {
@@ -43,6 +48,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("words: {}, open documents: {}", snapshot.counters["words"], snapshot.gauges["open documents"]);
 
+    println!("letters that wait: {}", snapshot.queues["letters"].depth);
+
     // What the system says of this process.
     let (process, memory) = (System::here().process(), System::here().memory());
     println!("this process: {:?} bytes in use, {:?} left", process.resident_bytes, memory.room());
@@ -53,7 +60,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     registry.register_collector(Box::new(System::here()));
     let mut page = String::new();
     encode(&mut page, &registry)?;
-    for line in page.lines().filter(|line| line.contains("_count") || line.contains("failed_total")) {
+    for line in page.lines().filter(|line| {
+        line.contains("_count") || line.contains("queue_depth") || line.contains("failed_total")
+    }) {
         println!("{line}");
     }
     Ok(())

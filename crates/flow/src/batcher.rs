@@ -11,6 +11,7 @@ mod failure;
 mod gather;
 mod patience;
 mod rules;
+mod service;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -19,17 +20,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::{Instant, timeout};
 
 pub use failure::BatchFailure;
 pub use rules::{Batch, WhenIdle};
+pub use service::Client;
 pub use stage::{Batched, Together};
 
 use crate::metrics::{Histogram, HistogramSnapshot};
+use crate::pipeline::Drained;
 use crate::work::StageError;
 use gather::{Entry, Gather};
 use patience::until;
@@ -52,8 +56,19 @@ struct Shared<I, O, E> {
     places: Arc<Semaphore>,
     /// Tells the timekeeper that something may be due earlier than it thinks.
     earlier: Notify,
+    phase: watch::Sender<Phase>,
     waits: Histogram,
     runs: Histogram,
+}
+
+/// Where a batcher is in its life. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// It takes nothing more.
+    Closed,
+    /// It serves nothing more.
+    Cut,
 }
 
 struct State<I, O, E> {
@@ -82,7 +97,7 @@ struct Waiting<I, O, E> {
 }
 
 /// What a batcher has done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatcherStats {
     /// Batches served, parts of bisected ones included.
     pub batches: u64,
@@ -123,6 +138,7 @@ where
             serve: Box::new(move |items| Box::pin(serve(items))),
             state: Mutex::new(state),
             earlier: Notify::new(),
+            phase: watch::Sender::new(Phase::Open),
             waits: Histogram::new(),
             runs: Histogram::new(),
         };
@@ -135,7 +151,7 @@ where
     /// # Errors
     /// Says what went wrong with it, or with its whole batch.
     pub fn submit(&self, item: I) -> impl Future<Output = Result<O, BatchFailure<E>>> + Send + use<I, O, E> {
-        submit(self.shared.clone(), item, None)
+        submit(self.shared.clone(), item, None, None)
     }
 
     /// Has an item served with others, in time for it to be done by `deadline` as far as past batches tell.
@@ -147,7 +163,7 @@ where
         item: I,
         deadline: Instant,
     ) -> impl Future<Output = Result<O, BatchFailure<E>>> + Send + use<I, O, E> {
-        submit(self.shared.clone(), item, Some(deadline))
+        submit(self.shared.clone(), item, Some(deadline), None)
     }
 
     /// Serves all items of a stream and gives their outcomes in the order of the items. Reads ahead as far as there
@@ -160,7 +176,34 @@ where
         S: Stream<Item = I> + Send,
     {
         let (shared, ahead) = (self.shared.clone(), self.shared.rules.capacity);
-        items.map(move |item| submit(shared.clone(), item, None)).buffered(ahead)
+        items.map(move |item| submit(shared.clone(), item, None, None)).buffered(ahead)
+    }
+
+    /// A client of this batcher that is a `tower` service.
+    pub fn client(&self) -> Client<I, O, E> {
+        Client::new(self.clone())
+    }
+
+    /// Takes nothing more. What is inside is served, without waiting for others that cannot come.
+    pub fn close(&self) {
+        self.shared.enter(Phase::Closed);
+        execute::hurry(&self.shared);
+    }
+
+    /// Takes nothing more and waits until all that is inside has been served, but no longer than `time`; then what waits
+    /// and what is being served is cut short, and ends in [`BatchFailure::Cut`].
+    pub async fn drain(&self, time: Duration) -> Drained {
+        self.close();
+        let capacity = self.shared.rules.capacity;
+        let places = u32::try_from(capacity).unwrap_or(u32::MAX);
+        if timeout(time, self.shared.places.acquire_many(places)).await.is_ok() {
+            return Drained { cut: 0 };
+        }
+        let cut = (capacity - self.shared.places.available_permits()) as u64;
+        self.shared.enter(Phase::Cut);
+        let waiting = self.shared.state().gather.clear();
+        execute::tell(&self.shared, waiting, Err(BatchFailure::Cut));
+        Drained { cut }
     }
 
     /// What it has done so far.
@@ -184,13 +227,14 @@ async fn submit<I, O, E>(
     shared: Arc<Shared<I, O, E>>,
     item: I,
     deadline: Option<Instant>,
+    place: Option<OwnedSemaphorePermit>,
 ) -> Result<O, BatchFailure<E>>
 where
     I: Send + 'static,
     O: Send + 'static,
     E: StageError,
 {
-    let outcome = until(deadline, pin!(served(shared, item, deadline))).await;
+    let outcome = until(deadline, pin!(served(shared, item, deadline, place))).await;
     outcome.unwrap_or(Err(BatchFailure::Expired))
 }
 
@@ -198,14 +242,17 @@ async fn served<I, O, E>(
     shared: Arc<Shared<I, O, E>>,
     item: I,
     deadline: Option<Instant>,
+    place: Option<OwnedSemaphorePermit>,
 ) -> Result<O, BatchFailure<E>>
 where
     I: Send + 'static,
     O: Send + 'static,
     E: StageError,
 {
-    // The places are never closed, so this waits for one and cannot fail otherwise.
-    let place = shared.places.clone().acquire_owned().await.map_err(|_| BatchFailure::Aborted)?;
+    let place = match place {
+        Some(place) => place,
+        None => shared.place().await?,
+    };
     let (reply, answer) = oneshot::channel();
     let (lane, cost) = (shared.rules.lane(&item), shared.rules.cost_of(&item));
     let waiting = Waiting { item: Some(item), reply, _place: place };
@@ -231,6 +278,30 @@ impl<I, O, E> Drop for Left<'_, I, O, E> {
 }
 
 impl<I, O, E> Shared<I, O, E> {
+    /// A place for an item, when it is this caller's turn.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, BatchFailure<E>> {
+        // The places are never closed, so this waits for one and cannot fail otherwise.
+        let place = self.places.clone().acquire_owned().await.map_err(|_| BatchFailure::Aborted)?;
+        // Asked with a place in hand: a drain that has begun waits for all of them, so it sees that one, or was seen.
+        if *self.phase.borrow() == Phase::Open { Ok(place) } else { Err(BatchFailure::Closed) }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let is_later = (*now as u8) < phase as u8;
+            if is_later {
+                *now = phase;
+            }
+            is_later
+        });
+    }
+
+    /// Returns when nothing more is served.
+    async fn cut(&self) {
+        // The sender is here, so this waits for the phase and cannot fail otherwise.
+        drop(self.phase.subscribe().wait_for(|phase| *phase == Phase::Cut).await);
+    }
+
     fn state(&self) -> MutexGuard<'_, State<I, O, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

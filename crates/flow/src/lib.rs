@@ -8,7 +8,8 @@
 //!                      │ dead letters     │
 //!                      ▼                  ├── acquire ──▶ Scheduler: memory, devices, slots, nothing promised twice
 //!                    Store                ├── get ──────▶ Graph: computes what is asked for, and only what changed
-//!               (memory, disk)            └── track ────▶ Metrics: histograms, counters, what the system says
+//!               (memory, disk)            └── track ────▶ Metrics: histograms, counters, what the system says,
+//!                                                         and what all of these have come to: one page
 //! ```
 //!
 //! | to | use | read first |
@@ -40,6 +41,7 @@ pub mod pipeline;
 pub mod queue;
 pub mod random;
 pub mod rate;
+mod ready;
 pub mod retry;
 pub mod scheduler;
 pub mod work;

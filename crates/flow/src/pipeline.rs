@@ -55,7 +55,7 @@ pub struct Pipeline<In, Out> {
 /// What a drain came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Items that were inside when the time was over and were cut short; each ends in [`Failure::Cut`].
+    /// Items that were inside when the time was over and were cut short; each ends in a failure that says so.
     pub cut: u64,
 }
 
@@ -99,8 +99,8 @@ impl<In: Send + 'static, Out: Send + 'static> Pipeline<In, Out> {
 
     /// Takes items from a queue on lease until it is closed and nothing can come any more. An item that comes out is
     /// acknowledged; one with a permanent failure goes among the dead letters; any other goes back, to be taken again
-    /// after `again`, or when it said so. The last stage is where outputs go. A lease must last for as long as an item
-    /// may be inside. Dropping this gives back what is under way.
+    /// after `again`, or when it said so. The last stage is where outputs go. Leases are renewed for as long as their
+    /// items are inside, so stages that can hang need timeouts. Dropping this gives back what is under way.
     pub async fn serve(&self, queue: &Queue<In>, again: Backoff) -> Served
     where
         In: Clone + Sync,

@@ -21,7 +21,6 @@ mod autoscale;
 mod balance;
 mod book;
 mod error;
-mod exposition;
 mod inventory;
 mod ledger;
 mod needs;

@@ -29,6 +29,18 @@ where
     id
 }
 
+/// Sends what waits for others on its way, because no others come any more.
+pub(super) fn hurry<I, O, E>(shared: &Arc<Shared<I, O, E>>)
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    E: StageError,
+{
+    let mut state = shared.state();
+    state.gather.hurry();
+    staff(shared, &mut state, Instant::now());
+}
+
 /// Starts what is missing: executors, or a timekeeper for what can wait.
 fn staff<I, O, E>(shared: &Arc<Shared<I, O, E>>, state: &mut State<I, O, E>, now: Instant)
 where
@@ -174,7 +186,12 @@ async fn attempt<I, O, E>(
     items: Vec<I>,
 ) -> Result<Vec<Result<O, E>>, BatchFailure<E>> {
     let (count, began) = (items.len(), Instant::now());
-    let served = AssertUnwindSafe(async { (shared.serve)(items).await }).catch_unwind().await;
+    let serve = AssertUnwindSafe(async { (shared.serve)(items).await }).catch_unwind();
+    let served = tokio::select! {
+        biased;
+        () = shared.cut() => return Err(BatchFailure::Cut),
+        served = serve => served,
+    };
     let took = began.elapsed();
     shared.runs.record(took);
     let mut state = shared.state();
@@ -190,7 +207,7 @@ async fn attempt<I, O, E>(
 }
 
 /// Gives everybody the outcome of their item.
-fn tell<I, O, E>(
+pub(super) fn tell<I, O, E>(
     shared: &Shared<I, O, E>,
     group: Group<I, O, E>,
     outcome: Result<Vec<Result<O, E>>, BatchFailure<E>>,

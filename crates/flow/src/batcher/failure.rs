@@ -31,6 +31,12 @@ pub enum BatchFailure<E> {
     /// Its deadline passed before it was served.
     #[error("the deadline passed before the batch was served")]
     Expired,
+    /// The batcher was drained and its time ran out.
+    #[error("the batcher was shut down before the item was served")]
+    Cut,
+    /// The batcher takes nothing any more, so the item was not accepted.
+    #[error("the batcher is closed and takes no more items")]
+    Closed,
     /// The runtime that served it ended.
     #[error("the runtime ended before the batch was served")]
     Aborted,
@@ -41,7 +47,7 @@ impl<E: Classify> Classify for BatchFailure<E> {
         match self {
             Self::Failed { error } => error.class(),
             Self::Panicked { .. } | Self::Miscounted { .. } | Self::Expired => Class::Permanent,
-            Self::Aborted => Class::Transient,
+            Self::Cut | Self::Closed | Self::Aborted => Class::Transient,
         }
     }
 }
@@ -54,6 +60,8 @@ impl<E> Clone for BatchFailure<E> {
             Self::Panicked { message } => Self::Panicked { message: message.clone() },
             Self::Miscounted { items, outcomes } => Self::Miscounted { items: *items, outcomes: *outcomes },
             Self::Expired => Self::Expired,
+            Self::Cut => Self::Cut,
+            Self::Closed => Self::Closed,
             Self::Aborted => Self::Aborted,
         }
     }

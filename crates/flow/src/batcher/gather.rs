@@ -107,6 +107,18 @@ impl<T> Gather<T> {
         Some(entry)
     }
 
+    /// Nobody comes any more, so an idle executor has nothing to wait for.
+    pub(super) fn hurry(&mut self) {
+        self.when_idle = WhenIdle::Leave;
+    }
+
+    /// Takes out everything.
+    pub(super) fn clear(&mut self) -> Vec<Entry<T>> {
+        self.waiting = 0;
+        let lines = std::mem::take(&mut self.lines).into_values();
+        lines.flat_map(|line| line.entries).map(|(_, entry)| entry).collect()
+    }
+
     /// Notes how long a batch took.
     pub(super) fn ran(&mut self, took: Duration) {
         self.run = smoothed((!self.run.is_zero()).then_some(self.run), took);

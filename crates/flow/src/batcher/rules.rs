@@ -10,6 +10,10 @@ use super::gather::Lane;
 
 type Measure<I> = Arc<dyn Fn(&I) -> u64 + Send + Sync>;
 
+/// A drain waits for all places, which are counted in 32 bits there.
+const MOST_PLACES: usize =
+    if Semaphore::MAX_PERMITS < u32::MAX as usize { Semaphore::MAX_PERMITS } else { u32::MAX as usize };
+
 /// How large a batch may become, how long its items may wait, and which of them go together.
 pub struct Batch<I> {
     pub(super) size: usize,
@@ -57,7 +61,7 @@ impl<I> Batch<I> {
             when_idle: WhenIdle::Leave,
             executors: 1,
             most_executors: usize::MAX,
-            capacity: 1024.max(2 * size).min(Semaphore::MAX_PERMITS),
+            capacity: 1024.max(2 * size).min(MOST_PLACES),
             copy: None,
             cost: None,
             key: None,
@@ -118,7 +122,7 @@ impl<I> Batch<I> {
     /// At most so many items are inside, waiting or being served; further ones wait with whoever brings them. 1024 or
     /// twice the size unless set.
     pub fn capacity(mut self, items: usize) -> Self {
-        self.capacity = items.clamp(1, Semaphore::MAX_PERMITS);
+        self.capacity = items.clamp(1, MOST_PLACES);
         self
     }
 

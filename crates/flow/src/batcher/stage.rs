@@ -25,7 +25,7 @@ where
         cx: Cx<'a>,
         input: I,
     ) -> impl Future<Output = Result<O, BatchFailure<E>>> + Send + 'a {
-        submit(self.0.shared.clone(), input, cx.deadline)
+        submit(self.0.shared.clone(), input, cx.deadline, None)
     }
 }
 

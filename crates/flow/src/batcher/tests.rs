@@ -1,5 +1,6 @@
 //! No batch is too large, no item waits too long, and a failure is of exactly those who deserve it.
 
+mod closing;
 mod gathering;
 
 use std::collections::BTreeSet;

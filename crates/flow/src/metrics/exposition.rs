@@ -1,6 +1,14 @@
-//! How measurements appear on a page for Prometheus.
+//! How measurements, and what is watched beside them, appear on a page for Prometheus.
 
+mod batchers;
+mod graphs;
+mod pipelines;
+mod queues;
+mod schedulers;
+
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -58,8 +66,17 @@ impl Collector for Metrics {
         let counters = snapshot.counters.iter().map(|(name, count)| ([("name", &**name)], *count));
         page.counters("flow_events", "What was counted, by name", counters)?;
         let gauges = snapshot.gauges.iter().map(|(name, level)| ([("name", &**name)], *level as f64));
-        page.gauges("flow_level", "What rises and falls, by name", gauges)
+        page.gauges("flow_level", "What rises and falls, by name", gauges)?;
+        queues::show(&mut page, &listed(&snapshot.queues))?;
+        pipelines::show(&mut page, &listed(&snapshot.pipelines))?;
+        batchers::show(&mut page, &listed(&snapshot.batchers))?;
+        graphs::show(&mut page, &listed(&snapshot.graphs))?;
+        schedulers::show(&mut page, &listed(&snapshot.schedulers))
     }
+}
+
+fn listed<V>(things: &BTreeMap<Arc<str>, V>) -> Vec<(&str, &V)> {
+    things.iter().map(|(name, value)| (&**name, value)).collect()
 }
 
 /// What the system does not say is left out.
@@ -89,28 +106,28 @@ impl Collector for System {
 }
 
 /// The page being written.
-pub(crate) struct Page<'a> {
+struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
 impl<'a> Page<'a> {
-    pub(crate) fn new(encoder: DescriptorEncoder<'a>) -> Self {
+    fn new(encoder: DescriptorEncoder<'a>) -> Self {
         Self { encoder }
     }
 
-    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
         let Some(value) = value else { return Ok(()) };
         let gauge = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(gauge)
     }
 
-    pub(crate) fn counter(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+    fn counter(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
         let Some(value) = value else { return Ok(()) };
         let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(counter)
     }
 
-    pub(crate) fn counters<L: EncodeLabelSet>(
+    fn counters<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
@@ -123,7 +140,7 @@ impl<'a> Page<'a> {
         Ok(())
     }
 
-    pub(crate) fn gauges<L: EncodeLabelSet>(
+    fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,
@@ -136,11 +153,7 @@ impl<'a> Page<'a> {
         Ok(())
     }
 
-    pub(crate) fn histogram(&mut self, name: &str, help: &str, values: &HistogramSnapshot) -> fmt::Result {
-        encode_histogram(self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?, values)
-    }
-
-    pub(crate) fn histograms<'n, L: EncodeLabelSet>(
+    fn histograms<'n, L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,

@@ -9,6 +9,11 @@ use prometheus_client::registry::Registry;
 use tokio::time::advance;
 
 use super::{Metrics, System};
+use crate::batcher::{Batch, Batcher};
+use crate::graph::Graph;
+use crate::pipeline::Pipeline;
+use crate::queue::{Capacity, Queue, Ticket};
+use crate::work::Classed;
 
 #[tokio::test(start_paused = true)]
 async fn a_track_measures_from_start_to_drop() {
@@ -110,6 +115,54 @@ fn the_page_parses_and_agrees_with_the_snapshot() {
     assert_eq!(buckets.last(), Some(&(f64::INFINITY, count)));
     let up_to = |bound: f64| buckets.iter().find(|bucket| bucket.0 == bound).unwrap().1;
     assert_eq!((count, up_to(0.001), up_to(0.0005), up_to(0.05), up_to(1000.0)), (4.0, 2.0, 1.0, 3.0, 3.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_watched_is_in_the_snapshot_and_on_the_page_by_its_name() {
+    let metrics = Metrics::new();
+    let orders = Queue::<u32>::new(Capacity::items(9));
+    let refunds = Queue::new(Capacity::items(1));
+    for _ in 0..2 {
+        drop(refunds.try_put(1_u32, Ticket::default().cost(5)));
+    }
+    let pipeline =
+        Pipeline::builder().stage("double", |x: u32| async move { Ok::<_, Classed>(2 * x) }).build();
+    let batcher = Batcher::new(Batch::default(), |items: Vec<u32>| async move {
+        Ok::<Vec<Result<u32, Classed>>, _>(items.into_iter().map(Ok).collect())
+    });
+    let graph = Graph::builder().build().unwrap();
+    assert_eq!((pipeline.submit(2).await.unwrap(), batcher.submit(3).await.unwrap()), (4, 3));
+    metrics.watch("orders", orders);
+    metrics.watch("refunds", refunds);
+    metrics.watch("double", pipeline);
+    metrics.watch("embed", batcher);
+    metrics.watch("plan", graph);
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.queues["refunds"].totals.rejected.items, 1);
+    assert_eq!(snapshot.pipelines["double"].stage("double").unwrap().completed, 1);
+    assert_eq!((snapshot.batchers["embed"].items, snapshot.graphs["plan"].runs), (1, 0));
+    let (samples, types) = parsed(&page_of(metrics.clone()));
+    for (series, value) in [
+        ("flow_queue_depth{queue=\"orders\"}", 0.0),
+        ("flow_queue_depth{queue=\"refunds\"}", 1.0),
+        ("flow_queue_cost{queue=\"refunds\"}", 5.0),
+        ("flow_queue_items_total{queue=\"refunds\",event=\"accepted\"}", 1.0),
+        ("flow_queue_rejected_total{queue=\"refunds\",reason=\"items\"}", 1.0),
+        ("flow_queue_wait_seconds_count{queue=\"orders\"}", 0.0),
+        ("flow_pipeline_outcomes_total{pipeline=\"double\",outcome=\"completed\"}", 1.0),
+        ("flow_stage_items_total{pipeline=\"double\",stage=\"double\",event=\"completed\"}", 1.0),
+        ("flow_stage_duration_seconds_count{pipeline=\"double\",stage=\"double\"}", 1.0),
+        ("flow_batcher_items_total{batcher=\"embed\"}", 1.0),
+        ("flow_batcher_batch_seconds_count{batcher=\"embed\"}", 1.0),
+        ("flow_graph_runs_total{graph=\"plan\"}", 0.0),
+    ] {
+        assert_eq!(samples.get(series), Some(&value), "{series}");
+    }
+    assert_eq!(types["flow_queue_wait_seconds"], "histogram");
+    metrics.unwatch("refunds");
+    metrics.watch("orders", Queue::<u8>::new(Capacity::items(9)));
+    let queues: Vec<_> = metrics.snapshot().queues.into_keys().collect();
+    assert_eq!(queues, ["orders".into()]);
 }
 
 #[test]

@@ -45,14 +45,24 @@ where
         while let Some(end) = tasks.try_join_next() {
             served.count(end);
         }
-        // An item is taken before there is a credit, so that an empty queue keeps no credit from others. It waits with
-        // its lease running; dropped with this future, it goes back.
-        let Ok(credit) = way.gate().credit().await else { break };
+        // An item is taken before there is a credit, so that an empty queue keeps no credit from others. Dropped with
+        // this future, it goes back.
+        let credit = match lease.with_heartbeat(way.gate().credit()).await {
+            Ok(Ok(credit)) => credit,
+            Ok(Err(_)) => break,
+            Err(_) => {
+                served.unheard += 1;
+                continue;
+            }
+        };
         let left = lease.ticket().deadline.map(|deadline| deadline.saturating_sub(queue.now()));
         let deadline = left.and_then(|left| Instant::now().checked_add(left));
         let walk = way.clone().walk(lease.clone(), deadline, Some(credit));
         let wait = again.delay(lease.attempt(), &mut random);
-        tasks.spawn(async move { settle(lease, walk.await.map(drop), wait).await });
+        tasks.spawn(async move {
+            let outcome = lease.with_heartbeat(walk).await?;
+            settle(lease, outcome.map(drop), wait).await
+        });
     }
     while let Some(end) = tasks.join_next().await {
         served.count(end);

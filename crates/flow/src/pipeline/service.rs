@@ -2,28 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::unconstrained;
 use tower_service::Service;
 
 use super::failure::Failure;
 use super::road::Way;
+use crate::ready::Ready;
 
 /// A client of a pipeline: it is ready when it holds a credit, and spends it on the next call.
 ///
 /// A clone holds no credit of its own. One that is dropped gives its credit back.
 pub struct Client<In, Out> {
     way: Arc<dyn Way<In, Out>>,
-    credit: Option<OwnedSemaphorePermit>,
-    waiting: Option<BoxFuture<'static, Result<OwnedSemaphorePermit, Failure>>>,
+    ready: Ready<Failure>,
 }
 
 impl<In, Out> Client<In, Out> {
     pub(super) fn new(way: Arc<dyn Way<In, Out>>) -> Self {
-        Self { way, credit: None, waiting: None }
+        Self { way, ready: Ready::new() }
     }
 }
 
@@ -32,25 +30,18 @@ impl<In: Send + 'static, Out: Send + 'static> Service<In> for Client<In, Out> {
     type Error = Failure;
     type Future = BoxFuture<'static, Result<Out, Failure>>;
 
-    /// Waits for a credit. It says that there is none only if there is none: tokio would have a task that has polled
-    /// often enough believe so to make it yield, and a layer that sheds load would then shed it for nothing.
+    /// Waits for a credit.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if self.credit.is_none() {
-            let way = &self.way;
-            let waiting = self.waiting.get_or_insert_with(|| {
-                let way = way.clone();
-                Box::pin(unconstrained(async move { way.gate().credit().await }))
-            });
-            let credit = ready!(waiting.as_mut().poll(cx));
-            self.waiting = None;
-            self.credit = Some(credit?);
-        }
-        Poll::Ready(Ok(()))
+        let way = &self.way;
+        self.ready.poll(cx, || {
+            let way = way.clone();
+            async move { way.gate().credit().await }
+        })
     }
 
     /// Takes an item through. Called without being ready, it waits for a credit first.
     fn call(&mut self, item: In) -> Self::Future {
-        self.way.clone().walk(item, None, self.credit.take())
+        self.way.clone().walk(item, None, self.ready.spend())
     }
 }
 
@@ -62,6 +53,6 @@ impl<In, Out> Clone for Client<In, Out> {
 
 impl<In, Out> fmt::Debug for Client<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("has_credit", &self.credit.is_some()).finish_non_exhaustive()
+        f.debug_struct("Client").field("has_credit", &self.ready.is_ready()).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use crate::metrics::HistogramSnapshot;
 
 /// What has become of the items of a pipeline. Every accepted item is in exactly one of these places, up to the
 /// moment that reading them one after the other takes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PipelineStats {
     /// Items that were let in.
     pub accepted: u64,
@@ -31,7 +31,7 @@ pub struct PipelineStats {
 }
 
 /// What has become of the items of a stage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageStats {
     /// Its name.
     pub name: Arc<str>,

@@ -22,6 +22,7 @@ use super::keys::Keys;
 use super::leases::Leases;
 use super::overload::{Overload, Service};
 use super::past::Past;
+use super::policy::Discipline;
 use super::settings::Settings;
 use super::stats::Tally;
 use super::store::Entry;
@@ -164,10 +165,26 @@ impl<T> Books<T> {
             let waited = self.now.saturating_sub(taken.arrived);
             let is_back = self.pasts.contains_key(&taken.id);
             if is_back || !overload.lets_go(waited, self.service.median(), self.now) {
-                return Some(taken);
+                return Some(if overload.prefers_newest() { self.newest_instead_of(taken) } else { taken });
             }
             self.tally.shed += 1;
             self.let_go(taken, Why::Overload);
+        }
+    }
+
+    /// Under the policy that goes by arrival alone, takes the item that came last, and puts the one back whose turn it
+    /// was: it keeps its place, and is let go there if the overload outlasts it.
+    fn newest_instead_of(&mut self, oldest: Taken<T>) -> Taken<T> {
+        if self.line.policy().discipline != Discipline::FIFO {
+            return oldest;
+        }
+        let newest = self.line.newest().and_then(|id| self.line.pull(id));
+        match newest {
+            Some(newest) => {
+                self.line.put_back(oldest);
+                newest
+            }
+            None => oldest,
         }
     }
 

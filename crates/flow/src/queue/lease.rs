@@ -1,9 +1,12 @@
 //! An item that is out: the right to serve it, for a time, and to say how that went.
 
 use std::fmt;
+use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::books::Goods;
 use super::dead_letters::Cause;
@@ -43,6 +46,9 @@ pub enum LeaseError {
     Store(#[from] StoreError),
 }
 
+/// So often a lease is renewed in the time that it runs, so that two beats may be late.
+const BEATS: u32 = 3;
+const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 const HELD: &str = "a lease holds its goods until it is consumed";
 
 impl<T> Lease<T> {
@@ -95,6 +101,38 @@ impl<T> Lease<T> {
         let goods = self.goods();
         let is_held = self.shared.with(|books| books.extend(goods, time));
         if is_held { Ok(()) } else { Err(goods.ended()) }
+    }
+
+    /// Does work and renews the lease for as long as that takes, so that the work may take longer than leases run. If
+    /// the lease is lost all the same, because this task stood still for too long, the item is someone else's by then,
+    /// and the work is dropped where it is.
+    ///
+    /// Work that hangs keeps its item: give it a timeout.
+    ///
+    /// # Errors
+    /// When the lease has run out.
+    pub async fn with_heartbeat<W: Future>(&self, work: W) -> Result<W::Output, LeaseError> {
+        let heartbeat = async {
+            let Some(time) = self.time() else { return std::future::pending().await };
+            loop {
+                sleep((time / BEATS).max(SHORTEST_BEAT)).await;
+                if let Err(lost) = self.extend(time) {
+                    return lost;
+                }
+            }
+        };
+        // Work that is ready at once pays for neither the lock nor the timer.
+        tokio::select! {
+            biased;
+            output = work => Ok(output),
+            lost = heartbeat => Err(lost),
+        }
+    }
+
+    /// How long leases of this queue run, if this one runs out.
+    fn time(&self) -> Option<Duration> {
+        self.goods().lease?;
+        self.shared.with(|books| books.settings.visibility.as_ref().map(|visibility| visibility.time))
     }
 
     /// The item is done. In a durable queue this returns when that survives a power loss.

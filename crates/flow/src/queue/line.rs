@@ -131,6 +131,11 @@ impl<T> Line<T> {
         self.withdraw(self.roster.find(id)?)
     }
 
+    /// The item that came last of those whose deadline has not passed.
+    pub(super) fn newest(&self) -> Option<TicketId> {
+        self.roster.newest()
+    }
+
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
     pub fn expire(&mut self, now: Duration) -> Vec<Taken<T>> {
         self.roster.advance(now);

@@ -3,7 +3,9 @@
 //! This is controlled delay (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012) in the form used for
 //! request queues (Maurer, "Fail at Scale", ACM Queue 2015): a queue is overloaded when over an interval not one item
 //! waited less than the target; a burst that drains within the interval is not overload. While a queue is overloaded,
-//! what has waited twice the target is let go when its turn comes.
+//! what has waited twice the target is let go when its turn comes. In the order of arrival everyone then waits nearly
+//! that long; with adaptive LIFO (the same paper) the newest are served at once, and the few who came just before the
+//! overload pay for it.
 
 use std::time::Duration;
 
@@ -14,12 +16,35 @@ pub struct ControlledDelay {
     pub target: Duration,
     /// How long a backlog may last.
     pub interval: Duration,
+    /// Who is served while it lasts longer than that.
+    pub order: OverloadOrder,
+}
+
+/// Who is served while a queue is overloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverloadOrder {
+    /// Whose turn it is, as ever.
+    #[default]
+    ByPolicy,
+    /// Who came last. Only under the policy `fifo`: the others say more about an item than when it came, and keep their
+    /// order.
+    NewestFirst,
+}
+
+impl ControlledDelay {
+    /// The same, with the newest first while the queue is overloaded.
+    #[must_use]
+    pub fn adaptive_lifo(mut self) -> Self {
+        self.order = OverloadOrder::NewestFirst;
+        self
+    }
 }
 
 impl Default for ControlledDelay {
     /// 5 ms over 100 ms.
     fn default() -> Self {
-        Self { target: Duration::from_millis(5), interval: Duration::from_millis(100) }
+        let (target, interval) = (Duration::from_millis(5), Duration::from_millis(100));
+        Self { target, interval, order: OverloadOrder::ByPolicy }
     }
 }
 
@@ -47,6 +72,11 @@ impl Overload {
         }
         self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));
         self.is_overloaded && waited > 2 * target
+    }
+
+    /// Whether the newest is to be served instead of the one whose turn it is.
+    pub(super) fn prefers_newest(&self) -> bool {
+        self.is_overloaded && self.control.order == OverloadOrder::NewestFirst
     }
 }
 

@@ -71,6 +71,11 @@ pub struct Discipline {
     build: fn(&PolicySettings) -> Box<dyn Policy>,
 }
 
+impl Discipline {
+    /// First come, first served.
+    pub const FIFO: Self = fifo::POLICY;
+}
+
 /// A discipline and what can be set about it. Each looks at what concerns it and at nothing else.
 ///
 /// ```

@@ -6,7 +6,7 @@ use super::rejected::Rejection;
 use crate::metrics::HistogramSnapshot;
 
 /// A queue at one moment, and what it has done since it was made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Items that wait, those included that were put off or are on their way to the disk.

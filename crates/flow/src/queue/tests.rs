@@ -13,10 +13,12 @@ mod cancelled;
 mod durable;
 mod leases;
 mod model;
+mod orders;
 mod overload;
 mod room;
 mod schedules;
 mod stalls;
+mod streams;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

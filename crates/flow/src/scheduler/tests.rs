@@ -17,6 +17,7 @@ use super::{
     Device, Inventory, Needs, NeedsError, Pressure, Reading, Reservation, Rules, ScheduleError, Scheduler,
     Task, Terms, Watermarks,
 };
+use crate::metrics::Metrics;
 use crate::random::Random;
 
 const MS: Duration = Duration::from_millis(1);
@@ -320,18 +321,20 @@ async fn the_page_tells_what_the_status_tells() {
     let needs = Needs::new().memory(4).with("gpu", 250);
     let _held = scheduler.acquire(&needs, Terms::default()).await.unwrap();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(scheduler.clone()));
+    let metrics = Metrics::new();
+    metrics.watch("here", scheduler.clone());
+    registry.register_collector(Box::new(metrics));
     let mut page = String::new();
     encode(&mut page, &registry).unwrap();
     for line in [
-        "flow_scheduler_capacity{place=\"machine\",resource=\"cpu\"} 1.5",
-        "flow_scheduler_capacity{place=\"gpu0\",resource=\"gpu_memory\"} 7.0",
-        "flow_scheduler_reserved{place=\"machine\",resource=\"memory\"} 4.0",
-        "flow_scheduler_reserved{place=\"gpu0\",resource=\"gpu\"} 0.25",
-        "flow_scheduler_waiting 0.0",
-        "flow_scheduler_running 1.0",
-        "flow_scheduler_pressure 0.0",
-        "flow_scheduler_wait_seconds_count 1",
+        "flow_scheduler_capacity{scheduler=\"here\",place=\"machine\",resource=\"cpu\"} 1.5",
+        "flow_scheduler_capacity{scheduler=\"here\",place=\"gpu0\",resource=\"gpu_memory\"} 7.0",
+        "flow_scheduler_reserved{scheduler=\"here\",place=\"machine\",resource=\"memory\"} 4.0",
+        "flow_scheduler_reserved{scheduler=\"here\",place=\"gpu0\",resource=\"gpu\"} 0.25",
+        "flow_scheduler_waiting{scheduler=\"here\"} 0.0",
+        "flow_scheduler_running{scheduler=\"here\"} 1.0",
+        "flow_scheduler_pressure{scheduler=\"here\"} 0.0",
+        "flow_scheduler_wait_seconds_count{scheduler=\"here\"} 1",
     ] {
         assert!(page.lines().any(|other| other == line), "{line} is missing in\n{page}");
     }

@@ -47,6 +47,35 @@ async fn a_queue_hears_what_became_of_its_items() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_while_its_item_is_inside_or_waits_for_a_credit() {
+    let queue = Queue::builder(Capacity::items(100)).lease(ms(30)).build();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let pipeline = Pipeline::builder()
+        .credits(2)
+        .stage("long", move |x: u32| {
+            count.fetch_add(1, SeqCst);
+            async move {
+                tokio::time::sleep(ms(200)).await;
+                Ok::<_, Classed>(x)
+            }
+        })
+        .build();
+    for x in 0..6 {
+        queue.put(x, Ticket::default()).await.unwrap();
+    }
+    queue.close();
+    let served = pipeline.serve(&queue, Backoff::exponential(ms(1), ms(1))).await;
+    assert_eq!(
+        (served.done, served.unheard, calls.load(SeqCst)),
+        (6, 0, 6),
+        "each was served once: {served:?}"
+    );
+    assert_eq!(queue.stats().totals.ran_out, 0);
+    assert_quiet(&pipeline);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_queue_gets_back_what_was_under_way() {
     let queue = Queue::new(Capacity::items(100));
     for x in 0..10u32 {

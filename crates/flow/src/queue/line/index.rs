@@ -81,6 +81,11 @@ impl Index {
         self.pages.iter().flat_map(|page| page.places.iter().copied().flatten())
     }
 
+    /// The same from the end.
+    pub(super) fn iter_back(&self) -> impl Iterator<Item = Place> {
+        self.pages.iter().rev().flat_map(|page| page.places.iter().rev().copied().flatten())
+    }
+
     /// The page of that number, or where it would have to be inserted.
     #[inline]
     fn find(&self, number: u64) -> Result<usize, usize> {
@@ -100,10 +105,14 @@ impl Index {
         }
     }
 
-    /// Lets go empty pages: those at the front at once, those in between once they are more than the others.
+    /// Lets go empty pages: those at either end at once, those in between once they are more than the others.
     fn trim(&mut self) {
         while self.pages.len() > 1 && self.pages[0].taken == 0 {
             self.pages.pop_front();
+            self.empty -= 1;
+        }
+        while self.pages.len() > 1 && self.pages.back().is_some_and(|last| last.taken == 0) {
+            self.pages.pop_back();
             self.empty -= 1;
         }
         if self.empty > self.pages.len() / 2 && self.pages.len() > 1 {
@@ -149,6 +158,7 @@ mod tests {
                 prop_assert!(index.pages.len() <= 2 * map.len() + 1);
             }
             prop_assert!(index.iter().eq(map.values().copied()));
+            prop_assert!(index.iter_back().eq(map.values().rev().copied()));
         }
     }
 }

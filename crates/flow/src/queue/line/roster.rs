@@ -169,6 +169,12 @@ impl Roster {
         self.index.first().map(|oldest| Duration::from_nanos(self.tickets.arrived(oldest)))
     }
 
+    /// The ticket that came last of those that are not overdue.
+    pub(super) fn newest(&self) -> Option<TicketId> {
+        let newest = self.index.iter_back().find(|place| !self.tickets.is_overdue(*place));
+        newest.map(|place| self.tickets.id(place))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }

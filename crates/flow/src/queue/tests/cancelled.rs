@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::durable::{keyed, open};
 use super::*;
+use crate::queue::store::{MemoryStore, Recovered};
 
 type Boxed<'a, R> = Pin<Box<dyn Future<Output = R> + 'a>>;
 
@@ -186,4 +188,88 @@ async fn drains() {
         assert_eq!(queue.len(), 3, "{way:?}: a dropped lease gives back, a dropped drain takes nothing");
         assert_eq!(queue.is_closed(), way.0 > 0);
     }
+}
+
+/// A durable queue with one item in the line, two dead letters, and one out.
+async fn stocked() -> (MemoryStore, Queue<String>, Lease<String>) {
+    let store = MemoryStore::held();
+    let queue = open(&store, Recovered::default());
+    let settle = |store: MemoryStore| async move {
+        let_others_run().await;
+        store.settle();
+    };
+    for name in ["dead", "dead too", "out", "waits"] {
+        let (put, ()) = tokio::join!(queue.put(name.to_owned(), keyed(name)), settle(store.clone()));
+        put.unwrap();
+    }
+    for _ in 0..2 {
+        let lease = queue.take().await.unwrap();
+        let (dead, ()) = tokio::join!(lease.dead_letter("poison"), settle(store.clone()));
+        dead.unwrap();
+    }
+    let lease = queue.take().await.unwrap();
+    (store, queue, lease)
+}
+
+/// Something said through a lease or of the dead letters is dropped after every poll, before and after the disk has it.
+/// Then the queue and its store agree on what is there, nothing is held, and all that is there can be served.
+async fn check_saying(say: impl for<'q> Fn(&'q Queue<String>, Lease<String>) -> Boxed<'q, ()>) {
+    for way in ways(3) {
+        let (store, queue, lease) = stocked().await;
+        drop_after(Watched::new(say(&queue, lease)), way, || store.settle());
+        store.settle();
+        let_others_run().await;
+        let stats = queue.stats();
+        let there = stats.depth + stats.dead_letters;
+        assert_eq!((stats.in_flight, store.survivors().items.len()), (0, there), "{way:?}: {stats:?}");
+        let (_, recovered) = store.crash();
+        let dead = recovered.items.iter().filter(|item| item.dead.is_some()).count();
+        assert_eq!(dead, stats.dead_letters, "{way:?}");
+        let mut served = 0;
+        advance(ms(100)).await;
+        while let Some(taken) = queue.try_pop() {
+            drop(taken);
+            served += 1;
+        }
+        assert_eq!(served, stats.depth, "{way:?}");
+        assert_at_rest(&queue);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_through_a_lease() {
+    check_saying(|_, lease| Box::pin(async { drop(lease.ack().await) })).await;
+    check_saying(|_, lease| Box::pin(async { drop(lease.nack(ms(0)).await) })).await;
+    check_saying(|_, lease| Box::pin(async { drop(lease.nack(ms(50)).await) })).await;
+    check_saying(|_, lease| Box::pin(async { drop(lease.dead_letter("verdict").await) })).await;
+    check_saying(|_, lease| {
+        Box::pin(async move {
+            lease.extend(ms(1000)).unwrap();
+            lease.with_heartbeat(tokio::task::yield_now()).await.unwrap();
+            drop(lease.ack().await);
+        })
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_the_dead() {
+    check_saying(|queue, lease| {
+        drop(lease);
+        let first = queue.dead_letters().list(DeadLetter::id)[0];
+        Box::pin(async move { drop(queue.dead_letters().retry(first).await) })
+    })
+    .await;
+    check_saying(|queue, lease| {
+        drop(lease);
+        Box::pin(async { drop(queue.dead_letters().retry_where(|letter| letter.item == "dead too").await) })
+    })
+    .await;
+    check_saying(|queue, _lease| Box::pin(async { drop(queue.dead_letters().retry_all().await) })).await;
+    check_saying(|queue, lease| {
+        drop(lease);
+        Box::pin(async { drop(queue.dead_letters().purge_where(|letter| letter.item == "dead").await) })
+    })
+    .await;
+    check_saying(|queue, _lease| Box::pin(async { drop(queue.dead_letters().purge_all().await) })).await;
 }

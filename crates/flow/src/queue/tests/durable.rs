@@ -9,13 +9,13 @@ use super::*;
 use crate::Random;
 use crate::queue::store::{MemoryStore, Recovered};
 
-fn open(store: &MemoryStore, recovered: Recovered) -> Queue<String> {
+pub(super) fn open(store: &MemoryStore, recovered: Recovered) -> Queue<String> {
     let queue = Queue::builder(Capacity::items(9)).policy(fifo()).lease(ms(100)).max_attempts(times(3));
     let queue = queue.dedupe(NonZeroUsize::new(99).unwrap(), Duration::from_secs(60));
     queue.open(Arc::new(store.clone()), recovered).unwrap()
 }
 
-fn keyed(key: &str) -> Ticket {
+pub(super) fn keyed(key: &str) -> Ticket {
     Ticket::of("owner").level(2).cost(3).key(key)
 }
 
@@ -136,6 +136,34 @@ async fn a_store_that_fails_loses_nothing() {
     let survivors: Vec<_> = store.survivors().items.into_iter().map(|item| item.item).collect();
     assert_eq!(survivors, [b"first".to_vec(), b"second".to_vec()]);
     assert_eq!(queue.stats().depth, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_queue_opens_again_with_exactly_what_was_not_done() {
+    let store = MemoryStore::new();
+    let queue = open(&store, Recovered::default());
+    for name in ["done", "dead", "out", "put off", "waiting"] {
+        queue.put(name.to_owned(), keyed(name)).await.unwrap();
+    }
+    queue.take().await.unwrap().ack().await.unwrap();
+    queue.take().await.unwrap().dead_letter("poison").await.unwrap();
+    let stalled = queue.take().await.unwrap();
+    queue.take().await.unwrap().nack(ms(10_000)).await.unwrap();
+    let start = queue.now();
+    let drained = queue.drain(ms(50)).await;
+    assert_eq!((queue.now() - start, drained.left.len(), drained.out), (ms(50), 3, 0));
+    assert!(stalled.ack().await.is_err(), "it was called back");
+    assert_at_rest(&queue);
+    store.settle();
+    let (store, recovered) = store.crash();
+    let queue = open(&store, recovered);
+    assert_eq!(queue.dead_letters().list(|letter| letter.item.clone()), ["dead"]);
+    for expected in ["out", "put off", "waiting"] {
+        let lease = queue.take().await.unwrap();
+        assert_eq!(*lease, expected);
+        lease.ack().await.unwrap();
+    }
+    assert_at_rest(&queue);
 }
 
 /// A put is dropped before, while and after it is noted; a crash follows or not.

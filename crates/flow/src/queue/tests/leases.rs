@@ -149,3 +149,30 @@ async fn a_drain_waits_for_takers_and_hands_over_the_rest() {
         assert_at_rest(&queue);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_keeps_the_lease_for_as_long_as_the_work_takes() {
+    let queue = leased(9).build();
+    queue.put(7, Ticket::default()).await.unwrap();
+    let lease = queue.take().await.unwrap();
+    lease.with_heartbeat(sleep(ms(1_000))).await.unwrap();
+    assert_eq!(queue.stats().totals.ran_out, 0);
+    lease.with_heartbeat(std::future::ready(())).await.unwrap();
+    // Dropped at any time, the work leaves the lease as it was, and that runs out by itself.
+    for millis in [0, 50, 250] {
+        assert!(tokio::time::timeout(ms(millis), lease.with_heartbeat(sleep(ms(1_000)))).await.is_err());
+        assert_eq!(queue.stats().totals.ran_out, 0);
+    }
+    let second = queue.take().await.unwrap();
+    assert_eq!((*second, second.attempt()), (7, 2));
+    let lost = lease.with_heartbeat(sleep(ms(1_000))).await.unwrap_err();
+    assert_eq!(lost, LeaseError::Ended { id: second.id(), attempt: 1 });
+    second.ack().await.unwrap();
+    assert_at_rest(&queue);
+
+    let endless = Queue::new(Capacity::items(9));
+    endless.put(7, Ticket::default()).await.unwrap();
+    let lease = endless.take().await.unwrap();
+    lease.with_heartbeat(sleep(ms(1_000))).await.unwrap();
+    lease.ack().await.unwrap();
+}

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use tokio::time::timeout;
+
 use super::*;
 use crate::Random;
 
@@ -37,7 +39,7 @@ async fn serve(lease: Lease<usize>, effects: &Mutex<Effects>, random: &Mutex<Ran
     }
     let (way, pause) = {
         let mut random = random.lock().unwrap();
-        (random.below(8), ms(random.below(250)))
+        (random.below(10), ms(random.below(250)))
     };
     let end = match way {
         0 => return drop(lease),
@@ -53,6 +55,19 @@ async fn serve(lease: Lease<usize>, effects: &Mutex<Effects>, random: &Mutex<Ran
                 sleep(ms(60)).await;
                 drop(lease.extend(ms(100)));
             }
+            acknowledge(lease, item, effects).await
+        }
+        // A heartbeat that goes on to the end, and one that is lost while the work goes on.
+        5 => {
+            let worked = lease.with_heartbeat(sleep(2 * pause)).await;
+            match worked {
+                Ok(()) => acknowledge(lease, item, effects).await,
+                Err(lost) => Err(lost),
+            }
+        }
+        6 => {
+            drop(timeout(pause, lease.with_heartbeat(sleep(2 * pause))).await);
+            sleep(pause).await;
             acknowledge(lease, item, effects).await
         }
         _ => {
