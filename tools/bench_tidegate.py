@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DTYPES = {"bf16": "bf16", "fp32": "f32", "f32": "f32"}
+DTYPES = {name: name for name in ("f32", "bf16", "int8", "int4", "int4-g128")} | {"fp32": "f32"}
 
 
 def parse():

@@ -1,8 +1,13 @@
 //! Large, page-aligned, zeroed memory, backed by huge pages where the system offers them.
+//!
+//! A huge page is 2 MiB, and the matrices of a small model are not much more, or less. Each in a mapping of its own would
+//! mostly stand on small pages, from which memory was read at two thirds of its speed. So arenas share regions, end to
+//! end.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::MemoryError;
 
@@ -10,14 +15,85 @@ use crate::MemoryError;
 /// not fail for being empty.
 const ALIGNMENT: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not zero");
 
-/// A fixed run of zeroed bytes, aligned to at least 4 KiB. Physical memory is taken when a byte
-/// is first touched; transparent huge pages are requested for arenas of 4 MiB and more.
-pub struct Arena {
+/// What regions start at a multiple of.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Bytes of a region that arenas share. Only what is touched takes memory.
+const REGION: usize = 64 << 20;
+
+/// Bytes of the largest arena that shares a region.
+const SHARING: usize = REGION / 4;
+
+/// The region that arenas are taken from, and how much of it is taken. What was taken is never given out again.
+static OPEN: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
+
+/// A mapping of zeros.
+struct Region {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: an arena owns its mapping exclusively, like a `Box<[u8]>`.
+// SAFETY: a region is an address and a length; who may touch which bytes is the affair of the arenas in it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn map(bytes: usize) -> Result<Self, MemoryError> {
+        let refused = || MemoryError::Refused { bytes, source: io::Error::last_os_error() };
+        // The kernel aligns mappings to small pages, so there is room to move up to the next huge one.
+        let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+        let mapped = bytes.checked_add(slack).ok_or_else(refused)?;
+        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no existing memory.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(refused());
+        }
+        let before = if slack > 0 { start.cast::<u8>().align_offset(HUGE_PAGE).min(slack) } else { 0 };
+        // SAFETY: `before` is at most the slack, so `bytes` bytes of the mapping follow this address. What is before and
+        // behind them belongs to nobody. Advice may be ignored, so its result is not looked at.
+        let start = unsafe {
+            let first = start.cast::<u8>().add(before);
+            let whole_before = before / ALIGNMENT.get() * ALIGNMENT.get();
+            if whole_before > 0 {
+                libc::munmap(start, whole_before);
+            }
+            #[cfg(target_os = "linux")]
+            if slack > 0 {
+                libc::madvise(first.cast(), bytes, libc::MADV_HUGEPAGE);
+            }
+            first
+        };
+        NonNull::new(start).map(|start| Self { start, bytes: mapped - before }).ok_or_else(refused)
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: what is left of the mapping made in `map`, which begins at a small page; nobody borrows it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// A fixed run of zeroed bytes, aligned to at least 4 KiB. Physical memory is taken when a byte is first touched;
+/// transparent huge pages are requested wherever one fits.
+pub struct Arena {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// Where the bytes are, if there are any.
+    region: Option<Arc<Region>>,
+}
+
+// SAFETY: an arena owns its bytes exclusively, like a `Box<[u8]>`.
 unsafe impl Send for Arena {}
 // SAFETY: shared access gives out shared slices only.
 unsafe impl Sync for Arena {}
@@ -29,34 +105,26 @@ impl Arena {
     /// When the operating system refuses.
     pub fn zeroed(bytes: usize) -> Result<Self, MemoryError> {
         if bytes == 0 {
-            return Ok(Self { start: NonNull::without_provenance(ALIGNMENT), bytes });
+            return Ok(Self { start: NonNull::without_provenance(ALIGNMENT), bytes, region: None });
         }
-        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no existing memory.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+        if bytes > SHARING {
+            let region = Region::map(bytes)?;
+            return Ok(Self { start: region.start, bytes, region: Some(Arc::new(region)) });
+        }
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (region, taken) = match open.take() {
+            Some((region, taken)) if taken + bytes <= REGION => (region, taken),
+            _ => (Arc::new(Region::map(REGION)?), 0),
         };
-        let refused = || MemoryError::Refused { bytes, source: io::Error::last_os_error() };
-        if start == libc::MAP_FAILED {
-            return Err(refused());
-        }
-        #[cfg(target_os = "linux")]
-        if bytes >= 4 << 20 {
-            // SAFETY: the range is the mapping made above. Advice may be ignored, so its result is not looked at.
-            unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
-        }
-        NonNull::new(start.cast()).map(|start| Self { start, bytes }).ok_or_else(refused)
+        // SAFETY: the region is at least `REGION` long, and these bytes of it were given to nobody else.
+        let start = unsafe { region.start.add(taken) };
+        *open = Some((Arc::clone(&region), (taken + bytes).next_multiple_of(ALIGNMENT.get())));
+        Ok(Self { start, bytes, region: Some(region) })
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is `bytes` long, initialised to zero, and lives as long as `self`.
+        // SAFETY: the region has these bytes, initialised to zero, and lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
@@ -69,9 +137,10 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            // SAFETY: the range is exactly the mapping made in `zeroed`, and nobody borrows it any more.
-            unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        #[cfg(target_os = "linux")]
+        if self.region.is_some() {
+            // SAFETY: whole pages of this arena alone, which nobody borrows any more; others of the region keep theirs.
+            unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, libc::MADV_DONTNEED) };
         }
     }
 }
@@ -91,6 +160,20 @@ mod tests {
                 *last = 7;
                 assert_eq!(arena.bytes()[bytes - 1], 7);
             }
+        }
+    }
+
+    #[test]
+    fn arenas_of_a_region_are_apart_and_outlive_each_other() {
+        let sizes = [1, 5000, 3 << 20, 7, SHARING, SHARING + 1, SHARING, SHARING, SHARING];
+        let mut arenas: Vec<Arena> = sizes.iter().map(|&bytes| Arena::zeroed(bytes).unwrap()).collect();
+        for (number, arena) in (1..).zip(&mut arenas) {
+            assert!(arena.bytes().iter().all(|&byte| byte == 0));
+            arena.bytes_mut().fill(number);
+        }
+        let kept: Vec<(u8, Arena)> = (1..).zip(arenas).filter(|(number, _)| number % 2 == 1).collect();
+        for (number, arena) in &kept {
+            assert!(arena.bytes().iter().all(|byte| byte == number), "arena {number}");
         }
     }
 

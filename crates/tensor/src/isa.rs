@@ -20,7 +20,7 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with `vdpbf16ps` for bf16 products.
     Avx512Bf16,
-    /// AMX tiles for bf16 products, AVX-512 for the rest.
+    /// AMX tiles for products of bf16 and of bytes, AVX-512 for the rest.
     Amx,
 }
 

@@ -165,7 +165,9 @@ pub trait Kernels: Send + Sync {
     fn interpolate(&self, table: &[f32], width: usize, taps: &[[Tap; 4]], out: &mut [f32]);
 
     /// `out = f(x Wᵀ + b)` or `out += …`. With bf16 weights the activations are rounded to bf16 (nearest, ties to
-    /// even) before the product and sums are kept in `f32`. `x` is `rows × in`, `out` is `rows × out`.
+    /// even) before the product and sums are kept in `f32`. With quantised weights in a layer of [`crate::Dtype::Bf16`]
+    /// they are rounded to whole numbers of 8 bits, of a scale for each row and each group of inputs (of at most 128
+    /// inputs): `max|x| / 127`. `x` is `rows × in`, `out` is `rows × out`.
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]);
 
     /// Normalises every row of `x` (of the width of the norm's weight) into `out`.

@@ -20,7 +20,7 @@ use crate::stored::{Encoding, TensorView};
 use crate::{Dtype, TensorError};
 
 use grouping::Row;
-pub(crate) use grouping::{Group, Grouping};
+pub(crate) use grouping::{Group, Grouping, Step};
 
 /// Outputs of a panel: four registers of 16 columns.
 pub(crate) const PANEL: usize = 64;
@@ -62,8 +62,8 @@ impl Linear {
         self.outputs
     }
 
-    /// Type that activations are rounded to before the product, and that weights are held as where they are not
-    /// quantised: `F32` or `Bf16`.
+    /// Type that weights are held as where they are not quantised, `F32` or `Bf16`; with `F32` activations stay as they are
+    /// (see [`crate::Kernels::linear`]).
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }

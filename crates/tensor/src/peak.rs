@@ -34,9 +34,10 @@ impl Arithmetic {
 
     /// What the operands of a layer can be multiplied as.
     pub(crate) fn of(layer: &Linear) -> Self {
-        match layer.dtype() {
-            Dtype::F32 => Self::F32,
-            _ => Self::Bf16,
+        match (layer.dtype(), layer.scheme()) {
+            (Dtype::F32, _) => Self::F32,
+            (_, None) => Self::Bf16,
+            (_, Some(_)) => Self::Int8,
         }
     }
 

@@ -72,6 +72,13 @@ impl Scheme {
     }
 }
 
+/// The scale of activations of which the largest is `largest`, and what they are multiplied with to be whole numbers in
+/// `-127..=127`; zeros where they are too small for an inverse.
+pub(crate) fn activation_scale(largest: f32) -> (f32, f32) {
+    const LEAST: f32 = 1e-30;
+    if largest >= LEAST { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) }
+}
+
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.bits, self.group) {

@@ -10,6 +10,8 @@ use half::bf16;
 use self::erf::erf;
 use crate::kernels::{Place, Tap};
 use crate::kv::Element;
+use crate::packed::{Grouping, Step};
+use crate::quantised::activation_scale;
 use crate::stored::TensorView;
 use crate::{
     Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write,
@@ -44,9 +46,10 @@ impl Kernels for Reference {
 
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
         let rows = shapes::linear(x, weight, out);
-        let x: Vec<f32> = match weight.dtype() {
-            Dtype::F32 => x.to_vec(),
-            _ => x.iter().map(|&value| bf16::from_f32(value).to_f32()).collect(),
+        let x: Vec<f32> = match (weight.dtype(), weight.grouping()) {
+            (Dtype::F32, _) => x.to_vec(),
+            (_, None) => x.iter().map(|&value| bf16::from_f32(value).to_f32()).collect(),
+            (_, Some(grouping)) => x.chunks(grouping.inputs).flat_map(|row| rounded(row, grouping)).collect(),
         };
         let mut weights = vec![0.0; weight.inputs()];
         for output in 0..weight.outputs() {
@@ -138,6 +141,20 @@ impl Kernels for Reference {
             *out = highest + row.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
         }
     }
+}
+
+/// A row of activations rounded to whole numbers of a scale for each step of inputs.
+fn rounded(row: &[f32], grouping: Grouping) -> Vec<f32> {
+    let mut rounded = Vec::with_capacity(row.len());
+    for number in 0..grouping.steps() {
+        let Step { first, inputs } = grouping.step(number);
+        let x = &row[first..(first + inputs).min(row.len())];
+        let (scale, inverse) = activation_scale(x.iter().fold(0.0, |largest, x| x.abs().max(largest)));
+        // A number that is none makes none of the whole step.
+        let scale = scale + x.iter().map(|x| x * 0.0).sum::<f32>();
+        rounded.extend(x.iter().map(|x| scale * (x * inverse).round_ties_even()));
+    }
+    rounded
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -24,6 +24,7 @@ fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
 pub struct Candidates {
     pool: Vec<Candidate>,
     order: Vec<Candidate>,
+    masses: Vec<f64>,
     ids: Vec<u32>,
     scores: Vec<f32>,
     probabilities: Vec<f32>,
@@ -117,39 +118,53 @@ impl Candidates {
         Some(floor)
     }
 
-    /// Keeps the candidates before which less than `p` of the probability lies, and at least one. Only as much of the
-    /// order is sorted as the mass needs.
+    /// Keeps the candidates before which less than `p` of the probability lies, and at least one. The candidates are
+    /// counted into narrow ranges of scores, most probable first, and only those of the range in which the mass is reached
+    /// are put in order.
     fn keep_mass(&mut self, p: f64) {
         self.scores.clear();
         self.scores.extend(self.pool.iter().map(|c| c.score));
-        let top = largest(&self.scores);
+        let (top, lowest) = (largest(&self.scores), self.scores.iter().copied().fold(f32::MAX, f32::min));
         for score in &mut self.scores {
             *score = exp(*score - top);
         }
         let budget = p * total(&self.scores);
-        self.order.clear();
-        self.order.extend_from_slice(&self.pool);
-        let mut sorted = 0;
+        let per_unit = RANGES as f32 / (top - lowest).clamp(f32::MIN_POSITIVE, NO_WEIGHT);
+        let range = |score: f32| (((top - score) * per_unit) as usize).min(RANGES - 1);
+        self.masses.clear();
+        self.masses.resize(RANGES, 0.0);
+        for (candidate, &weight) in self.pool.iter().zip(&self.scores) {
+            self.masses[range(candidate.score)] += f64::from(weight);
+        }
         let mut before = 0.0;
-        while sorted < self.order.len() {
-            let rest = &mut self.order[sorted..];
-            let next = rest.len().min(128.max(3 * sorted));
-            if next < rest.len() {
-                rest.select_nth_unstable_by(next, by_rank);
-            }
-            rest[..next].sort_unstable_by(by_rank);
-            for (index, candidate) in rest[..next].iter().enumerate() {
-                if sorted + index > 0 && before >= budget {
-                    let first_out = *candidate;
-                    self.pool.retain(|c| by_rank(c, &first_out).is_lt());
-                    return;
-                }
-                before += f64::from(exp(candidate.score - top));
-            }
-            sorted += next;
+        let whole = self.masses.iter().take_while(|&&mass| {
+            let fits = before + mass < budget;
+            before += if fits { mass } else { 0.0 };
+            fits
+        });
+        let border = whole.count();
+        self.order.clear();
+        self.order.extend(self.pool.iter().filter(|c| range(c.score) == border));
+        self.order.sort_unstable_by(by_rank);
+        let kept = self.order.iter().enumerate().take_while(|(index, candidate)| {
+            let first = border == 0 && *index == 0;
+            let stays = first || before < budget;
+            before += f64::from(exp(candidate.score - top));
+            stays
+        });
+        let kept = kept.count();
+        match self.order.get(kept) {
+            Some(first_out) => self.pool.retain(|c| by_rank(c, first_out).is_lt()),
+            None => self.pool.retain(|c| range(c.score) <= border),
         }
     }
 }
+
+/// Ranges of scores that candidates are counted into.
+const RANGES: usize = 4096;
+
+/// How far below the best a score has no weight any more.
+const NO_WEIGHT: f32 = 88.0;
 
 /// Divides by the temperature; a result too large for `f32` stays a finite number, so that softmax has a meaning.
 fn scale(logit: f32, temperature: f32) -> f32 {

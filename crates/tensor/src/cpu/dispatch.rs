@@ -2,7 +2,7 @@
 
 use crate::Isa;
 
-use super::lanes::{Avx2, Avx512, Avx512Bf16};
+use super::lanes::{Avx2, Avx512, Avx512Bf16, Avx512Vnni};
 
 /// Something to be computed with the instructions that `Proof` stands for. `run` must be `#[inline(always)]`, or it is
 /// compiled without them.
@@ -43,6 +43,18 @@ impl Level {
         }
     }
 
+    /// Runs the work on the widest lanes that multiply whole numbers.
+    #[inline]
+    pub(super) fn run_whole(self, work: impl Work<Avx2> + Work<Avx512Vnni>) {
+        if self.has_vnni() {
+            // SAFETY: `new` saw that the machine runs AVX-512, and `has_vnni` the rest.
+            unsafe { on_avx512vnni(work) }
+        } else {
+            // SAFETY: `new` saw that the machine runs AVX2 and FMA, which all levels include.
+            unsafe { on_avx2(work) }
+        }
+    }
+
     /// Runs the work if the level has `vdpbf16ps`; gives it back otherwise.
     #[inline]
     pub(super) fn run_bf16<W: Work<Avx512Bf16>>(self, work: W) -> Result<(), W> {
@@ -65,6 +77,12 @@ fn on_avx2(work: impl Work<Avx2>) {
 fn on_avx512(work: impl Work<Avx512>) {
     // SAFETY: this function is called only where the machine has what it enables.
     work.run(unsafe { Avx512::assume() });
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn on_avx512vnni(work: impl Work<Avx512Vnni>) {
+    // SAFETY: this function is called only where the machine has what it enables.
+    work.run(unsafe { Avx512Vnni::assume() });
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]

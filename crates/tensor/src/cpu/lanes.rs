@@ -6,6 +6,7 @@
 
 mod avx2;
 mod avx512;
+mod whole;
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
@@ -13,6 +14,7 @@ use half::bf16;
 
 pub(super) use avx2::Avx2;
 pub(super) use avx512::{Avx512, Avx512Bf16};
+pub(super) use whole::{Avx512Vnni, WholeLanes};
 
 /// Registers of [`Lanes::N`] `f32` values.
 pub(super) trait Lanes: Copy {
@@ -46,21 +48,20 @@ pub(super) trait Lanes: Copy {
     /// As for `load`.
     unsafe fn load_pairs(self, from: *const u32) -> [Self::F; 2];
 
-    /// Reads `N` words of four numbers of 8 bits (see `packed/grouping.rs`).
+    /// Reads `N` words of four numbers of 8 bits, of which 0 stands for `lowest` (see `packed/grouping.rs`).
     ///
     /// # Safety
     /// As for `load`.
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u32) -> [Self::F; 4] {
-        const LOWEST: f32 = -128.0;
+    unsafe fn load_quads(self, from: *const u32, lowest: f32) -> [Self::F; 4] {
         // SAFETY: the caller's.
         let words = unsafe { self.load(from.cast()) };
         let upper = self.upper_halves(words);
         [
-            self.field::<0, 0xff>(words, LOWEST),
-            self.field::<8, 0xff>(words, LOWEST),
-            self.field::<0, 0xff>(upper, LOWEST),
-            self.field::<8, 0xff>(upper, LOWEST),
+            self.field::<0, 0xff>(words, lowest),
+            self.field::<8, 0xff>(words, lowest),
+            self.field::<0, 0xff>(upper, lowest),
+            self.field::<8, 0xff>(upper, lowest),
         ]
     }
 
@@ -75,12 +76,12 @@ pub(super) trait Lanes: Copy {
         let upper = self.upper_halves(words);
         [
             self.field::<0, 0xf>(words, lowest),
-            self.field::<0, 0xf>(upper, lowest),
-            self.field::<4, 0xf>(words, lowest),
-            self.field::<4, 0xf>(upper, lowest),
             self.field::<8, 0xf>(words, lowest),
+            self.field::<0, 0xf>(upper, lowest),
             self.field::<8, 0xf>(upper, lowest),
+            self.field::<4, 0xf>(words, lowest),
             self.field::<12, 0xf>(words, lowest),
+            self.field::<4, 0xf>(upper, lowest),
             self.field::<12, 0xf>(upper, lowest),
         ]
     }
@@ -102,9 +103,6 @@ pub(super) trait Lanes: Copy {
     /// The upper 16 bits of every lane as its lower ones.
     fn upper_halves(self, words: Self::F) -> Self::F;
 
-    /// Pairs of numbers that bf16 holds exactly, as words of bf16.
-    fn pair(self, first: Self::F, second: Self::F) -> Self::F;
-
     /// Writes `N` values.
     ///
     /// # Safety
@@ -125,6 +123,12 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// `to` is valid for writing them.
     unsafe fn store_bf16(self, to: *mut bf16, value: Self::F);
+
+    /// Writes `N` whole numbers between -128 and 127 as bytes.
+    ///
+    /// # Safety
+    /// `to` is valid for writing them.
+    unsafe fn store_i8(self, to: *mut i8, value: Self::F);
 
     /// Reads the first values of `from`, at most `N`; lanes behind its end are zero.
     #[inline(always)]

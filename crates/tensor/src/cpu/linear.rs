@@ -9,18 +9,22 @@ mod grouped;
 mod product;
 mod round;
 mod tiles;
+mod whole;
 
 use crate::packed::{Grouping, PANEL, Panel};
+use crate::quantised::Bits;
 use crate::{Dtype, Epilogue, Isa, Linear, Pool};
 
 use self::block::{Operands, ROWS, Sums};
-use self::grouped::{GroupSums, Grouped, GroupedPairs, widened_words};
-use self::product::{Paired, Product, Single, Widened};
+use self::grouped::{GroupSums, Grouped};
+use self::product::{Paired, Product, Single, Spread};
 use self::round::{Form, Round};
 pub(super) use self::tiles::multiply_tiles;
-use self::tiles::{Hardware, SIDE, Tiled, TiledGroups};
+use self::tiles::{Hardware, SIDE, Tiled, TiledWhole, tile_words, unpacked_words};
+use self::whole::Whole;
+use self::whole::activations::{Quantise, RowLayout};
 use super::dispatch::{Level, Work};
-use super::lanes::{Avx512Bf16, Lanes};
+use super::lanes::{Avx2, Avx512Bf16, Avx512Vnni, Lanes, WholeLanes};
 use super::split::{self, Claims, Disjoint};
 
 /// Products below which a call stays on the calling thread.
@@ -45,61 +49,93 @@ pub(super) struct Workspace {
     activations: Vec<f32>,
     /// Sums of the activations of every group of a quantised layer.
     group_sums: Vec<f32>,
-    /// A quantised panel per worker, as pairs of bf16.
-    widened: Vec<f32>,
+    /// A panel of 4-bit numbers per worker, as bytes for tiles.
+    unpacked: Vec<f32>,
 }
 
 impl Call<'_> {
     /// Computes the layer. `workspace` grows to the largest call.
     pub(super) fn run(self, level: Level, pool: &Pool, workspace: &mut Workspace) {
-        let Self { x, rows, weight, epilogue, out } = self;
-        let Workspace { activations, group_sums, widened } = workspace;
-        let form = match weight.dtype() {
+        match self.weight.grouping() {
+            Some(grouping) if self.weight.dtype() == Dtype::F32 => {
+                self.run_grouped(grouping, (level, pool), workspace);
+            }
+            Some(grouping) => self.run_whole(grouping, (level, pool), workspace),
+            None => self.run_floats((level, pool), workspace),
+        }
+    }
+
+    /// f32 and bf16 weights.
+    fn run_floats(self, (level, pool): (Level, &Pool), workspace: &mut Workspace) {
+        let form = match self.weight.dtype() {
             Dtype::F32 => Form::Exact,
             _ if level.isa() < Isa::Avx512Bf16 => Form::Widened,
             _ => Form::Pairs,
         };
-        let groups = weight.grouping().map(|grouping| {
-            let sums: &[f32] =
-                if grouping.offsets { sum_groups(x, grouping, form, level, group_sums) } else { &[] };
-            let words = if rows > ROWS || level.isa() == Isa::Amx { widened_words(grouping) } else { 0 };
-            widened.resize(widened.len().max(words * pool.threads()), 0.0);
-            (grouping, sums, words)
-        });
-        let widened = Disjoint::new(widened);
-        let (x, stride) = match (form, groups) {
-            (Form::Exact, None) => (x, weight.inputs()),
-            _ => rounded(x, weight, form, (level, pool), activations),
+        let (x, stride) = match form {
+            Form::Exact => (self.x, self.weight.inputs()),
+            _ => rounded(self.x, self.weight, form, (level, pool), &mut workspace.activations),
         };
+        self.share_out((x, stride), pool, &|panels, _| panels.run_on(level));
+    }
+
+    /// Quantised weights and activations in f32.
+    fn run_grouped(self, grouping: Grouping, (level, pool): (Level, &Pool), workspace: &mut Workspace) {
+        let Workspace { activations, group_sums, .. } = workspace;
+        let group_sums = if grouping.offsets { sum_groups(self.x, grouping, level, group_sums) } else { &[] };
+        let x = rounded(self.x, self.weight, Form::Exact, (level, pool), activations);
+        self.share_out(x, pool, &|panels, _| level.run(Grouped { panels, grouping, group_sums }));
+    }
+
+    /// Quantised weights and activations of 8 bits.
+    fn run_whole(self, grouping: Grouping, (level, pool): (Level, &Pool), workspace: &mut Workspace) {
+        let Workspace { activations, unpacked, .. } = workspace;
+        let by_tiles = level.isa() == Isa::Amx && self.rows >= SIDE;
+        let words = if by_tiles { unpacked_words(grouping) } else { 0 };
+        unpacked.resize(unpacked.len().max(words * pool.threads()), 0.0);
+        let unpacked = Disjoint::new(unpacked);
+        let zero = if by_tiles { i32::from(grouping.lowest()) } else { zero(grouping, level) };
+        let x = quantised(self.x, (grouping, zero), (level, pool), activations);
+        self.share_out(x, pool, &|panels, worker| {
+            let whole = Whole { panels, grouping };
+            if !by_tiles {
+                return level.run_whole(whole);
+            }
+            // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
+            let tiles = unsafe { Hardware::configure(tile_words(grouping)) };
+            // SAFETY: there are as many words for every worker, who is the only one of its number.
+            let unpacked = unsafe { unpacked.part(worker * words, words) };
+            level.run_whole(TiledWhole { whole, tiles, unpacked });
+        });
+    }
+
+    /// Lets the workers do `work` on the panels, or this thread alone where there is little to do.
+    fn share_out(self, (x, stride): (&[f32], usize), pool: &Pool, work: &(dyn Fn(Panels<'_>, usize) + Sync)) {
+        let Self { rows, weight, epilogue, out, .. } = self;
         let claims = Claims::new(weight.panels(), pool.threads());
         let panels = Panels { x, stride, rows, weight, epilogue, out: Disjoint::new(out), claims: &claims };
-        let work = |worker: usize| match groups {
-            None => panels.run_on(level),
-            Some((grouping, group_sums, words)) => {
-                // SAFETY: there are as many words for every worker, who is the only one of its number.
-                let widened = unsafe { widened.part(worker * words, words) };
-                Grouped { panels, grouping, group_sums, widened }.run_on(level);
-            }
-        };
         if rows * weight.inputs() * weight.outputs() < ALONE {
-            return work(0);
+            return work(panels, 0);
         }
-        pool.run(&work);
+        pool.run(&|worker| work(panels, worker));
+    }
+}
+
+/// The weight that the products of a level see as 0.
+fn zero(grouping: Grouping, level: Level) -> i32 {
+    match grouping.bits {
+        Bits::Four => i32::from(grouping.lowest()),
+        Bits::Eight if level.has_vnni() => Avx512Vnni::ZERO_OF_8_BITS,
+        Bits::Eight => Avx2::ZERO_OF_8_BITS,
     }
 }
 
 /// The sums of the activations of every group, for the offsets of a quantised layer.
-fn sum_groups<'a>(
-    x: &[f32],
-    grouping: Grouping,
-    form: Form,
-    level: Level,
-    sums: &'a mut Vec<f32>,
-) -> &'a [f32] {
+fn sum_groups<'a>(x: &[f32], grouping: Grouping, level: Level, sums: &'a mut Vec<f32>) -> &'a [f32] {
     let (inputs, group) = (grouping.inputs, grouping.group);
     let count = x.len() / inputs * grouping.groups();
     sums.resize(sums.len().max(count), 0.0);
-    level.run(GroupSums { x, inputs, group, rounded: form != Form::Exact, out: &mut sums[..count] });
+    level.run(GroupSums { x, inputs, group, out: &mut sums[..count] });
     &sums[..count]
 }
 
@@ -112,9 +148,36 @@ fn rounded<'a>(
     scratch: &'a mut Vec<f32>,
 ) -> (&'a [f32], usize) {
     let (inputs, depth) = (weight.inputs(), weight.depth());
+    laid_out((x, inputs), form.words(depth), pool, scratch, |x, stride, out| {
+        level.run(Round { x, inputs, depth, form, stride, out });
+    })
+}
+
+/// The activations as whole numbers, and the words of a row.
+fn quantised<'a>(
+    x: &[f32],
+    (grouping, zero): (Grouping, i32),
+    (level, pool): (Level, &Pool),
+    scratch: &'a mut Vec<f32>,
+) -> (&'a [f32], usize) {
+    let words = RowLayout::of(grouping).words();
+    laid_out((x, grouping.inputs), words, pool, scratch, |x, stride, out| {
+        level.run(Quantise { x, grouping, zero, stride, out });
+    })
+}
+
+/// Rows of `inputs` activations brought into another form of `words` words by `work`, which gets some rows and where to
+/// write them, and the words from one of these rows to the next.
+fn laid_out<'a>(
+    (x, inputs): (&[f32], usize),
+    words: usize,
+    pool: &Pool,
+    scratch: &'a mut Vec<f32>,
+    work: impl Fn(&[f32], usize, &mut [f32]) + Sync,
+) -> (&'a [f32], usize) {
     // A line more than needed, so that the rows of a block do not all fall into the same sets of the cache.
-    let stride = form.words(depth) + 16;
-    let words = x.len() / inputs * stride;
+    let stride = words.next_multiple_of(16) + 16;
+    let used = x.len() / inputs * stride;
     // Tiles read whole blocks of rows and are fastest where no row crosses a cache line.
     let whole = (x.len() / inputs).next_multiple_of(SIDE) * stride;
     if scratch.len() < whole + 16 {
@@ -122,9 +185,8 @@ fn rounded<'a>(
     }
     let aligned = scratch.as_ptr().align_offset(64);
     let scratch = &mut scratch[aligned..aligned + whole];
-    split::rows(pool, &mut scratch[..words], (stride, ROUND_ALONE), |rows, out| {
-        let x = &x[rows.start * inputs..rows.end * inputs];
-        level.run(Round { x, inputs, depth, form, stride, out });
+    split::rows(pool, &mut scratch[..used], (stride, ROUND_ALONE), |rows, out| {
+        work(&x[rows.start * inputs..rows.end * inputs], stride, out);
     });
     (scratch, stride)
 }
@@ -150,7 +212,7 @@ impl Panels<'_> {
             level.run(Singles(self));
         } else if level.isa() == Isa::Amx {
             // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
-            level.run(Tiled { panels: self, tiles: unsafe { Hardware::configure() } });
+            level.run(Tiled { panels: self, tiles: unsafe { Hardware::configure(SIDE) } });
         } else if let Err(Pairs(panels)) = level.run_bf16(Pairs(self)) {
             level.run(Widens(panels));
         }
@@ -191,21 +253,6 @@ impl Panels<'_> {
     }
 }
 
-impl Grouped<'_> {
-    fn run_on(self, level: Level) {
-        if self.panels.weight.dtype() == Dtype::F32 {
-            return level.run(self);
-        }
-        if level.isa() == Isa::Amx && TiledGroups::<Hardware>::fits(self.grouping) {
-            // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
-            return level.run(TiledGroups { groups: self, tiles: unsafe { Hardware::configure() } });
-        }
-        if let Err(GroupedPairs(groups)) = level.run_bf16(GroupedPairs(self)) {
-            level.run(groups);
-        }
-    }
-}
-
 /// f32 weights.
 struct Singles<'a>(Panels<'a>);
 
@@ -222,7 +269,7 @@ struct Widens<'a>(Panels<'a>);
 impl<L: Lanes> Work<L> for Widens<'_> {
     #[inline(always)]
     fn run(self, l: L) {
-        self.0.multiply(Widened(l));
+        self.0.multiply(Spread::<L, 2> { lanes: l, lowest: 0.0 });
     }
 }
 

@@ -15,7 +15,9 @@ pub(crate) fn multiply_in_registers(isa: Isa, arithmetic: Arithmetic, rounds: us
     // instructions.
     unsafe {
         match (isa, arithmetic) {
-            (Isa::Amx, Arithmetic::Bf16) => super::linear::multiply_tiles(rounds),
+            (Isa::Amx, Arithmetic::Bf16 | Arithmetic::Int8) => {
+                super::linear::multiply_tiles(arithmetic, rounds)
+            }
             (Isa::Avx512Bf16, Arithmetic::Bf16) => bf16_pairs(rounds),
             (_, Arithmetic::Int8) if level.has_vnni() => quads(rounds),
             (Isa::Amx | Isa::Avx512Bf16 | Isa::Avx512, _) => f32_of_512_bits(rounds),

@@ -31,16 +31,17 @@ fn vendor() -> Vendor {
     if letters == b"GenuineIntel" { Vendor::Intel } else { Vendor::Other }
 }
 
-/// The processor has bf16 tiles, the kernel saves them on a context switch, and it lets this process use them.
+/// The processor has tiles of bf16 and of bytes, the kernel saves them on a context switch, and it lets this process use them.
 fn amx() -> bool {
     const XSAVE_ENABLED: u32 = 1 << 27;
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
+    const AMX_INT8: u32 = 1 << 25;
     const TILE_STATE: u64 = 0b11 << 17;
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & XSAVE_ENABLED == 0 {
         return false;
     }
-    let tiles = AMX_BF16 | AMX_TILE;
+    let tiles = AMX_BF16 | AMX_TILE | AMX_INT8;
     if __cpuid_count(7, 0).edx & tiles != tiles {
         return false;
     }

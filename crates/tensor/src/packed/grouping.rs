@@ -8,11 +8,11 @@
 //! Numbers are stored as their distance from the lowest one ([`Grouping::lowest`]), which is what the kernels' way of
 //! making floats of them wants:
 //! - 8 bits: input `i` of a word in byte `i`;
-//! - 4 bits: input `i` at bit `16 · (i mod 2) + 4 · (i div 2)`, so that the halves of a word hold the two members of
-//!   pairs of inputs.
+//! - 4 bits: input `i` at bit `8 · (i mod 4) + 4 · (i div 4)`, so that the lower halves of a word's bytes are its first four
+//!   inputs, and the upper halves its last four.
 
 use super::{DEPTH, PANEL};
-use crate::quantised::{Bits, Quantised, Scheme};
+use crate::quantised::{Bits, GROUP_STEP, Quantised, Scheme};
 
 /// How the weights of a quantised layer are grouped and stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,46 @@ pub(crate) struct Group {
     pub(crate) inputs: usize,
 }
 
+/// Inputs of the longest step.
+const STEP: usize = 128;
+
+/// Inputs that share a scale of the weights in every column, and a scale of the activations in every row where those are
+/// quantised too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Its first input.
+    pub(crate) first: usize,
+    /// Its inputs, padding included: a multiple of [`GROUP_STEP`].
+    pub(crate) inputs: usize,
+}
+
 impl Grouping {
+    /// Steps of a row.
+    pub(crate) fn steps(self) -> usize {
+        self.inputs.div_ceil(self.step_inputs())
+    }
+
+    /// Step `number`; the last one takes the padding.
+    pub(crate) fn step(self, number: usize) -> Step {
+        let first = number * self.step_inputs();
+        let end = if number + 1 == self.steps() { self.depth() } else { first + self.step_inputs() };
+        Step { first, inputs: end - first }
+    }
+
+    /// The number of the group that a step is in.
+    pub(crate) fn group_of_step(self, step: Step) -> usize {
+        step.first / self.group
+    }
+
+    /// Inputs of a step, the last one aside: a group, or a part of it where it is long.
+    fn step_inputs(self) -> usize {
+        match self.group {
+            group if group == self.inputs || group.is_multiple_of(STEP) => STEP,
+            group if group < STEP => group,
+            _ => GROUP_STEP,
+        }
+    }
+
     /// The grouping that a scheme makes of rows of `inputs`.
     pub(super) fn of_scheme(scheme: Scheme, inputs: usize) -> Self {
         Self { bits: scheme.bits, group: scheme.group_of(inputs), inputs, offsets: false }
@@ -107,7 +146,7 @@ impl Grouping {
     /// Where input `i` of a word stands in it.
     fn shift(self, i: usize) -> usize {
         match self.bits {
-            Bits::Four => 16 * (i % 2) + 4 * (i / 2),
+            Bits::Four => 8 * (i % 4) + 4 * (i / 4),
             Bits::Eight => 8 * i,
         }
     }

@@ -1,3 +1,5 @@
+//! Costs are counted where they belong.
+
 use super::*;
 use crate::kernels::Heads;
 use crate::reference::Reference;

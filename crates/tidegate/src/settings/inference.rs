@@ -94,7 +94,7 @@ pub enum Precision {
     F32,
     /// The upper half of an `F32`; sums are kept in `F32`.
     Bf16,
-    /// 8 bits and a scale per output; activations, keys and values in bf16.
+    /// 8 bits and a scale per output; activations are rounded to 8 bits for products, keys and values to bf16.
     Int8,
     /// 4 bits and a scale per 32 inputs, and 8 bits for the projection to the vocabulary; the rest in bf16.
     Int4,

@@ -90,6 +90,16 @@ impl Lanes for Avx2 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, value: __m256) {
+        // SAFETY: the caller's.
+        unsafe {
+            let words = _mm256_cvtps_epi32(value);
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(to.cast(), _mm_packs_epi16(halves, halves));
+        }
+    }
+
     proven! {
         fn round_bf16(self, value: __m256) -> __m256 {
             let bits = _mm256_castps_si256(value);
@@ -107,9 +117,6 @@ impl Lanes for Avx2 {
         }
         fn upper_halves(self, words: __m256) -> __m256 {
             _mm256_castsi256_ps(_mm256_srli_epi32::<16>(_mm256_castps_si256(words)))
-        }
-        fn pair(self, first: __m256, second: __m256) -> __m256 {
-            _mm256_or_ps(self.upper_halves(first), second)
         }
         fn splat(self, value: f32) -> __m256 { _mm256_set1_ps(value) }
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }

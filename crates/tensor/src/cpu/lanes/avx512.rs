@@ -37,48 +37,6 @@ impl Avx512Bf16 {
         Avx512(())
     }
 
-    /// Reads 16 words of eight numbers of 4 bits, of which 0 stands for `lowest`, as pairs of bf16: the bits of a word
-    /// choose from a table. Only the lowest five count, and the fifth, which belongs to another number, chooses between
-    /// two copies of the same sixteen.
-    ///
-    /// # Safety
-    /// `from` is valid for reading 16 words.
-    #[inline(always)]
-    pub(in crate::cpu) unsafe fn load_octets(self, from: *const u32, table: __m512i) -> [__m512i; 4] {
-        // SAFETY: the value `self` exists, so the machine has the instructions; the memory is the caller's.
-        unsafe {
-            let words = _mm512_loadu_si512(from.cast());
-            [
-                _mm512_permutexvar_epi16(words, table),
-                _mm512_permutexvar_epi16(_mm512_srli_epi16::<4>(words), table),
-                _mm512_permutexvar_epi16(_mm512_srli_epi16::<8>(words), table),
-                _mm512_permutexvar_epi16(_mm512_srli_epi16::<12>(words), table),
-            ]
-        }
-    }
-
-    /// The table of [`Self::load_octets`].
-    #[inline(always)]
-    pub(in crate::cpu) fn nibbles(self, lowest: i8) -> __m512i {
-        let number = |i: usize| bf16::from_f32((i % 16) as f32 + f32::from(lowest));
-        let table: [bf16; 32] = std::array::from_fn(number);
-        // SAFETY: the value `self` exists, so the machine has the instructions; a table is as large as a register.
-        unsafe { _mm512_loadu_si512(table.as_ptr().cast()) }
-    }
-
-    /// Reads 16 words of four numbers of 8 bits as pairs of bf16.
-    ///
-    /// # Safety
-    /// `from` is valid for reading 16 words.
-    #[inline(always)]
-    pub(in crate::cpu) unsafe fn load_quads(self, from: *const u32) -> [__m512i; 2] {
-        let l = self.lanes();
-        // SAFETY: the caller's.
-        let [a, b, c, d] = unsafe { l.load_quads(from) };
-        // SAFETY: the value `self` exists, so the machine has the instructions; casts keep all bits.
-        unsafe { [_mm512_castps_si512(l.pair(a, b)), _mm512_castps_si512(l.pair(c, d))] }
-    }
-
     /// Adds to every lane of `sum` the products of its pair of weights with the pair `x`.
     #[inline(always)]
     pub(in crate::cpu) fn add_pair_products(self, sum: __m512, x: u32, weights: __m512i) -> __m512 {
@@ -157,6 +115,12 @@ impl Lanes for Avx512 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn store_i8(self, to: *mut i8, value: __m512) {
+        // SAFETY: the caller's.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(value))) }
+    }
+
     proven! {
         fn round_bf16(self, value: __m512) -> __m512 {
             let bits = _mm512_castps_si512(value);
@@ -175,9 +139,6 @@ impl Lanes for Avx512 {
         }
         fn upper_halves(self, words: __m512) -> __m512 {
             _mm512_castsi512_ps(_mm512_srli_epi32::<16>(_mm512_castps_si512(words)))
-        }
-        fn pair(self, first: __m512, second: __m512) -> __m512 {
-            _mm512_or_ps(self.upper_halves(first), second)
         }
         fn splat(self, value: f32) -> __m512 { _mm512_set1_ps(value) }
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }

@@ -1,15 +1,15 @@
-//! bf16 panels by the tiles of AMX.
+//! Panels by the tiles of AMX.
 //!
 //! A tile is 16 rows of 64 bytes. `C[16 rows][16 columns]` gathers `A[16 rows][32 inputs] · B[32 inputs][16 columns]`,
 //! and every element of `C` follows from its own row of `A`, its own column of `B` and the order of the inputs. So a
 //! row's bits do not depend on what else is in the tile: rows behind the last one are computed and dropped.
 
-mod grouped;
 mod hardware;
 #[cfg(test)]
 mod software;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
@@ -17,14 +17,15 @@ use crate::packed::{DEPTH, PANEL, Panel};
 
 use super::{Panels, epilogue};
 
-pub(super) use grouped::TiledGroups;
 pub(super) use hardware::Hardware;
 pub(in crate::cpu) use hardware::multiply_tiles;
+pub(super) use whole::{TiledWhole, tile_words, unpacked_words};
 
 /// Rows of a tile, and columns of a tile of sums.
 pub(super) const SIDE: usize = 16;
 
-/// Eight tile registers, all of 16 rows and 64 bytes. Numbers are constants because they are part of instructions.
+/// Eight tile registers of 16 rows and 64 bytes; where they are configured for fewer words, tiles 4 and 5 have that many
+/// words a row and tiles 6 and 7 that many rows. Numbers are constants because they are part of instructions.
 pub(super) trait Tiles {
     /// Makes all elements of tile `T` zero.
     fn zero<const T: usize>(&mut self);
@@ -32,11 +33,15 @@ pub(super) trait Tiles {
     /// Reads the rows of tile `T`, `stride` bytes apart.
     ///
     /// # Safety
-    /// 16 rows of 64 bytes can be read there.
+    /// The tile's rows can be read there.
     unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize);
 
     /// Adds to the f32 tile `C` the products of the bf16 tiles `A` and `B` (pairs of inputs along the rows of `B`).
     fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
+
+    /// Adds to the i32 tile `C` the products of the tiles of bytes `A`, which are signed, and `B`, which are not (four inputs
+    /// along the rows of `B`).
+    fn multiply_whole<const C: usize, const A: usize, const B: usize>(&mut self);
 
     /// Writes the rows of tile `T`, `stride` bytes apart.
     ///

@@ -55,7 +55,8 @@ fn with_offsets((inputs, outputs): (usize, usize), scheme: Scheme) -> Quantised 
 
 fn made() -> impl Strategy<Value = Made> {
     let bits = prop::sample::select(vec![Bits::Four, Bits::Eight]);
-    let group = prop::sample::select(vec![None, Some(16), Some(32), Some(128)]);
+    let group =
+        prop::sample::select(vec![None, Some(16), Some(32), Some(48), Some(128), Some(144), Some(256)]);
     (bits, group, any::<bool>()).prop_map(|(bits, group, here)| {
         let scheme = Scheme { bits, group };
         if here { Made::Here(scheme) } else { Made::Elsewhere(scheme) }
@@ -125,6 +126,44 @@ fn a_large_layer_is_the_same_on_every_number_of_threads_and_rows() {
 }
 
 #[test]
+fn whole_numbers_make_the_same_bits_on_every_instruction_set() {
+    for scheme in [Scheme::INT8, Scheme::INT4] {
+        let layer = layer((1000, 300), Made::Elsewhere(scheme), Dtype::Bf16);
+        let x = noise(7 * 1000, 5);
+        let outs = all().iter().map(|cpu| {
+            let mut out = vec![0.0; 7 * 300];
+            cpu.linear(&x, &layer, Epilogue::default(), &mut out);
+            (cpu, out)
+        });
+        let outs: Vec<_> = outs.collect();
+        outs.iter().for_each(|(cpu, out)| same_bits(cpu, out, &outs[0].1));
+    }
+}
+
+#[test]
+fn activations_are_whole_numbers_of_a_scale_for_each_step() {
+    // One input of 127 units sets the scale, and the others are rounded to whole units, ties to even.
+    let x = [127.0, 0.5, 1.5, -2.5, 3.4, -3.6, 0.0, 1e-33];
+    let whole = [127.0, 0.0, 2.0, -2.0, 3.0, -4.0, 0.0, 0.0];
+    let matrix = Quantised::from_f32(Scheme::INT8, &[1.0; 8], 8);
+    let mut packer = Packer::of_quantised(1, &matrix, Dtype::Bf16).unwrap();
+    packer.quantised(0, &matrix);
+    let layer = packer.finish();
+    for cpu in all() {
+        for first in 1..8 {
+            let mut out = [0.0];
+            let mut only = [0.0; 8];
+            (only[0], only[first]) = (x[0], x[first]);
+            cpu.linear(&only, &layer, Epilogue::default(), &mut out);
+            near(cpu, &out, &[whole[0] + whole[first]], 1e-6);
+        }
+        let mut out = [1.0];
+        cpu.linear(&[1e-33; 8], &layer, Epilogue::default(), &mut out);
+        assert_eq!(out, [0.0], "what is too small for a scale is zero");
+    }
+}
+
+#[test]
 fn every_number_is_read_as_it_is() {
     let check = |bits, lowest: i8, offsets: Option<Vec<f32>>| {
         let count = if bits == Bits::Four { 16 } else { 256 };
@@ -153,7 +192,12 @@ fn every_number_is_read_as_it_is() {
                     for (at, &y) in out.iter().enumerate() {
                         let offset =
                             offsets.as_ref().map_or(0.0, |offsets| offsets[at % count]) * inputs as f32;
-                        assert_eq!(y, f32::from(number(at % count)) * 0.5 + offset, "{}", cpu.describe());
+                        let expected = f32::from(number(at % count)) * 0.5 + offset;
+                        match dtype {
+                            Dtype::F32 => assert_eq!(y, expected, "{}", cpu.describe()),
+                            // The activations are 127 times the 127th part of one.
+                            _ => near(cpu, &[y], &[expected], 1e-6),
+                        }
                     }
                 }
             }

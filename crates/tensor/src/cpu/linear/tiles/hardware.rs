@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use super::{SIDE, Tiles};
 use crate::packed::DEPTH;
+use crate::peak::Arithmetic;
 
 /// This thread's tile registers, configured; released when dropped, so that the operating system has less to save.
 pub(in crate::cpu::linear) struct Hardware {
@@ -23,15 +24,17 @@ struct Configuration {
 }
 
 impl Hardware {
-    /// Configures the tile registers of this thread.
+    /// Configures the tile registers of this thread, for operands of `words` words (at most 16) along their inputs.
     ///
     /// # Safety
     /// The machine has AMX-TILE and AMX-BF16 and the operating system permits them to this process.
-    pub(in crate::cpu::linear) unsafe fn configure() -> Self {
+    pub(in crate::cpu::linear) unsafe fn configure(words: usize) -> Self {
         let mut configuration =
             Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(4 * SIDE as u16);
         configuration.rows[..8].fill(SIDE as u8);
+        configuration.row_bytes[4..6].fill(4 * words as u16);
+        configuration.rows[6..8].fill(words as u8);
         // SAFETY: the caller's for the instruction; it reads the 64 bytes of the configuration.
         unsafe {
             asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, readonly, preserves_flags));
@@ -79,6 +82,18 @@ impl Tiles for Hardware {
     }
 
     #[inline(always)]
+    fn multiply_whole<const C: usize, const A: usize, const B: usize>(&mut self) {
+        // SAFETY: as in `zero`; AMX counts only where AMX-INT8 is there too.
+        unsafe {
+            asm!(
+                "tdpbsud tmm{c}, tmm{a}, tmm{b}",
+                c = const C, a = const A, b = const B,
+                options(nostack, nomem, preserves_flags)
+            );
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store<const T: usize>(&self, to: *mut f32, stride: usize) {
         // SAFETY: as in `zero`; the memory is the caller's.
         unsafe {
@@ -91,20 +106,28 @@ impl Tiles for Hardware {
     }
 }
 
-/// Multiplies tiles of bf16 for `rounds` rounds, and returns the operations of a round.
+/// Multiplies tiles of bf16 or of bytes for `rounds` rounds, and returns the operations of a round.
 ///
 /// # Safety
 /// As for [`Hardware::configure`].
-pub(in crate::cpu) unsafe fn multiply_tiles(rounds: usize) -> usize {
+pub(in crate::cpu) unsafe fn multiply_tiles(arithmetic: Arithmetic, rounds: usize) -> usize {
     // SAFETY: the caller's.
-    let mut tiles = unsafe { Hardware::configure() };
+    let mut tiles = unsafe { Hardware::configure(SIDE) };
     tiles.zero::<4>();
     tiles.zero::<6>();
+    let bytes = arithmetic == Arithmetic::Int8;
     for _ in 0..rounds {
-        tiles.multiply::<0, 4, 6>();
-        tiles.multiply::<1, 4, 6>();
-        tiles.multiply::<2, 4, 6>();
-        tiles.multiply::<3, 4, 6>();
+        if bytes {
+            tiles.multiply_whole::<0, 4, 6>();
+            tiles.multiply_whole::<1, 4, 6>();
+            tiles.multiply_whole::<2, 4, 6>();
+            tiles.multiply_whole::<3, 4, 6>();
+        } else {
+            tiles.multiply::<0, 4, 6>();
+            tiles.multiply::<1, 4, 6>();
+            tiles.multiply::<2, 4, 6>();
+            tiles.multiply::<3, 4, 6>();
+        }
     }
-    4 * 2 * SIDE * SIDE * DEPTH
+    4 * 2 * SIDE * SIDE * if bytes { 4 * SIDE } else { DEPTH }
 }

@@ -1,5 +1,5 @@
 //! Tile registers in memory, for machines that have none: what the instructions do, as Intel's manual writes it
-//! (SDM, volume 2, TDPBF16PS).
+//! (SDM, volume 2, TDPBF16PS and TDPBSUD).
 
 use half::bf16;
 
@@ -8,12 +8,14 @@ use super::{SIDE, Tiles};
 /// Eight tiles of 16 × 16 words.
 pub(super) struct Software {
     tiles: [[[u32; SIDE]; SIDE]; 8],
+    /// Words along the inputs.
+    words: usize,
 }
 
 impl Software {
     /// Tiles full of what no program should rely on.
-    pub(super) fn new() -> Self {
-        Self { tiles: [[[0x7fc1_2345; SIDE]; SIDE]; 8] }
+    pub(super) fn new(words: usize) -> Self {
+        Self { tiles: [[[0x7fc1_2345; SIDE]; SIDE]; 8], words }
     }
 }
 
@@ -33,9 +35,17 @@ impl Tiles for Software {
     }
 
     unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize) {
-        for (i, row) in self.tiles[T].iter_mut().enumerate() {
-            // SAFETY: the caller's.
-            *row = unsafe { from.byte_add(i * stride).cast::<[u32; SIDE]>().read_unaligned() };
+        let (rows, words) = match T {
+            4 | 5 => (SIDE, self.words),
+            6 | 7 => (self.words, SIDE),
+            _ => (SIDE, SIDE),
+        };
+        self.tiles[T] = [[0; SIDE]; SIDE];
+        for (i, row) in self.tiles[T].iter_mut().take(rows).enumerate() {
+            for (j, word) in row.iter_mut().take(words).enumerate() {
+                // SAFETY: the caller's.
+                *word = unsafe { from.byte_add(i * stride).add(j).read_unaligned() };
+            }
         }
     }
 
@@ -55,6 +65,19 @@ impl Tiles for Software {
             for (sum, products) in sums.iter_mut().zip(products) {
                 let both = flushed(products[0] + products[1]);
                 *sum = flushed(flushed(f32::from_bits(*sum)) + both).to_bits();
+            }
+        }
+    }
+
+    fn multiply_whole<const C: usize, const A: usize, const B: usize>(&mut self) {
+        let (a, b) = (self.tiles[A], self.tiles[B]);
+        for (sums, a) in self.tiles[C].iter_mut().zip(a) {
+            for (x, b) in a.into_iter().zip(b) {
+                for (sum, weights) in sums.iter_mut().zip(b) {
+                    let products = x.to_le_bytes().into_iter().zip(weights.to_le_bytes());
+                    let products = products.map(|(x, weight)| i32::from(x.cast_signed()) * i32::from(weight));
+                    *sum = sum.cast_signed().wrapping_add(products.sum()).cast_unsigned();
+                }
             }
         }
     }

@@ -1,18 +1,20 @@
 //! The whole road of a layer by tiles, on tiles in memory, and those against the machine's where it has them.
 
+use std::sync::Arc;
+
 use half::bf16;
 use proptest::prelude::*;
 
 use super::software::{Software, flushed};
 use super::*;
 use crate::cpu::dispatch::Level;
-use crate::cpu::linear::grouped::{Grouped, widened_words};
 use crate::cpu::linear::round::Form;
-use crate::cpu::linear::{Call, Workspace, rounded, sum_groups};
+use crate::cpu::linear::whole::Whole;
+use crate::cpu::linear::{Call, Workspace, quantised, rounded};
 use crate::cpu::split::{Claims, Disjoint};
 use crate::reference::Reference;
 use crate::stored::TensorView;
-use crate::{Bits, Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Scheme, Write};
+use crate::{Bits, Cpu, Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Scheme, Write};
 
 fn noise(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i + 1) * (2 * seed + 1) * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()
@@ -32,17 +34,27 @@ fn fill(mut packer: Packer, inputs: usize, outputs: usize) -> Linear {
     packer.finish()
 }
 
+/// Words along the inputs that tiles are to be configured for.
+fn words(layer: &Linear) -> usize {
+    layer.grouping().map_or(SIDE, tile_words)
+}
+
+/// The layer's output by tiles in memory.
+fn by_software(x: &[f32], layer: &Linear, epilogue: Epilogue) -> Option<Vec<f32>> {
+    by_tiles(Software::new(words(layer)), x, layer, epilogue)
+}
+
 /// The layer's output by `tiles`, or nothing where the machine has no lanes for the epilogue.
 fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) -> Option<Vec<f32>> {
     let isa = Isa::available().into_iter().rfind(|&isa| isa != Isa::Scalar)?;
     let (level, pool, rows) = (Level::new(isa), Pool::new(1), x.len() / layer.inputs());
     let mut scratch = vec![f32::NAN; 100_000];
-    let mut sums = Vec::new();
-    let group_sums: &[f32] = match layer.grouping() {
-        Some(grouping) if grouping.offsets => sum_groups(x, grouping, Form::Pairs, level, &mut sums),
-        _ => &[],
+    let (x, stride) = match layer.grouping() {
+        None => rounded(x, layer, Form::Pairs, (level, &pool), &mut scratch),
+        Some(grouping) => {
+            quantised(x, (grouping, i32::from(grouping.lowest())), (level, &pool), &mut scratch)
+        }
     };
-    let (x, stride) = rounded(x, layer, Form::Pairs, (level, &pool), &mut scratch);
     let mut out = noise(rows * layer.outputs(), 4);
     let panels = Panels {
         x,
@@ -56,17 +68,19 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
     match layer.grouping() {
         None => level.run(Tiled { panels, tiles }),
         Some(grouping) => {
-            let widened = &mut vec![f32::NAN; widened_words(grouping)];
-            let groups = Grouped { panels, grouping, group_sums, widened };
-            level.run(TiledGroups { groups, tiles });
+            let unpacked = &mut vec![f32::NAN; unpacked_words(grouping)];
+            level.run_whole(TiledWhole { whole: Whole { panels, grouping }, tiles, unpacked });
         }
     }
     Some(out)
 }
 
 fn scheme() -> impl Strategy<Value = Option<Scheme>> {
-    let grouped = Scheme { bits: Bits::Eight, group: Some(64) };
-    prop::sample::select(vec![None, Some(Scheme::INT8), Some(Scheme::INT4), Some(grouped)])
+    let grouped = |bits, group| Some(Scheme { bits, group: Some(group) });
+    let own = [grouped(Bits::Eight, 64), grouped(Bits::Eight, 48), grouped(Bits::Four, 16)];
+    prop::sample::select(
+        [None, Some(Scheme::INT8), Some(Scheme::INT4)].into_iter().chain(own).collect::<Vec<_>>(),
+    )
 }
 
 proptest! {
@@ -74,7 +88,7 @@ proptest! {
 
     #[test]
     fn near_the_reference_and_each_row_alone(
-        rows in 1usize..70, inputs in 1usize..100, outputs in 1usize..140, add: bool, scheme in scheme(),
+        rows in 1usize..70, inputs in 1usize..300, outputs in 1usize..140, add: bool, scheme in scheme(),
     ) {
         let layer = match scheme {
             None => layer(inputs, outputs),
@@ -85,14 +99,20 @@ proptest! {
         let epilogue = Epilogue { write, ..Epilogue::default() };
         let mut expected = noise(rows * outputs, 4);
         Reference.linear(&x, &layer, epilogue, &mut expected);
-        let Some(found) = by_tiles(Software::new(), &x, &layer, epilogue) else { return Ok(()) };
+        let Some(found) = by_software(&x, &layer, epilogue) else { return Ok(()) };
         for (found, expected) in found.iter().zip(&expected) {
             prop_assert!((found - expected).abs() < 2e-5 * expected.abs().max(1.0), "{} is not {}", found, expected);
         }
         let replace = Epilogue::default();
-        let all = by_tiles(Software::new(), &x, &layer, replace).unwrap();
+        let all = by_software(&x, &layer, replace).unwrap();
+        if scheme.is_some() {
+            // Sums of whole numbers are exact, so tiles and lanes make the same bits.
+            let mut by_lanes = vec![0.0; rows * outputs];
+            Cpu::new(Isa::Avx2, Arc::new(Pool::new(1))).linear(&x, &layer, replace, &mut by_lanes);
+            prop_assert_eq!(&by_lanes, &all);
+        }
         for (x, row) in x.chunks(inputs).zip(all.chunks(outputs)) {
-            let alone = by_tiles(Software::new(), x, &layer, replace).unwrap();
+            let alone = by_software(x, &layer, replace).unwrap();
             prop_assert_eq!(alone.as_slice(), row);
         }
     }
@@ -100,7 +120,7 @@ proptest! {
 
 #[test]
 fn products_are_added_in_the_order_of_the_manual() {
-    let mut tiles = Software::new();
+    let mut tiles = Software::new(SIDE);
     let bits = |x: f32| u32::from(bf16::from_f32(x).to_bits());
     let words = |pairs: [[f32; 2]; 2]| {
         let mut tile = [[0u32; SIDE]; SIDE];
@@ -137,8 +157,9 @@ fn the_machine_does_what_the_manual_says() {
             if rows == 17 { layer(inputs, outputs) } else { quantised_layer(inputs, outputs, Scheme::INT4) };
         let x = noise(rows * inputs, 3);
         // SAFETY: AMX is available.
-        let hardware = by_tiles(unsafe { Hardware::configure() }, &x, &layer, Epilogue::default());
-        assert_eq!(hardware, by_tiles(Software::new(), &x, &layer, Epilogue::default()));
+        let hardware =
+            by_tiles(unsafe { Hardware::configure(words(&layer)) }, &x, &layer, Epilogue::default());
+        assert_eq!(hardware, by_software(&x, &layer, Epilogue::default()));
         let mut called = vec![0.0; rows * outputs];
         let call = Call { x: &x, rows, weight: &layer, epilogue: Epilogue::default(), out: &mut called };
         call.run(Level::new(Isa::Amx), &Pool::new(2), &mut Workspace::default());

@@ -1,0 +1,235 @@
+//! Quantised panels by tiles of whole numbers: a step of inputs in the tiles, then its scales.
+//!
+//! The sums are those that `linear/whole.rs` makes, because they are exact, and they are scaled in the same order;
+//! so a row's bits do not depend on which of the two it was. Sums leave the tiles after every step, so short groups cost
+//! more here than elsewhere.
+
+use crate::cpu::dispatch::Work;
+use crate::cpu::lanes::{Avx2, Avx512Vnni, Lanes, WholeLanes};
+use crate::cpu::linear::grouped::quantised;
+use crate::cpu::linear::whole::Whole;
+use crate::cpu::linear::whole::activations::RowLayout;
+use crate::cpu::linear::{Panels, epilogue};
+use crate::packed::{Grouping, PANEL, Step};
+use crate::quantised::Bits;
+
+use super::{LINE, SIDE, Sums, Tiles};
+
+/// The panels of a call of a quantised layer that this worker gets hold of, all rows, by tiles.
+pub(in crate::cpu::linear) struct TiledWhole<'a, T> {
+    pub(in crate::cpu::linear) whole: Whole<'a>,
+    /// Configured for [`tile_words`].
+    pub(in crate::cpu::linear) tiles: T,
+    /// Room for a panel with a byte for every number, for this worker alone; empty where panels are so already.
+    pub(in crate::cpu::linear) unpacked: &'a mut [f32],
+}
+
+/// Words of four inputs that fit into a tile of which every step is a multiple.
+pub(in crate::cpu::linear) fn tile_words(grouping: Grouping) -> usize {
+    let fits =
+        |words: usize| (0..grouping.steps()).all(|step| grouping.step(step).inputs.is_multiple_of(4 * words));
+    if fits(SIDE) {
+        SIDE
+    } else if fits(SIDE / 2) {
+        SIDE / 2
+    } else {
+        SIDE / 4
+    }
+}
+
+/// Words of an unpacked panel.
+pub(in crate::cpu::linear) fn unpacked_words(grouping: Grouping) -> usize {
+    match grouping.bits {
+        Bits::Eight => 0,
+        Bits::Four => grouping.depth() / 4 * PANEL,
+    }
+}
+
+/// A panel and the rows that meet it.
+#[derive(Clone, Copy)]
+struct Operands<'a> {
+    grouping: Grouping,
+    layout: RowLayout,
+    /// The first row's activations; rows up to the next multiple of a tile's can be read.
+    x: &'a [f32],
+    stride: usize,
+    rows: usize,
+    /// The lines as they are packed, with the scales.
+    lines: &'a [u32],
+    /// Lines with a byte for every number.
+    numbers: &'a [u32],
+}
+
+impl Operands<'_> {
+    /// The first line of a step in `numbers`.
+    fn line(&self, step: Step) -> usize {
+        let group = self.grouping.group(self.grouping.group_of_step(step));
+        match self.grouping.bits {
+            Bits::Eight => group.numbers + (step.first - group.first) / 4,
+            Bits::Four => step.first / 4,
+        }
+    }
+}
+
+impl<T: Tiles> TiledWhole<'_, T> {
+    #[inline(always)]
+    fn run_on<W: WholeLanes>(self, w: W) {
+        let Self { whole: Whole { panels, grouping }, mut tiles, unpacked } = self;
+        let Panels { x, stride, rows, weight, epilogue, out, claims } = panels;
+        let (layout, words) = (RowLayout::of(grouping), tile_words(grouping));
+        assert!(layout.words() <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
+        for panel in claims.claim() {
+            let lines = quantised(weight.panel(panel));
+            assert_eq!(lines.len(), grouping.lines() * PANEL);
+            let numbers = match grouping.bits {
+                Bits::Eight => lines,
+                Bits::Four => unpack(w, grouping, lines, bytemuck::cast_slice_mut(unpacked)),
+            };
+            let first_column = panel * PANEL;
+            let count = (weight.outputs() - first_column).min(PANEL);
+            let bias = weight.panel_bias(panel);
+            for first_row in (0..rows).step_by(2 * SIDE) {
+                let block = (rows - first_row).min(2 * SIDE);
+                let x = &x[first_row * stride..];
+                let operands = Operands { grouping, layout, x, stride, rows: block, lines, numbers };
+                let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
+                multiply(w, &mut tiles, (operands, words), &mut sums);
+                for (row, sums) in (first_row..first_row + block).zip(&sums) {
+                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
+                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
+                    epilogue::finish(w.lanes(), &sums[..count], bias, epilogue, out);
+                }
+            }
+        }
+    }
+}
+
+/// Writes 4-bit numbers as bytes, in the order of the inputs.
+#[inline(always)]
+fn unpack<'a, W: WholeLanes>(w: W, grouping: Grouping, lines: &[u32], to: &'a mut [u32]) -> &'a [u32] {
+    assert!(to.len() >= unpacked_words(grouping) && grouping.per_word() == 8);
+    for number in 0..grouping.groups() {
+        let group = grouping.group(number);
+        let from = &lines[group.numbers * PANEL..(group.numbers + group.lines) * PANEL];
+        let to = &mut to[group.first / 4 * PANEL..(group.first + group.inputs) / 4 * PANEL];
+        for (from, to) in from.chunks_exact(PANEL).zip(to.chunks_exact_mut(2 * PANEL)) {
+            for column in (0..PANEL).step_by(W::Lanes::N) {
+                // SAFETY: a register of columns is inside of each of the three lines.
+                unsafe {
+                    let words = w.load(from.as_ptr().add(column));
+                    w.store(to.as_mut_ptr().add(column), w.nibbles(words, 0));
+                    w.store(to.as_mut_ptr().add(PANEL + column), w.nibbles(words, 1));
+                }
+            }
+        }
+    }
+    to
+}
+
+/// At most 32 rows against the panel, step after step.
+#[inline(always)]
+fn multiply<W: WholeLanes, T: Tiles>(
+    w: W,
+    tiles: &mut T,
+    (operands, words): (Operands<'_>, usize),
+    sums: &mut Sums,
+) {
+    let mut whole: Sums = [[0.0; PANEL]; 2 * SIDE];
+    for number in 0..operands.layout.steps() {
+        let step = operands.layout.step(number);
+        for first in (0..PANEL).step_by(2 * SIDE) {
+            one_step(tiles, (operands, words, step), first, &mut whole);
+        }
+        for (row, (whole, sums)) in whole.iter().zip(sums.iter_mut()).take(operands.rows).enumerate() {
+            add_scaled(w, whole, (operands, number, row), sums);
+        }
+    }
+}
+
+/// The sums of a step: 16 or 32 rows with the 32 columns from `first` on.
+#[inline(always)]
+fn one_step<T: Tiles>(
+    tiles: &mut T,
+    (operands, words, step): (Operands<'_>, usize, Step),
+    first: usize,
+    whole: &mut Sums,
+) {
+    let Operands { x, stride, rows, numbers, .. } = operands;
+    let (line, stride_bytes, both) = (operands.line(step), stride * 4, rows > SIDE);
+    let last = rows.next_multiple_of(SIDE) - 1;
+    assert!(last * stride + (step.first + step.inputs) / 4 <= x.len());
+    assert!((line + step.inputs / 4) * PANEL <= numbers.len() && step.inputs.is_multiple_of(4 * words));
+    tiles.zero::<0>();
+    tiles.zero::<1>();
+    tiles.zero::<2>();
+    tiles.zero::<3>();
+    for at in (0..step.inputs / 4).step_by(words) {
+        // SAFETY: the rows and lines of the step can be read, as seen above; the tiles are as deep as `words`.
+        unsafe {
+            let x = x.as_ptr().add(step.first / 4 + at).cast::<u32>();
+            let lines = numbers.as_ptr().add((line + at) * PANEL + first);
+            tiles.load::<4>(x, stride_bytes);
+            tiles.load::<6>(lines, LINE);
+            tiles.load::<7>(lines.add(SIDE), LINE);
+            tiles.multiply_whole::<0, 4, 6>();
+            tiles.multiply_whole::<1, 4, 7>();
+            if both {
+                tiles.load::<5>(x.add(SIDE * stride), stride_bytes);
+                tiles.multiply_whole::<2, 5, 6>();
+                tiles.multiply_whole::<3, 5, 7>();
+            }
+        }
+    }
+    let to = whole.as_flattened_mut().as_mut_ptr();
+    // SAFETY: the sums are 32 rows of a line, of which these are the columns from `first` on.
+    unsafe {
+        tiles.store::<0>(to.add(first), LINE);
+        tiles.store::<1>(to.add(first + SIDE), LINE);
+        if both {
+            tiles.store::<2>(to.add(SIDE * PANEL + first), LINE);
+            tiles.store::<3>(to.add(SIDE * PANEL + first + SIDE), LINE);
+        }
+    }
+}
+
+/// Adds a row's sums of a step, scaled, as `whole.rs` does.
+#[inline(always)]
+fn add_scaled<W: WholeLanes>(
+    w: W,
+    whole: &[f32; PANEL],
+    (operands, number, row): (Operands<'_>, usize, usize),
+    sums: &mut [f32; PANEL],
+) {
+    let (l, Operands { grouping, layout, x, stride, lines, .. }) = (w.lanes(), operands);
+    let x = &x[row * stride..][..layout.words()];
+    let group = grouping.group(grouping.group_of_step(layout.step(number)));
+    let line = |line: usize| bytemuck::cast_slice::<u32, f32>(&lines[line * PANEL..(line + 1) * PANEL]);
+    let scales = line(group.scales);
+    let correction = w.splat(x[layout.correction(number)].to_bits().cast_signed());
+    let x_scale = l.splat(x[layout.scale(number)]);
+    for at in (0..PANEL).step_by(W::Lanes::N) {
+        // SAFETY: a register of sums is read inside of the row.
+        let whole = unsafe { w.load(whole.as_ptr().add(at).cast()) };
+        let both = l.mul(l.read(&scales[at..]), x_scale);
+        let mut y = l.fma(w.to_float(w.add(whole, correction)), both, l.read(&sums[at..]));
+        if grouping.offsets {
+            let offsets = line(group.scales + 1);
+            y = l.fma(l.splat(x[layout.sum(number)]), l.read(&offsets[at..]), y);
+        }
+        l.write(&mut sums[at..], y);
+    }
+}
+
+impl<T: Tiles> Work<Avx2> for TiledWhole<'_, T> {
+    #[inline(always)]
+    fn run(self, proof: Avx2) {
+        self.run_on(proof);
+    }
+}
+
+impl<T: Tiles> Work<Avx512Vnni> for TiledWhole<'_, T> {
+    #[inline(always)]
+    fn run(self, proof: Avx512Vnni) {
+        self.run_on(proof);
+    }
+}
