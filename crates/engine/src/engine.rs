@@ -29,6 +29,7 @@ use crate::prompt::{Reader, text_bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, RunLoop, Shared, Width};
+use crate::turns::Turns;
 use crate::{EngineError, EngineSettings, MemoryPlan};
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
@@ -65,7 +66,20 @@ impl Engine {
     /// # Errors
     /// When a setting cannot work, the memory is refused, or the model fails on its first token.
     pub fn start(loaded: LoadedModel, settings: EngineSettings) -> Result<Arc<Self>, EngineError> {
-        let (engine, run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
+        Self::start_beside(loaded, settings, &Turns::default())
+    }
+
+    /// As [`Engine::start`], and takes turns with the other models of `turns`.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_beside(
+        loaded: LoadedModel,
+        settings: EngineSettings,
+        turns: &Turns,
+    ) -> Result<Arc<Self>, EngineError> {
+        let (engine, mut run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
+        run_loop.seat = turns.seat();
         let shared = engine.shared.clone();
         let body = move || {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_loop.run()));
@@ -230,7 +244,7 @@ fn gate(settings: &EngineSettings) -> Gate {
     gate
 }
 
-fn refusal(denied: Denied) -> Refusal {
+pub(crate) fn refusal(denied: Denied) -> Refusal {
     let Denied { reason, held: queued, retry_after } = denied;
     match reason {
         Denial::Rate => Refusal::RateLimited { retry_after },

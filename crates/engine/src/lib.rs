@@ -31,11 +31,15 @@
 //! function. `sequence.rs` is one continuation, `request.rs` one client's request. `run_loop.rs` is the thread that
 //! owns all of them, and `engine.rs` the outside of it. [`sampler`] turns logits into tokens.
 //!
+//! Models that do not generate are served by [`Dynamic`], and encoders by [`EncoderEngine`], which is made of it. [`Router`]
+//! puts several engines behind one door, and [`Turns`] shares the compute threads between them.
+//!
 //! What this crate refuses to know: HTTP, files, devices, and how a model computes its logits.
 
 mod clock;
 mod compute;
 mod delivery;
+mod dynamic;
 mod engine;
 mod error;
 mod line;
@@ -46,6 +50,7 @@ mod plan;
 mod prompt;
 mod request;
 mod roll;
+mod router;
 mod run_loop;
 pub mod sampler;
 mod seating;
@@ -55,8 +60,13 @@ mod step;
 mod stop_text;
 #[cfg(test)]
 mod tests;
+mod turns;
 
+pub use dynamic::encoder::EncoderEngine;
+pub use dynamic::{BatchModel, Dynamic, DynamicSettings, ItemError, Terms};
 pub use engine::{Engine, StopReport};
 pub use error::EngineError;
 pub use parameters::{MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE};
+pub use router::Router;
 pub use settings::{EngineSettings, KvBudget, MemoryPlan};
+pub use turns::{Seat, Turns};

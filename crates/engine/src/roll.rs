@@ -24,6 +24,11 @@ impl Roll {
         Member { roll: self.clone() }
     }
 
+    /// How many are on the roll.
+    pub(crate) fn count(&self) -> usize {
+        self.members.load(Ordering::SeqCst)
+    }
+
     /// Resolves when nobody is on the roll.
     pub(crate) async fn empty(&self) {
         loop {

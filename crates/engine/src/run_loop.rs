@@ -24,6 +24,7 @@ use crate::meters::{Meters, Stage, micros};
 use crate::plan::{Room, Slot, StepPlan};
 use crate::request::Request;
 use crate::sequence::Sequence;
+use crate::turns::{Seat, Turns};
 
 /// Everything that can reach the engine's thread.
 pub(crate) enum Command {
@@ -82,6 +83,8 @@ pub(crate) struct RunLoop {
     pub(crate) text: String,
     /// Whether the last step failed.
     pub(crate) faulty: bool,
+    /// Its turns on the compute threads.
+    pub(crate) seat: Seat,
     commands: Receiver<Command>,
     stopping: Option<(Duration, oneshot::Sender<usize>)>,
 }
@@ -111,6 +114,7 @@ impl RunLoop {
             completed: Vec::new(),
             text: String::new(),
             faulty: false,
+            seat: Turns::default().seat(),
             commands,
             stopping: None,
         }
@@ -120,7 +124,9 @@ impl RunLoop {
     pub(crate) fn run(mut self) {
         while self.listen() {
             if self.has_work() {
+                let turn = self.seat.begin();
                 self.step();
+                self.seat.end(turn);
             }
         }
         self.end();
@@ -135,6 +141,7 @@ impl RunLoop {
             }
             let idle = !self.has_work();
             let next = if idle {
+                self.seat.rest();
                 self.commands.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 self.commands.try_recv()

@@ -145,6 +145,11 @@ impl MemoryPlan {
         }
     }
 
+    /// The plan of a model that keeps nothing between batches.
+    pub(crate) fn without_kv(weights: usize, workspace: usize) -> Self {
+        Self { weights, kv: 0, workspace }
+    }
+
     /// All of it.
     pub fn total(&self) -> usize {
         self.weights + self.kv + self.workspace

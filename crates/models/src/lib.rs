@@ -35,5 +35,6 @@ pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Source};
 pub use gguf::Dialect;
 pub use head::{Pooling, Scaling, Squash};
 pub use loaded::{LoadOptions, LoadedModel, Quantisation, kind, load};
-pub use loaded_encoder::{LoadedEncoder, Outcome, load_encoder};
+pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder};
 pub use repository::Repository;
+pub use sentence::Prompts;

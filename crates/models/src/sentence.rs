@@ -183,3 +183,99 @@ fn case(repository: &Repository) -> Result<Case, ModelError> {
     let lower = Config::read_file(repository, LENGTH)?.flag("do_lower_case")?;
     Ok(if lower == Some(true) { Case::Lower } else { Case::Kept })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Files = Vec<(&'static str, &'static [u8])>;
+
+    fn read(files: Files) -> Result<SentenceSettings, String> {
+        let repository = Repository::embedded("m", files.leak());
+        let mut settings = SentenceSettings::plain(&repository, 512).map_err(|error| error.to_string())?;
+        settings.read_modules(&repository, 8).map_err(|error| error.to_string())?;
+        Ok(settings)
+    }
+
+    fn module(kind: &str, path: &str) -> String {
+        format!(r#"{{"idx": 0, "path": "{path}", "type": "sentence_transformers.models.{kind}"}}"#)
+    }
+
+    fn pooled(config: &'static str, more: &[&str]) -> Result<SentenceSettings, String> {
+        let kinds = ["Transformer", "Pooling"].iter().chain(more);
+        let list: Vec<String> =
+            kinds.map(|kind| module(kind, if *kind == "Pooling" { "1_Pooling" } else { "" })).collect();
+        let modules = format!("[{}]", list.join(",")).into_bytes().leak();
+        read(vec![(MODULES, modules), ("1_Pooling/config.json", config.as_bytes())])
+    }
+
+    #[test]
+    fn poolings_and_scaling_are_what_the_files_say() {
+        let check = |config, more: &[&str], pooling, scaling| {
+            let settings = pooled(config, more).unwrap();
+            assert_eq!((settings.pooling, settings.scaling), (pooling, scaling), "{config}");
+        };
+        check(r#"{"pooling_mode_mean_tokens": true}"#, &["Normalize"], Pooling::Mean, Scaling::Unit);
+        check(r#"{"pooling_mode_cls_token": true}"#, &[], Pooling::Cls, Scaling::AsIs);
+        check(
+            r#"{"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": false}"#,
+            &[],
+            Pooling::Max,
+            Scaling::AsIs,
+        );
+        check(r#"{"pooling_mode": "lasttoken"}"#, &["Normalize"], Pooling::Last, Scaling::Unit);
+        let plain = read(Vec::new()).unwrap();
+        assert_eq!((plain.pooling, plain.scaling, plain.max_tokens), (Pooling::Mean, Scaling::Unit, 512));
+    }
+
+    #[test]
+    fn lengths_and_prompts_are_what_the_files_say() {
+        let length = |own: &'static str, tokenizer: &'static str| {
+            read(vec![(LENGTH, own.as_bytes()), (TOKENIZER, tokenizer.as_bytes())]).unwrap().max_tokens
+        };
+        assert_eq!(length(r#"{"max_seq_length": 256}"#, r#"{"model_max_length": 128}"#), 256);
+        assert_eq!(length(r#"{"max_seq_length": null}"#, r#"{"model_max_length": 128}"#), 128);
+        assert_eq!(length(r#"{"max_seq_length": 9000}"#, "{}"), 512);
+        assert_eq!(length("{}", r#"{"model_max_length": 1e30}"#), 512);
+        let prompts = br#"{"prompts": {"query": "query: ", "x": ""}, "default_prompt_name": "query"}"#;
+        let prompts = read(vec![(PROMPTS, prompts)]).unwrap().prompts;
+        assert_eq!(
+            (prompts.default_prompt(), prompts.get("x"), prompts.get("y")),
+            ("query: ", Some(""), None)
+        );
+    }
+
+    #[test]
+    fn what_is_not_read_is_refused_by_name() {
+        let refused = |found: Result<SentenceSettings, String>, expected: &str| {
+            let message = found.unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        };
+        refused(
+            pooled("{}", &[]),
+            "'pooling_mode_mean_tokens': expected one pooling that is true, found nothing",
+        );
+        refused(
+            pooled(r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}"#, &[]),
+            "only one pooling",
+        );
+        refused(
+            pooled(r#"{"pooling_mode_weightedmean_tokens": true}"#, &[]),
+            "pooling_mode_weightedmean_tokens",
+        );
+        refused(pooled(r#"{"pooling_mode": "attention"}"#, &[]), "expected mean, cls, max or lasttoken");
+        refused(
+            pooled(r#"{"word_embedding_dimension": 9}"#, &[]),
+            "the width of the hidden states, 8, found 9",
+        );
+        refused(pooled(r#"{"include_prompt": false}"#, &[]), "'include_prompt': expected true, found false");
+        refused(
+            pooled(r#"{"pooling_mode_cls_token": true}"#, &["Dense"]),
+            "expected Transformer, Pooling or Normalize",
+        );
+        let outside = format!("[{}]", module("Pooling", "../elsewhere")).into_bytes().leak();
+        refused(read(vec![(MODULES, outside)]), "expected the name of a folder, found '../elsewhere'");
+        refused(read(vec![(MODULES, b"{}")]), "expected a list of modules, found an object");
+        refused(read(vec![(PROMPTS, br#"{"prompts": ["a"]}"#)]), "an object of names and texts");
+    }
+}

@@ -6,6 +6,7 @@ mod answer;
 mod bench;
 mod completions;
 mod config;
+mod embed;
 mod exit;
 mod interrupts;
 mod loading;
@@ -46,8 +47,10 @@ struct Cli {
 enum Verb {
     /// Answer a prompt, or open a chat where none is given.
     Run(Box<run::Arguments>),
-    /// Serve a model over HTTP in the OpenAI dialect.
+    /// Serve one model or several over HTTP in the OpenAI dialect.
     Serve(Box<serve::Arguments>),
+    /// Make vectors of texts.
+    Embed(Box<embed::Arguments>),
     /// Measure prompt reading, decoding and memory with made-up prompts.
     Bench(Box<bench::Arguments>),
     /// Show the configuration.
@@ -88,6 +91,7 @@ fn dispatch(cli: Cli, layers: &Layers) -> anyhow::Result<Exit> {
     match cli.verb {
         Verb::Run(arguments) => run::run(*arguments, talk),
         Verb::Serve(arguments) => serve::run(*arguments, talk),
+        Verb::Embed(arguments) => embed::run(*arguments, talk),
         Verb::Bench(arguments) => bench::run(*arguments, talk),
         Verb::Config(arguments) => config::run(&arguments, layers),
         Verb::Completions(arguments) => completions::run(&arguments),

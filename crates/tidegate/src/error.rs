@@ -30,6 +30,12 @@ pub enum OpenError {
         /// What is beside it under a name much like it.
         near: Option<PathBuf>,
     },
+    /// Two models would be asked for by the same name.
+    #[error("two models are called '{name}'; give one of them a name of its own: --model NAME=PATH")]
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// The model's files are missing or wrong.
     #[error(transparent)]
     Model(#[from] models::ModelError),

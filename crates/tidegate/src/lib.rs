@@ -42,6 +42,12 @@ mod keys;
 mod open;
 pub mod settings;
 
+/// Models of one's own, served in batches with the same queue, fairness, deadlines and isolation of errors as those that
+/// Tidegate opens. `examples/user_model.rs` is a program that does it.
+pub mod batching {
+    pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, StopReport, Terms};
+}
+
 pub use error::OpenError;
 pub use keys::serve_settings;
 pub use open::{Loaded, Opened, Summary, load, open};

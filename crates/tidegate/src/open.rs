@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use engine::{Engine, EngineSettings, KvBudget, MemoryPlan};
+use engine::{DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, Router, Turns};
 use flow::metrics::System;
-use models::{LoadOptions, LoadedModel, Repository};
+use models::{LoadOptions, LoadedModel, ModelKind, Repository};
 use protocol::{Inference, ModelCard};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
-use crate::settings::{InferenceSettings, Precision};
+use crate::settings::{InferenceSettings, ModelChoice, Precision};
 use crate::{OpenError, embedded};
 
 /// The share of available memory that keys and values may take where no size is set.
@@ -26,12 +26,14 @@ const KV_LEAST: u64 = 64 << 20;
 /// From how much likeness on (0 to 1, by Jaro and Winkler) a name is taken for a slip of another one.
 const LEAST_ALIKE: f64 = 0.85;
 
-/// A running engine and what it was built from.
+/// A running engine, or several behind one door, and what they were built from.
 pub struct Opened {
-    /// Takes requests. Dropping the last handle stops the engine.
+    /// Takes requests. Dropping the last handle stops the engines.
     pub inference: Arc<dyn Inference>,
-    /// What was built.
+    /// What was built of the first model.
     pub summary: Summary,
+    /// What was built of the others.
+    pub beside: Vec<Summary>,
 }
 
 /// What was built from the settings.
@@ -57,28 +59,36 @@ pub struct Summary {
     pub took: Duration,
 }
 
-/// Loads the model that the settings name, or the embedded one, and starts an engine on it.
+/// What the models of one process have in common.
+struct Machine<'s> {
+    settings: &'s InferenceSettings,
+    kernels: Arc<dyn Kernels>,
+    isa: Isa,
+    threads: usize,
+    /// The models compute in turns on the same threads.
+    turns: Turns,
+}
+
+/// Loads the models that the settings name, or the embedded one, and starts an engine on each.
 ///
 /// # Errors
-/// When the model's files are wrong, the instruction set does not run here, or the engine cannot start.
+/// When a model's files are wrong, two models have the same name, the instruction set does not run here, or an engine
+/// cannot start.
 pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
-    let started = Instant::now();
-    let Loaded { model, name, compute, threads, .. } = load(settings, |kernels| kernels)?;
-    let engine = Engine::start(model, engine_settings(settings, name))?;
-    let memory = engine.memory();
-    let inference: Arc<dyn Inference> = engine;
-    let summary = Summary {
-        card: inference.models().swap_remove(0),
-        source: settings.model.model.clone(),
-        compute,
-        threads,
-        memory,
-        max_sequences: settings.batch.max_sequences.get(),
-        max_batch_tokens: settings.batch.max_batch_tokens.get(),
-        max_queue: settings.queue.max_queue.get(),
-        took: started.elapsed(),
-    };
-    Ok(Opened { inference, summary })
+    let chosen = &settings.model.model;
+    let machine = Machine::new(settings, |kernels| kernels)?;
+    let (first, summary) = machine.open(chosen.first(), settings.model.model_name.as_deref())?;
+    let (mut members, mut beside) = (vec![first], Vec::<Summary>::new());
+    for choice in chosen.iter().skip(1) {
+        let (member, next) = machine.open(Some(choice), None)?;
+        if beside.iter().chain([&summary]).any(|other| other.card.id == next.card.id) {
+            return Err(OpenError::SameName { name: next.card.id });
+        }
+        members.push(member);
+        beside.push(next);
+    }
+    let inference = if beside.is_empty() { members.swap_remove(0) } else { Arc::new(Router::new(members)) };
+    Ok(Opened { inference, summary, beside })
 }
 
 /// A model without an engine.
@@ -95,30 +105,121 @@ pub struct Loaded {
     pub isa: Isa,
 }
 
-/// Loads the model that the settings name, or the embedded one, on the kernels that `around` makes of those that the
-/// settings name.
+/// Loads the first model that the settings name, or the embedded one, on the kernels that `around` makes of those that
+/// the settings name.
 ///
 /// # Errors
-/// When the model's files are wrong, or the instruction set does not run here.
+/// When the model's files are wrong, it does not generate text, or the instruction set does not run here.
 pub fn load(
     settings: &InferenceSettings,
     around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
 ) -> Result<Loaded, OpenError> {
-    let repository = repository(settings.model.model.as_deref())?;
-    let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
-    let processors = || available_parallelism().map_or(1, usize::from);
-    let threads = settings.compute.threads.map_or_else(processors, usize::from);
-    let kernels = around(tensor::kernels(isa, threads));
-    let compute = kernels.describe();
-    let options = LoadOptions {
-        dtype: settings.model.dtype.map(Precision::activations),
-        quantise: settings.model.dtype.and_then(Precision::quantisation),
-        max_batch_tokens: settings.batch.max_batch_tokens.get(),
-        max_outputs: settings.batch.max_sequences.get(),
-    };
-    let model = models::load(&repository, &options, kernels)?;
-    let name = settings.model.model_name.clone().unwrap_or_else(|| repository.name());
-    Ok(Loaded { model, name, compute, threads, isa })
+    let machine = Machine::new(settings, around)?;
+    let Found { repository, name, .. } =
+        Found::of(settings.model.model.first(), settings.model.model_name.as_deref())?;
+    let model = models::load(&repository, &machine.options(), Arc::clone(&machine.kernels))?;
+    Ok(Loaded {
+        model,
+        name,
+        compute: machine.kernels.describe(),
+        threads: machine.threads,
+        isa: machine.isa,
+    })
+}
+
+/// The files of a model, and its name.
+struct Found {
+    repository: Repository,
+    name: String,
+    source: Option<PathBuf>,
+}
+
+impl Found {
+    /// What a choice means; `name` counts more than the name in it.
+    fn of(choice: Option<&ModelChoice>, name: Option<&str>) -> Result<Self, OpenError> {
+        let named = name.or(choice.and_then(|choice| choice.name.as_deref()));
+        let source = choice.filter(|choice| !choice.is_embedded()).map(|choice| choice.path.clone());
+        let repository = repository(source.as_deref())?;
+        let name = named.map_or_else(|| repository.name(), str::to_owned);
+        Ok(Self { repository, name, source })
+    }
+}
+
+impl<'s> Machine<'s> {
+    fn new(
+        settings: &'s InferenceSettings,
+        around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
+    ) -> Result<Self, OpenError> {
+        let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
+        let processors = || available_parallelism().map_or(1, usize::from);
+        let threads = settings.compute.threads.map_or_else(processors, usize::from);
+        let kernels = around(tensor::kernels(isa, threads));
+        Ok(Self { settings, kernels, isa, threads, turns: Turns::default() })
+    }
+
+    /// Loads one model and starts its engine.
+    fn open(
+        &self,
+        choice: Option<&ModelChoice>,
+        name: Option<&str>,
+    ) -> Result<(Arc<dyn Inference>, Summary), OpenError> {
+        let started = Instant::now();
+        let Found { repository, name, source } = Found::of(choice, name)?;
+        let (inference, memory) = match models::kind(&repository)? {
+            ModelKind::CausalLm => self.generator(&repository, name)?,
+            ModelKind::Encoder => self.encoder(&repository, name)?,
+        };
+        let summary = Summary {
+            card: inference.models().swap_remove(0),
+            source,
+            compute: self.kernels.describe(),
+            threads: self.threads,
+            memory,
+            max_sequences: self.settings.batch.max_sequences.get(),
+            max_batch_tokens: self.settings.batch.max_batch_tokens.get(),
+            max_queue: self.settings.queue.max_queue.get(),
+            took: started.elapsed(),
+        };
+        Ok((inference, summary))
+    }
+
+    fn generator(
+        &self,
+        repository: &Repository,
+        name: String,
+    ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
+        let model = models::load(repository, &self.options(), Arc::clone(&self.kernels))?;
+        let engine = Engine::start_beside(model, engine_settings(self.settings, name), &self.turns)?;
+        let memory = engine.memory();
+        Ok((engine, memory))
+    }
+
+    fn encoder(
+        &self,
+        repository: &Repository,
+        name: String,
+    ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
+        let model = models::load_encoder(repository, &self.options(), Arc::clone(&self.kernels))?;
+        let queue = &self.settings.queue;
+        let settings = DynamicSettings {
+            queue_requests: queue.max_queue.get(),
+            queue_cost: queue.max_queue_tokens.get() as u64,
+            policy: queue.policy(),
+            ..DynamicSettings::default()
+        };
+        let engine = EncoderEngine::start(model, name, settings, &self.turns)?;
+        let memory = engine.memory();
+        Ok((engine, memory))
+    }
+
+    fn options(&self) -> LoadOptions {
+        LoadOptions {
+            dtype: self.settings.model.dtype.map(Precision::activations),
+            quantise: self.settings.model.dtype.and_then(Precision::quantisation),
+            max_batch_tokens: self.settings.batch.max_batch_tokens.get(),
+            max_outputs: self.settings.batch.max_sequences.get(),
+        }
+    }
 }
 
 fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {
@@ -160,7 +261,8 @@ fn nearest(path: &Path) -> Option<PathBuf> {
 }
 
 fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings {
-    let kv = settings.memory.kv_memory.map_or_else(automatic_kv, |size| size.0);
+    let models = settings.model.model.len().max(1) as u64;
+    let kv = settings.memory.kv_memory.map_or_else(|| automatic_kv() / models, |size| size.0);
     EngineSettings {
         name,
         max_batch_tokens: settings.batch.max_batch_tokens.get(),

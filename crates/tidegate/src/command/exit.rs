@@ -72,7 +72,10 @@ pub(super) fn report_settings(error: SettingsError) -> Exit {
 
 /// Whether the request can never be served as it stands.
 fn is_misuse(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::InvalidParameter { .. } | Refusal::ContextLength { .. })
+    matches!(
+        refusal,
+        Refusal::InvalidParameter { .. } | Refusal::ContextLength { .. } | Refusal::Unable { .. }
+    )
 }
 
 /// Whether another setting, and not another model or machine, is what helps.
@@ -83,6 +86,7 @@ fn is_wrong_setting(error: &OpenError) -> bool {
             | OpenError::Tensor(TensorError::IsaUnavailable { .. })
             | OpenError::Key { .. }
             | OpenError::NoKeys { .. }
+            | OpenError::SameName { .. }
     )
 }
 

@@ -9,14 +9,15 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use protocol::Task;
 use server::Ending;
 use tidegate::settings::{ServerSettings, Settings};
-use tidegate::{Summary, serve_settings};
+use tidegate::{Opened, Summary, serve_settings};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
 use super::interrupts::Interrupts;
-use super::summary::rows;
+use super::summary::{row_beside, rows};
 use super::{Exit, Talk, loading, logging};
 
 /// Threads for sockets and JSON. The computing is done by the engine's own threads.
@@ -56,7 +57,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         () = interrupts.next() => return Ok(Exit::Interrupted),
     };
     if talk == Talk::Normal {
-        eprintln!("{}", banner(&opened.summary, &settings.server, address, started));
+        eprintln!("{}", banner(&opened, &settings.server, address, started));
     }
     if !is_guarded(&settings.server) && !address.ip().is_loopback() {
         eprintln!("warning: whoever reaches {address} may use this server; --api-key closes it");
@@ -101,9 +102,11 @@ fn is_guarded(server: &ServerSettings) -> bool {
     !server.api_key.is_empty() || server.api_keys_file.is_some()
 }
 
-fn banner(summary: &Summary, server: &ServerSettings, address: SocketAddr, started: Instant) -> String {
+fn banner(opened: &Opened, server: &ServerSettings, address: SocketAddr, started: Instant) -> String {
     let guarded = is_guarded(server);
+    let summary = &opened.summary;
     let mut rows = rows(summary);
+    rows.extend(opened.beside.iter().map(row_beside));
     rows.push(("keys", if guarded { "needed" } else { "not needed" }.to_owned()));
     rows.push(("API", format!("http://{address}/v1")));
     rows.push(("health", format!("http://{address}/readyz, metrics http://{address}/metrics")));
@@ -117,7 +120,10 @@ fn banner(summary: &Summary, server: &ServerSettings, address: SocketAddr, start
 fn example(summary: &Summary, key: &str, address: SocketAddr) -> String {
     let json = "-H 'content-type: application/json'";
     let model = &summary.card.id;
-    if summary.card.chat {
+    if !summary.card.can(Task::Generate) {
+        let body = format!(r#"{{"model":"{model}","query":"tide","documents":["high water at noon"]}}"#);
+        format!("  curl http://{address}/v1/rerank {key}{json} -d '{body}'")
+    } else if summary.card.chat {
         let body =
             format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Once upon a tide"}}]}}"#);
         format!("  curl http://{address}/v1/chat/completions {key}{json} -d '{body}'")

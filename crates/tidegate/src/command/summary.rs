@@ -1,5 +1,6 @@
 //! What was opened, in words.
 
+use protocol::Task;
 use tidegate::Summary;
 use tidegate::settings::ByteSize;
 
@@ -18,10 +19,13 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         None => "embedded, for wiring and not for wisdom".to_owned(),
     };
     let memory = &summary.memory;
+    let silent = if card.chat || !card.can(Task::Generate) { "" } else { ", no chat template" };
+    let tasks: Vec<String> = card.tasks.iter().map(Task::to_string).collect();
     vec![
         ("model", format!("{} ({place})", card.id)),
         ("family", format!("{}, {} parameters, {}", card.family, parameters(card.parameters), card.dtype)),
-        ("context", format!("{} tokens{}", card.context, if card.chat { "" } else { ", no chat template" })),
+        ("does", tasks.join(", ")),
+        ("context", format!("{} tokens{silent}", card.context)),
         ("compute", summary.compute.clone()),
         ("memory", size(memory.total())),
         ("  weights", size(memory.weights)),
@@ -35,6 +39,16 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
             ),
         ),
     ]
+}
+
+/// One row for a model that is served beside the first one.
+pub(super) fn row_beside(summary: &Summary) -> (&'static str, String) {
+    let card = &summary.card;
+    let tasks: Vec<String> = card.tasks.iter().map(Task::to_string).collect();
+    let place =
+        summary.source.as_ref().map_or_else(|| "embedded".to_owned(), |place| place.display().to_string());
+    let size = ByteSize(summary.memory.total() as u64).approximate();
+    ("beside", format!("{} ({place}), {}: {}, {size}", card.id, card.dtype, tasks.join(", ")))
 }
 
 fn parameters(number: u64) -> String {

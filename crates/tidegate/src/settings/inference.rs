@@ -1,13 +1,12 @@
 //! What runs, and how much of the machine it may use.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use models::Quantisation;
 use tensor::{Dtype, Isa};
 
-use super::{ByteSize, QueueSettings, positive};
+use super::{ByteSize, ModelChoice, QueueSettings, positive};
 
 /// What runs, and how much of the machine it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -33,10 +32,11 @@ pub struct InferenceSettings {
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 #[command(next_help_heading = "Model")]
 pub struct ModelSettings {
-    /// Hugging Face folder or GGUF file of a model; without it, the embedded model runs.
-    #[arg(long, env = "TIDEGATE_MODEL", value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub model: Option<PathBuf>,
-    /// Name under which requests ask for the model; without it, the name of its folder or file.
+    /// Hugging Face folder or GGUF file of a model, or NAME=PATH to name it; without it, the embedded model runs, which
+    /// is also called chat. May be repeated: models that generate, embed and rerank are served together.
+    #[arg(long, env = "TIDEGATE_MODEL", value_name = "[NAME=]PATH", value_hint = ValueHint::AnyPath, value_delimiter = ',')]
+    pub model: Vec<ModelChoice>,
+    /// Name under which requests ask for the first model; without it, the name of its folder or file.
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
     /// Type of the weights; without it, what the checkpoint says. Activations, keys and values are f32 with f32, and bf16

@@ -44,7 +44,7 @@ impl Key {
 
     /// Whether the file may hold a list.
     pub fn repeats(&self) -> bool {
-        matches!(self.id, "api_key" | "tenant_weight")
+        matches!(self.id, "api_key" | "model" | "tenant_weight")
     }
 
     /// Whether the value must not be shown.

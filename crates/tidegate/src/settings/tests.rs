@@ -80,7 +80,7 @@ fn file_sets_every_kind_of_value() {
     let layers = layered("kinds", text, &["--context", "7"]).unwrap();
     let settings = Settings::from_arg_matches(layers.matches()).unwrap();
     let inference = settings.inference;
-    assert_eq!(inference.model.model, Some("models/x".into()));
+    assert_eq!(inference.model.model, [ModelChoice::from(PathBuf::from("models/x"))]);
     assert_eq!(inference.model.dtype, Some(Precision::Bf16));
     assert_eq!(inference.model.context, Some(7));
     assert_eq!(inference.compute.threads, NonZeroUsize::new(3));

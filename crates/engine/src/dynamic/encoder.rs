@@ -1,0 +1,266 @@
+//! An encoder as an [`Inference`]: vectors and scores.
+
+mod reading;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use models::tokenizer::Sentence;
+use models::{EncoderBatch, LoadedEncoder, Outcome};
+use protocol::{
+    EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference, Measure, ModelCard,
+    Refusal, ScoreRequest, Scores, Status, Task, Timing, Unserved,
+};
+
+use super::{BatchModel, Dynamic, DynamicSettings, Served, Terms};
+use crate::engine::StopReport;
+use crate::turns::{Seat, Turns};
+use crate::{EngineError, MemoryPlan};
+use reading::{Read, Reader};
+
+/// An encoder that serves requests: vectors of texts, or scores of pairs, many requests in a batch.
+///
+/// Dropping it fails what is still running; use [`Inference::drain`] or [`EncoderEngine::stop`] to let that finish.
+pub struct EncoderEngine {
+    card: ModelCard,
+    reader: Reader,
+    dynamic: Dynamic<Encoding>,
+    memory: MemoryPlan,
+}
+
+/// The model with the batch that it reads.
+struct Encoding {
+    loaded: LoadedEncoder,
+    width: usize,
+    batch: EncoderBatch,
+    seat: Seat,
+}
+
+impl BatchModel for Encoding {
+    type Input = Sentence;
+    type Output = Vec<f32>;
+    type Error = Infallible;
+
+    fn cost(input: &Sentence) -> u64 {
+        input.ids.len() as u64
+    }
+
+    fn run(&mut self, batch: &[Arc<Sentence>]) -> Result<Vec<Result<Vec<f32>, Infallible>>, Infallible> {
+        let Self { loaded, width, batch: rows, seat } = self;
+        rows.clear();
+        batch.iter().for_each(|sentence| rows.push(sentence));
+        let _turn = seat.turn();
+        Ok(loaded.run(rows).chunks_exact(*width).map(|output| Ok(output.to_vec())).collect())
+    }
+}
+
+impl EncoderEngine {
+    /// Warms the model up and serves it under `name`, taking turns with the other models of `turns`. The batches hold as
+    /// many tokens as the model was loaded for.
+    ///
+    /// # Errors
+    /// When a setting cannot work, the model fails on its first text, or the system refuses the threads.
+    pub fn start(
+        loaded: LoadedEncoder,
+        name: String,
+        settings: DynamicSettings,
+        turns: &Turns,
+    ) -> Result<Arc<Self>, EngineError> {
+        let shape = loaded.model.shape();
+        let (tasks, width) = match loaded.outcome() {
+            Outcome::Vector(width) => (vec![Task::Embed, Task::Score], width),
+            Outcome::Score => (vec![Task::Score], 1),
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let card = ModelCard {
+            id: name,
+            family: loaded.family.to_owned(),
+            context: count(loaded.reader.tokenizer.max_tokens()),
+            vocabulary: count(shape.vocabulary),
+            parameters: shape.parameters,
+            dtype: loaded.precision(),
+            chat: false,
+            dimensions: tasks.contains(&Task::Embed).then_some(count(width)),
+            tasks,
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        };
+        let reader = Reader::new(loaded.reader.clone());
+        let settings = DynamicSettings { batch_cost: loaded.max_batch_tokens as u64, ..settings };
+        let memory = MemoryPlan::without_kv(loaded.weight_bytes(), shape.workspace_bytes);
+        let mut model = Encoding { loaded, width, batch: EncoderBatch::default(), seat: turns.seat() };
+        model.warm_up()?;
+        let dynamic = Dynamic::start(model, &settings)?;
+        Ok(Arc::new(Self { card, reader, dynamic, memory }))
+    }
+
+    /// The bytes that the engine plans with.
+    pub fn memory(&self) -> MemoryPlan {
+        self.memory
+    }
+
+    /// Accepts no more, gives what is accepted `grace` to end, and fails the rest.
+    pub async fn stop(&self, grace: Duration) -> StopReport {
+        self.dynamic.stop(grace).await
+    }
+
+    /// Refuses what this model is not, or does not do.
+    fn check(&self, model: Option<&String>, task: Task) -> Result<(), Refusal> {
+        let refusal = match model {
+            Some(model) if *model != self.card.id => {
+                Refusal::UnknownModel { model: model.clone(), near: vec![self.card.id.clone()] }
+            }
+            _ if !self.card.can(task) => {
+                Refusal::Unable { model: self.card.id.clone(), task, able: Vec::new() }
+            }
+            _ => return Ok(()),
+        };
+        self.dynamic.meters().refused(&refusal);
+        Err(refusal)
+    }
+
+    /// Reads the texts of a request once it is admitted, and has them served.
+    async fn serve(&self, terms: Terms, read: Read) -> Result<(Vec<Sentence>, Served<Vec<f32>>), Unserved> {
+        let admitted = self.dynamic.admit(terms)?;
+        let sentences = self.reader.read(read, self.dynamic.handle()).await;
+        let sentences = sentences.inspect_err(|refusal| self.dynamic.meters().refused(refusal))?;
+        let served = self.dynamic.serve(admitted, sentences.clone()).await?;
+        Ok((sentences, served))
+    }
+
+    async fn vectors(&self, request: EmbedRequest) -> Result<Embeddings, Unserved> {
+        self.check(request.model.as_ref(), Task::Embed)?;
+        let width = self.card.dimensions.unwrap_or_default();
+        let dimensions = request.dimensions;
+        if let Some(wrong) = dimensions.filter(|asked| !(1..=width).contains(asked)) {
+            let message = format!(
+                "dimensions must be from 1 to {width}, the width of the model's vectors, got {wrong}"
+            );
+            Err(self.refuse("dimensions", message))?;
+        }
+        let terms = Terms { tenant: request.tenant, priority: request.priority, deadline: request.deadline };
+        let read = Read::texts(request.inputs, request.purpose, request.overlong);
+        let (sentences, served) = self.serve(terms, read).await?;
+        let timing = timing(&served);
+        let outputs = whole(served)?.into_iter().zip(&sentences);
+        let vectors = outputs.map(|(values, sentence)| Embedding {
+            values: shortened(values, dimensions),
+            tokens: count(sentence),
+            is_truncated: sentence.is_truncated(),
+        });
+        Ok(Embeddings { model: self.card.id.clone(), vectors: vectors.collect(), timing })
+    }
+
+    async fn scores(&self, request: ScoreRequest) -> Result<Scores, Unserved> {
+        self.check(request.model.as_ref(), Task::Score)?;
+        let (queries, documents) = (request.queries.len(), request.documents.len());
+        if documents == 0 || (queries != 1 && queries != documents) {
+            let message = format!(
+                "expected one query for all documents or one for each, and at least one document; found {queries} \
+                 queries and {documents} documents"
+            );
+            Err(self.refuse("documents", message))?;
+        }
+        let terms = Terms { tenant: request.tenant, priority: request.priority, deadline: request.deadline };
+        let measure = if self.card.can(Task::Embed) { Measure::Cosine } else { Measure::Classifier };
+        let read = match measure {
+            Measure::Cosine => Read::apart(request.queries, request.documents, request.overlong),
+            Measure::Classifier => Read::pairs(request.queries, request.documents, request.overlong),
+        };
+        let (sentences, served) = self.serve(terms, read).await?;
+        let timing = timing(&served);
+        let outputs = whole(served)?;
+        let values = match measure {
+            Measure::Classifier => outputs.concat(),
+            Measure::Cosine => {
+                let (queries, documents) = outputs.split_at(queries);
+                queries
+                    .iter()
+                    .cycle()
+                    .zip(documents)
+                    .map(|(query, document)| cosine(query, document))
+                    .collect()
+            }
+        };
+        let tokens = sentences.iter().map(count).sum();
+        Ok(Scores { model: self.card.id.clone(), measure, values, tokens, timing })
+    }
+
+    fn refuse(&self, param: &str, message: String) -> Refusal {
+        let refusal = Refusal::InvalidParameter { param: param.to_owned(), message };
+        self.dynamic.meters().refused(&refusal);
+        refusal
+    }
+}
+
+impl Encoding {
+    /// Runs the shortest text there is, so that the first request does not pay for first touches.
+    fn warm_up(&mut self) -> Result<(), EngineError> {
+        let wrong = |message: String| EngineError::WarmUp { message };
+        let sentence = self.loaded.reader.read("", "a").map_err(|error| wrong(error.to_string()))?;
+        let run = || drop(self.run(&[Arc::new(sentence)]));
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| wrong(crate::compute::message(&*panic)))
+    }
+}
+
+/// All outputs, or the first failure.
+fn whole(served: Served<Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
+    let outputs = served.outputs.into_iter();
+    outputs.collect::<Result<_, _>>().map_err(|error| Failure::Engine { message: error.message })
+}
+
+fn timing(served: &Served<Vec<f32>>) -> Timing {
+    Timing { queued: served.queued, first_token: served.total, total: served.total }
+}
+
+fn count(sentence: &Sentence) -> u32 {
+    u32::try_from(sentence.ids.len()).unwrap_or(u32::MAX)
+}
+
+/// The leading numbers of a vector, scaled to unit length.
+fn shortened(mut values: Vec<f32>, dimensions: Option<u32>) -> Vec<f32> {
+    let Some(dimensions) = dimensions else { return values };
+    values.truncate(dimensions as usize);
+    let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(1e-12);
+    values.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
+    values
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)) as f32
+}
+
+impl Inference for EncoderEngine {
+    fn models(&self) -> Vec<ModelCard> {
+        vec![self.card.clone()]
+    }
+
+    fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
+        let refusal = self.check(request.model.as_ref(), Task::Generate).err();
+        let unable =
+            || Refusal::Unable { model: self.card.id.clone(), task: Task::Generate, able: Vec::new() };
+        ready(Err(refusal.unwrap_or_else(unable))).boxed()
+    }
+
+    fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
+        self.vectors(request).boxed()
+    }
+
+    fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
+        self.scores(request).boxed()
+    }
+
+    fn status(&self) -> Status {
+        self.dynamic.status()
+    }
+
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        self.dynamic.drain().boxed()
+    }
+}
