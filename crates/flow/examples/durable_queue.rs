@@ -9,11 +9,22 @@ use std::time::Duration;
 
 use flow::queue::policy::Discipline;
 use flow::queue::store::{DiskOptions, DiskStore};
-use flow::queue::{Queue, Rate};
+use flow::queue::{Json, Queue, Rate};
 use flow::{Capacity, Ticket};
+use serde::{Deserialize, Serialize};
+
+/// An item of one's own type needs no more than this to be kept.
+#[derive(Serialize, Deserialize)]
+struct Letter {
+    text: String,
+}
+
+fn letter(text: impl Into<String>) -> Json<Letter> {
+    Json(Letter { text: text.into() })
+}
 
 /// The queue in ten lines. Every accepted item is on the disk before `put` returns.
-fn open(folder: &Path) -> Result<Queue<String>, Box<dyn Error>> {
+fn open(folder: &Path) -> Result<Queue<Json<Letter>>, Box<dyn Error>> {
     let (store, recovered) = DiskStore::open(folder, DiskOptions::default())?;
     recovered.damage.iter().for_each(|line| eprintln!("damaged: {line}"));
     Ok(Queue::builder(Capacity::items(10_000).bytes(64 << 20))
@@ -30,18 +41,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("tidegate-durable-queue-{}", std::process::id()));
 
     let queue = open(&folder)?;
-    let first = queue.put("alice's letter 1".to_owned(), Ticket::of("alice").key("a1")).await?;
+    let first = queue.put(letter("alice's letter 1"), Ticket::of("alice").key("a1")).await?;
     for number in 2..=3 {
-        queue.put(format!("alice's letter {number}"), Ticket::of("alice")).await?;
+        queue.put(letter(format!("alice's letter {number}")), Ticket::of("alice")).await?;
     }
-    queue.put("bob's only letter".to_owned(), Ticket::of("bob")).await?;
-    queue.put("an unreadable letter".to_owned(), Ticket::of("mallory")).await?;
+    queue.put(letter("bob's only letter"), Ticket::of("bob")).await?;
+    queue.put(letter("an unreadable letter"), Ticket::of("mallory")).await?;
 
     // Taken in turns, so that bob does not wait for all of alice's letters.
     for _ in 0..3 {
         let lease = queue.take().await.ok_or("the queue is open")?;
-        println!("serving {}", *lease);
-        if lease.starts_with("an unreadable") {
+        println!("serving {}", lease.text);
+        if lease.text.starts_with("an unreadable") {
             lease.dead_letter("nobody can read it").await?;
         } else {
             lease.ack().await?;
@@ -49,16 +60,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     // This one is taken, and then the process ends before anybody says that it is done.
     let interrupted = queue.take().await.ok_or("the queue is open")?;
-    println!("interrupted at {}", *interrupted);
+    println!("interrupted at {}", interrupted.text);
     drop((interrupted, queue));
 
     let queue = open(&folder)?;
     println!("opened again: {} wait, {} dead", queue.len(), queue.dead_letters().len());
-    queue.dead_letters().list(|letter| println!("dead: {} ({})", letter.item, letter.cause()));
-    let again = queue.put("alice's letter 1".to_owned(), Ticket::of("alice").key("a1")).await?;
+    queue.dead_letters().list(|letter| println!("dead: {} ({})", letter.item.text, letter.cause()));
+    let again = queue.put(letter("alice's letter 1"), Ticket::of("alice").key("a1")).await?;
     println!("put again under its key, it is {}", if again == first { "known" } else { "new" });
     while let Some(lease) = queue.try_take() {
-        println!("serving {} (attempt {})", *lease, lease.attempt());
+        println!("serving {} (attempt {})", lease.text, lease.attempt());
         lease.ack().await?;
     }
     drop(queue);

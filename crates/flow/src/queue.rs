@@ -69,7 +69,7 @@ pub use line::Line;
 pub use opening::OpenError;
 pub use overload::{ControlledDelay, OverloadOrder};
 pub use past::{Attempt, Ending};
-pub use record::{Record, RecordError};
+pub use record::{Json, Record, RecordError};
 pub use rejected::{PutManyError, Rejected, Rejection};
 pub use settings::{Builder, Doomed, Expiry, Overflow};
 pub use stats::{RejectedTally, Stats, Tally};

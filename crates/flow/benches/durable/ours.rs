@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -53,67 +53,122 @@ pub(crate) fn runtime() -> Runtime {
     runtime.expect("a runtime")
 }
 
-/// Items per second of the store alone: one thread notes a group, with the acknowledgements of the one before, while
-/// that one is on its way to the disk. Also the bytes of what was synced together.
-pub(crate) fn store_round(path: &Path, group: usize, items: usize) -> (f64, Vec<usize>) {
-    let (store, groups) = open(path);
-    let facts = Facts {
-        owner: Arc::from("producer"),
-        level: 0,
-        cost: 1,
-        accepted: SystemTime::now(),
-        deadline: None,
-        key: None,
-    };
-    let runtime = runtime();
-    let start = Instant::now();
-    let mut last = Position::default();
-    for first in (0..items).step_by(group) {
-        let before = last;
-        for number in first..first + group {
-            let id = (number as u64).into();
-            let accepted = Entry::Accepted { id, facts: &facts, item: &[7; ITEM] };
-            last = store.note(accepted).expect("a store that works");
-            if let Some(done) = number.checked_sub(group) {
-                last = store.note(Entry::Done { id: (done as u64).into() }).expect("a store that works");
+/// A store that stays open from round to round, as the servers do.
+pub(crate) struct Lasting {
+    path: PathBuf,
+    store: Arc<DiskStore>,
+    groups: Groups,
+    facts: Facts,
+    next: u64,
+}
+
+impl Lasting {
+    /// A new store on a folder, through which so much has passed already that its files are written a second time.
+    pub(crate) fn open(path: &Path) -> Self {
+        let groups = Groups::default();
+        let folder = Folder::open(path).expect("a folder for the queue");
+        let disk = Counted(folder, Arc::clone(&groups));
+        let options = DiskOptions::default();
+        let (store, _) = DiskStore::open_on(disk, options).expect("a store");
+        let facts = Facts {
+            owner: Arc::from("producer"),
+            level: 0,
+            cost: 1,
+            accepted: SystemTime::now(),
+            deadline: None,
+            key: None,
+        };
+        let mut lasting = Self { path: path.to_owned(), store: Arc::new(store), groups, facts, next: 0 };
+        lasting.alone(256, 3 * options.segment_bytes as usize / ITEM);
+        lasting
+    }
+
+    /// The bytes of what was synced together since the last time.
+    fn groups(&self) -> Vec<usize> {
+        std::mem::take(&mut *self.groups.lock().unwrap_or_else(PoisonError::into_inner)).0
+    }
+
+    fn accept(&self, id: u64) -> Position {
+        let entry = Entry::Accepted { id: id.into(), facts: &self.facts, item: &[7; ITEM] };
+        self.store.note(entry).expect("a store that works")
+    }
+
+    fn finish(&self, id: u64) -> Position {
+        self.store.note(Entry::Done { id: id.into() }).expect("a store that works")
+    }
+
+    /// Items per second of the store alone: one thread notes a group, with the acknowledgements of the one before,
+    /// while that one is on its way to the disk. Also the bytes of what was synced together.
+    pub(crate) fn alone(&mut self, group: usize, items: usize) -> (f64, Vec<usize>) {
+        let runtime = runtime();
+        let (first, end) = (self.next, self.next + items as u64);
+        self.groups();
+        let start = Instant::now();
+        let (mut last, mut before) = (Position::default(), Position::default());
+        for (number, id) in (first..end).enumerate() {
+            if number.is_multiple_of(group) {
+                runtime.block_on(self.store.settled(before)).expect("a store that works");
+                before = last;
+            }
+            last = self.accept(id);
+            if number >= group {
+                last = self.finish(id - group as u64);
             }
         }
-        runtime.block_on(store.settled(before)).expect("a store that works");
+        runtime.block_on(self.store.settled(last)).expect("a store that works");
+        let took = start.elapsed();
+        (end.saturating_sub(group as u64).max(first)..end).for_each(|id| last = self.finish(id));
+        runtime.block_on(self.store.settled(last)).expect("a store that works");
+        self.next = end;
+        (items as f64 / took.as_secs_f64(), self.groups())
     }
-    runtime.block_on(store.settled(last)).expect("a store that works");
-    let took = start.elapsed();
-    drop(store);
-    (items as f64 / took.as_secs_f64(), close(path, &groups))
+
+    /// Items per second of the store with so many producers, each of which waits for its item before it notes the next
+    /// together with the acknowledgement of the last one. Also the bytes of what was synced together.
+    pub(crate) fn with_producers(&mut self, producers: usize, items: usize) -> (f64, Vec<usize>) {
+        let (runtime, first, each) = (runtime(), self.next, (items / producers) as u64);
+        self.next += each * producers as u64;
+        self.groups();
+        let start = Instant::now();
+        runtime.block_on(async {
+            let produce = |producer: u64| {
+                let (store, facts) = (Arc::clone(&self.store), self.facts.clone());
+                tokio::spawn(async move {
+                    for id in (0..each).map(|number| first + producer * each + number) {
+                        let entry = Entry::Accepted { id: id.into(), facts: &facts, item: &[7; ITEM] };
+                        let position = store.note(entry).expect("a store that works");
+                        store.settled(position).await.expect("a store that works");
+                        store.note(Entry::Done { id: id.into() }).expect("a store that works");
+                    }
+                })
+            };
+            let tasks: Vec<_> = (0..producers as u64).map(produce).collect();
+            join_all(tasks).await.into_iter().for_each(|task| task.expect("no task panics"));
+        });
+        (items as f64 / start.elapsed().as_secs_f64(), self.groups())
+    }
+
+    /// Items per second of a queue on the store, and how many groups there were.
+    pub(crate) fn queue(&mut self, producers: usize, items: usize) -> (f64, usize) {
+        let recovered = Recovered { next_id: self.next, ..Recovered::default() };
+        let store = Arc::clone(&self.store);
+        let queue = Queue::<Vec<u8>>::builder(Capacity::items(10_000)).open(store, recovered);
+        let queue = queue.expect("a queue on a store in which nothing waits");
+        self.next += items as u64;
+        self.groups();
+        let runtime = runtime();
+        let start = Instant::now();
+        runtime.block_on(pass(&queue, producers, items));
+        let took = start.elapsed();
+        drop((runtime, queue));
+        (items as f64 / took.as_secs_f64(), self.groups().len())
+    }
 }
 
-/// A new store on a folder, and what will be written of it from here on.
-fn open(path: &Path) -> (DiskStore, Groups) {
-    let groups = Groups::default();
-    let folder = Folder::open(path).expect("a folder for the queue");
-    let disk = Counted(folder, Arc::clone(&groups));
-    let (store, _) = DiskStore::open_on(disk, DiskOptions::default()).expect("a store");
-    *groups.lock().unwrap_or_else(PoisonError::into_inner) = (Vec::new(), 0);
-    (store, groups)
-}
-
-/// Removes the folder and answers what was written.
-fn close(path: &Path, groups: &Groups) -> Vec<usize> {
-    fs::remove_dir_all(path).expect("the folder of the queue");
-    std::mem::take(&mut *groups.lock().unwrap_or_else(PoisonError::into_inner)).0
-}
-
-/// Items per second of the queue, and how many groups there were.
-pub(crate) fn round(path: &Path, producers: usize, items: usize) -> (f64, usize) {
-    let (store, groups) = open(path);
-    let queue =
-        Queue::<Vec<u8>>::builder(Capacity::items(10_000)).open(Arc::new(store), Recovered::default());
-    let queue = queue.expect("a queue on an empty store");
-    let runtime = runtime();
-    let start = Instant::now();
-    runtime.block_on(pass(&queue, producers, items));
-    let took = start.elapsed();
-    drop((runtime, queue));
-    (items as f64 / took.as_secs_f64(), close(path, &groups).len())
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        let _it_is_temporary = fs::remove_dir_all(&self.path);
+    }
 }
 
 async fn pass(queue: &Queue<Vec<u8>>, producers: usize, items: usize) {

@@ -174,7 +174,8 @@ impl<T> DeadLetters<T> {
     /// place; a deadline that has passed is lifted. Answers whether it was there.
     ///
     /// # Errors
-    /// When the store does not keep that. The item then waits all the same, and is a dead letter again after a restart.
+    /// When the store does not keep that. The item then waits all the same, and the store is told again when it is next
+    /// told of anything; until it has room for that, the item is a dead letter again after a restart.
     pub async fn retry(&self, id: TicketId) -> Result<bool, StoreError> {
         Ok(self.retry_where(|letter| letter.id == id).await? > 0)
     }

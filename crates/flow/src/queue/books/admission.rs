@@ -161,6 +161,7 @@ impl<T> Books<T> {
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_deref()) {
             keys.forget(key, id);
         }
+        self.journal.iter_mut().for_each(|journal| journal.take_back(id));
         Rejected { item, ticket, reason, retry_after: None }
     }
 

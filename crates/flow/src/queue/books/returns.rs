@@ -110,6 +110,7 @@ impl<T> Books<T> {
     /// A verdict did not reach the disk: the item is in the line there, and so it is here.
     pub(in crate::queue) fn uncondemn(&mut self, id: TicketId) {
         if let Some(letter) = self.dead.letters.remove(&id) {
+            self.journal.iter_mut().for_each(|journal| journal.take_back(id));
             self.tally.dead -= 1;
             self.admit(letter.revive());
         }

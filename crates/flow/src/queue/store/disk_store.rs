@@ -19,8 +19,12 @@ use settling::{Settling, State};
 /// The most that [`DiskOptions::segment_bytes`] and [`DiskOptions::waiting_bytes`] may be.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// A group is never held up for longer than this, and for no more than an eighth of the time that writing takes.
+/// A group is never held up for longer than this, and for no more than so great a part of the time that writing takes.
 const LONGEST_PATIENCE: Duration = Duration::from_millis(1);
+const PATIENCE_PART: u32 = 2;
+
+/// After it was waited in vain so often in a row, the pauses become no longer.
+const MOST_IN_VAIN: u32 = 6;
 
 /// A buffer that has become larger than this is given back to the system.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -40,10 +44,10 @@ pub struct DiskOptions {
 }
 
 impl Default for DiskOptions {
-    /// Files of 64 MiB, 64 MiB waiting, 1 MiB held, and the default window of keys.
+    /// Files of 16 MiB, 64 MiB waiting, 1 MiB held, and the default window of keys.
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             waiting_bytes: 64 << 20,
             reserve_bytes: 1 << 20,
             keys: KeyWindow::default(),
@@ -112,7 +116,7 @@ impl DiskStore {
         let writing = Arc::clone(&shared);
         let spawned = std::thread::Builder::new()
             .name("flow-store".to_owned())
-            .spawn(move || Writer { log, shared: writing, patience: Duration::ZERO }.run());
+            .spawn(move || Writer::new(log, writing).run());
         let writer = spawned
             .map_err(|error| StoreError::Failed { place: shared.place.clone(), cause: error.to_string() })?;
         Ok((Self { shared, writer: Some(writer) }, recovered))
@@ -183,6 +187,9 @@ struct Writer<D: Disk> {
     shared: Arc<Shared>,
     /// How long to wait for a group to become complete.
     patience: Duration,
+    /// How often in a row it was waited for callers who did not come, and how many groups are begun without waiting.
+    in_vain: u32,
+    not_waiting: u32,
 }
 
 /// What the writer does next.
@@ -193,41 +200,52 @@ enum Task {
 }
 
 impl<D: Disk> Writer<D> {
+    fn new(log: Log<D>, shared: Arc<Shared>) -> Self {
+        Self { log, shared, patience: Duration::ZERO, in_vain: 0, not_waiting: 0 }
+    }
+
     fn run(mut self) {
         let mut frames = Vec::new();
         let mut upkeep = Upkeep::Due;
         loop {
-            match self.next_task(&mut frames, upkeep) {
-                Task::Write => {
-                    let begun = Instant::now();
-                    match self.log.commit(&mut frames) {
-                        Ok(kept) => State::publish(&self.shared, kept, &frames, self.log.usage()),
-                        Err(error) => return State::publish_failure(&self.shared, error),
-                    }
-                    self.patience = (begun.elapsed() / 8).min(LONGEST_PATIENCE);
-                    frames.clear();
-                    frames.shrink_to(BUFFER_BYTES);
-                    upkeep = Upkeep::Due;
-                }
-                Task::Tidy => match self.log.tidy() {
-                    Ok(next) => {
-                        upkeep = next;
-                        self.shared.state().usage = self.log.usage();
-                    }
-                    Err(error) => return State::publish_failure(&self.shared, error),
-                },
+            let outcome = match self.next_task(&mut frames, upkeep) {
+                Task::Write => self.write(&mut frames),
+                Task::Tidy => self.tidy(),
                 Task::Close => {
                     // An end without the closing record is like a crash, after which nothing is lost either.
                     let _closed = self.log.close();
                     return;
                 }
+            };
+            match outcome {
+                Ok(next) => upkeep = next,
+                Err(error) => return State::publish_failure(&self.shared, error),
             }
         }
     }
 
+    /// Writes a group, tells who waits for it, and tidies a little while they think of something new: callers who come
+    /// back at once must not keep the log from becoming small.
+    fn write(&mut self, frames: &mut Vec<u8>) -> Result<Upkeep, StoreError> {
+        let begun = Instant::now();
+        let kept = self.log.commit(frames)?;
+        State::publish(&self.shared, kept, frames, self.log.usage());
+        self.patience = (begun.elapsed() / PATIENCE_PART).min(LONGEST_PATIENCE);
+        frames.clear();
+        frames.shrink_to(BUFFER_BYTES);
+        self.tidy()
+    }
+
+    fn tidy(&mut self) -> Result<Upkeep, StoreError> {
+        let upkeep = self.log.tidy()?;
+        self.shared.state().usage = self.log.usage();
+        Ok(upkeep)
+    }
+
     /// Waits until there is something to do, and takes over what is to be written.
-    fn next_task(&self, frames: &mut Vec<u8>, upkeep: Upkeep) -> Task {
-        let mut state = self.gather();
+    fn next_task(&mut self, frames: &mut Vec<u8>, upkeep: Upkeep) -> Task {
+        self.gather();
+        let mut state = self.shared.state();
         loop {
             if state.begin_group(frames) {
                 return Task::Write;
@@ -241,24 +259,28 @@ impl<D: Disk> Writer<D> {
             state.fall_asleep();
             state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.wake_up();
-            drop(state);
-            state = self.gather();
         }
     }
 
     /// Lets those come who have just been told of their last notes, but not for long. Without this the callers part
     /// into two halves, of which one is being written while the other waits, and each sync serves only half of them.
-    fn gather(&self) -> MutexGuard<'_, State> {
+    /// Callers that take their time are not waited for again and again.
+    fn gather(&mut self) {
         let mut state = self.shared.state();
-        if state.waiting.is_empty() || !state.expects_more() {
-            return state;
+        if !state.expects_more() {
+            return;
+        }
+        if self.not_waiting > 0 {
+            self.not_waiting -= 1;
+            return;
         }
         state.gather();
         let work = &self.shared.work;
         let gathered = work.wait_timeout_while(state, self.patience, |state| state.is_gathering());
         let (mut state, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         state.wake_up();
-        state
+        self.in_vain = if state.give_up_gathering() { 0 } else { (self.in_vain + 1).min(MOST_IN_VAIN) };
+        self.not_waiting = (1 << self.in_vain) - 1;
     }
 }
 

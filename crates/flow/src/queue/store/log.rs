@@ -1,8 +1,8 @@
 //! The log of a durable queue: records appended to segments, without threads, locks or a clock.
 //!
 //! ```text
-//! folder/  lock  reserve  segment-…07  segment-…08  segment-…09   <- records are appended here
-//!                         \_ oldest: goes when nothing in it is needed
+//! folder/  lock  reserve  spare  segment-…07  segment-…08  segment-…09   <- records are appended here
+//!                            ^------- oldest: when nothing in it is needed, it becomes the next segment
 //! ```
 //!
 //! What must hold, in the order in which it is made to hold:
@@ -20,6 +20,7 @@ mod compaction;
 mod frame;
 mod recovery;
 mod segment;
+mod spare;
 
 #[cfg(test)]
 mod mutant;
@@ -70,6 +71,12 @@ enum Trouble {
     Failed(StoreError),
 }
 
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// One file of the log.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
@@ -101,6 +108,8 @@ pub(super) struct Log<D> {
     durable: u64,
     /// Whether the reserve is whole.
     has_reserve: bool,
+    /// Bytes of the file that is to become a segment; 0 without one.
+    spare: u64,
     moving: Option<Moving>,
     /// Segments in which something could not be read.
     damaged: BTreeSet<u64>,
@@ -114,11 +123,10 @@ impl<D: Disk> Log<D> {
     /// From the first failure to write or to sync on, always with that failure.
     pub(super) fn commit(&mut self, frames: &mut Vec<u8>) -> Result<Kept, StoreError> {
         self.has_not_failed()?;
-        let held = match self.ensure_reserve() {
-            Err(Trouble::Full) if holds_items(frames) => Err(Trouble::Full),
-            Err(Trouble::Full) | Ok(()) => self.append_and_sync(frames),
-            failed => failed,
-        };
+        let mut held = self.commit_whole(frames);
+        if matches!(held, Err(Trouble::Full)) && self.give_up_spare()? {
+            held = self.commit_whole(frames);
+        }
         match held {
             Ok(()) => Ok(Kept::All),
             Err(Trouble::Failed(error)) => Err(error),
@@ -137,14 +145,23 @@ impl<D: Disk> Log<D> {
     pub(super) fn usage(&self) -> Usage {
         let reserve = if self.has_reserve { self.options.reserve_bytes } else { 0 };
         Usage {
-            bytes: self.segment_bytes() + reserve,
+            bytes: self.file_bytes() + reserve,
             live_bytes: self.ledger.item_bytes(),
-            files: self.segments.len() + usize::from(self.has_reserve),
+            files: self.segments.len() + usize::from(self.has_reserve) + usize::from(self.spare > 0),
         }
     }
 
-    fn segment_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.length).sum()
+    /// Bytes of the segments and the spare.
+    fn file_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.length).sum::<u64>() + self.spare
+    }
+
+    fn commit_whole(&mut self, frames: &mut Vec<u8>) -> Result<(), Trouble> {
+        match self.ensure_reserve() {
+            Err(Trouble::Full) if holds_items(frames) => Err(Trouble::Full),
+            Err(Trouble::Full) | Ok(()) => self.append_and_sync(frames),
+            failed => failed,
+        }
     }
 
     fn commit_without_items(&mut self, frames: &[u8]) -> Result<Kept, StoreError> {
@@ -156,8 +173,7 @@ impl<D: Disk> Log<D> {
             return Ok(Kept::Nothing);
         }
         let mut held = self.append_and_sync(&mut others);
-        if matches!(held, Err(Trouble::Full)) && self.has_reserve {
-            self.give_up_reserve()?;
+        if matches!(held, Err(Trouble::Full)) && self.give_up_reserve()? {
             held = self.append_and_sync(&mut others);
         }
         match held {
@@ -188,7 +204,8 @@ impl<D: Disk> Log<D> {
 
     /// Writes records behind the last one and answers where they begin. They count after the next sync.
     fn append(&mut self, frames: &mut Vec<u8>) -> Result<Place, Trouble> {
-        let next = frame::seal(frames, self.salt, self.next, self.durable);
+        let salt = segment::salt(self.salt, self.active().number);
+        let next = frame::seal(frames, salt, self.next, self.durable);
         let ahead = self.zeros_ahead(frames.len() as u64);
         let mut held = self.write_behind(frames, ahead);
         if ahead > 0 && matches!(held, Err(Trouble::Full)) {
@@ -276,13 +293,17 @@ impl<D: Disk> Log<D> {
 
     fn create_segment(&mut self, number: u64) -> Result<(), Trouble> {
         let header = Header { number, first: self.next, next_id: self.ledger.next_id(), salt: self.salt };
-        let name = segment::name(number);
+        let (name, end) = (segment::name(number), HEADER_BLOCK as u64);
+        if self.spare > 0 {
+            let length = self.begin_on_spare(&name, &header)?;
+            self.segments.push_back(Segment { number, end, length });
+            return Ok(());
+        }
         let written = self.disk.create(&name).and_then(|()| self.disk.write(&name, 0, &header.block()));
         match written {
             Ok(()) => {
                 let synced = self.disk.sync(&name).and_then(|()| self.disk.sync_dir());
                 synced.map_err(|error| self.fail(&error))?;
-                let end = HEADER_BLOCK as u64;
                 self.segments.push_back(Segment { number, end, length: end });
                 Ok(())
             }
@@ -309,15 +330,18 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn give_up_reserve(&mut self) -> Result<(), StoreError> {
-        self.has_reserve = false;
+    /// Lets the reserve go; false if there is none.
+    fn give_up_reserve(&mut self) -> Result<bool, StoreError> {
+        if !std::mem::take(&mut self.has_reserve) {
+            return Ok(false);
+        }
         match self.discard(RESERVE) {
-            Trouble::Full => Ok(()),
+            Trouble::Full => Ok(true),
             Trouble::Failed(error) => Err(error),
         }
     }
 
-    /// Removes a file for which there is no room; it may not even have come to be.
+    /// Removes a file for which there is no room or no use; it may not even have come to be.
     fn discard(&mut self, name: &str) -> Trouble {
         let removed = self.disk.remove(name).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => Ok(()),

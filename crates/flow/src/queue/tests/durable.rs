@@ -233,3 +233,47 @@ async fn after_a_crash_everything_acknowledged_is_there() {
         }
     }
 }
+
+/// On a full disk a dead letter may be refused that nobody waits for. The store learns of it when it has room again.
+#[tokio::test(start_paused = true)]
+async fn what_a_full_store_refused_about_the_dead_is_said_again() {
+    let store = MemoryStore::held();
+    let queue = open(&store, Recovered::default());
+    let put = async |item: &str| {
+        let mut put = pin!(queue.put(item.to_owned(), keyed(item)));
+        assert!(put.as_mut().now_or_never().is_none());
+        store.settle();
+        put.await.unwrap()
+    };
+    let dead = || store.survivors().items.into_iter().map(|item| item.dead).collect::<Vec<_>>();
+    let id = put("poison").await;
+    (0..3).for_each(|_| drop(queue.try_take().unwrap()));
+    store.fill();
+    store.settle();
+    assert_eq!((queue.dead_letters().len(), dead()), (1, vec![None]), "the store did not learn of it");
+    store.make_room();
+    put("another").await;
+    assert_eq!(dead(), [Some(Cause::Attempts.to_string()), None]);
+
+    // The same for one that comes back to life, and one that a later word makes void.
+    store.fill();
+    assert!(queue.dead_letters().retry(id).now_or_never().is_none());
+    store.settle();
+    store.make_room();
+    put("a third").await;
+    assert_eq!(dead(), [None, None, None]);
+    let lease = queue.try_take().unwrap();
+    assert_eq!((lease.id(), lease.attempt()), (id, 1));
+    store.fill();
+    let mut verdict = pin!(lease.dead_letter("worn out"));
+    assert!(verdict.as_mut().now_or_never().is_none());
+    store.settle();
+    assert!(matches!(verdict.await, Err(LeaseError::Store(_))));
+    store.make_room();
+    put("a fourth").await;
+    assert_eq!(
+        (queue.dead_letters().len(), dead()),
+        (0, vec![None; 4]),
+        "a verdict that failed is not repeated"
+    );
+}

@@ -43,6 +43,16 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    /// Closing the file alone would not do: a process that another thread is just starting holds a copy of it until it
+    /// has become that other program, and would keep the folder locked.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _closing_it_must_do = lock.unlock();
+        }
+    }
+}
+
 impl Disk for Folder {
     fn place(&self) -> String {
         self.path.display().to_string()
@@ -146,4 +156,23 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_let_go_is_free_though_a_child_still_holds_its_files() {
+        let path = std::env::temp_dir().join(format!("flow-folder-{}", std::process::id()));
+        let mut folder = Folder::open(&path).unwrap();
+        folder.lock().unwrap();
+        let inherited = folder.lock.as_ref().unwrap().try_clone().unwrap();
+        let mut next = Folder::open(&path).unwrap();
+        assert_eq!(next.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(folder);
+        next.lock().unwrap();
+        drop((inherited, next));
+        fs::remove_dir_all(&path).unwrap();
+    }
 }

@@ -27,8 +27,8 @@ pub(super) struct State {
     refused: VecDeque<Range<u64>>,
     /// Positions below this one are no more known apart.
     forgotten: u64,
-    /// How many notes are on their way at a time: those of the last group, and those that came meanwhile.
-    active: u64,
+    /// How many were told of their notes when the last group was written.
+    told: u64,
     failed: Option<StoreError>,
     waiters: BTreeMap<(u64, u64), Waker>,
     next_waiter: u64,
@@ -57,7 +57,7 @@ impl State {
             decided: 1,
             refused: VecDeque::new(),
             forgotten: 0,
-            active: 0,
+            told: 0,
             failed: None,
             waiters: BTreeMap::new(),
             next_waiter: 0,
@@ -88,7 +88,17 @@ impl State {
 
     /// Whether more notes are likely to come at once: their makers have just been told of their last ones.
     pub(super) fn expects_more(&self) -> bool {
-        self.noted - self.begun < self.active
+        self.came() < self.told
+    }
+
+    /// How many notes came since the last group was begun.
+    fn came(&self) -> u64 {
+        self.noted - self.begun
+    }
+
+    /// Expects nobody any more; answers whether most of those came who were expected.
+    pub(super) fn give_up_gathering(&mut self) -> bool {
+        2 * self.came() >= std::mem::take(&mut self.told)
     }
 
     /// Whether the writer sleeps for a moment and there is a reason to.
@@ -116,7 +126,7 @@ impl State {
             return false;
         }
         std::mem::swap(&mut self.waiting, frames);
-        self.begun = self.noted;
+        (self.begun, self.told) = (self.noted, 0);
         true
     }
 
@@ -149,9 +159,9 @@ impl State {
             }
         }
         state.decided = group.end;
-        state.active = (group.end - group.start) + (state.noted - state.begun);
         let later = state.waiters.split_off(&(group.end, 0));
         let ready = std::mem::replace(&mut state.waiters, later);
+        state.told = ready.len() as u64;
         drop(state);
         ready.into_values().for_each(Waker::wake);
     }

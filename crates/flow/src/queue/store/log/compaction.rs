@@ -1,9 +1,9 @@
 //! Keeps the log small: segments in which nothing is needed go, and what the oldest one still holds is copied forward.
 //! The same empties damaged segments, so that damage is reported until they are gone and no longer.
 //!
-//! The bound: once [`Log::tidy`] has nothing more to do, the segments take up at most twice the bytes that are needed
-//! plus three segments, of which one may be longer than it should by one group. Copying the needed half of a log frees
-//! the other half, so no byte is copied more than once for every byte that is written.
+//! The bound: once [`Log::tidy`] has nothing more to do, the segments and the spare take up at most twice the bytes that
+//! are needed plus three segments, of which one may be longer than it should by one group. Copying the needed half of a
+//! log frees the other half, so no byte is copied more than once for every byte that is written.
 
 use std::io;
 use std::time::SystemTime;
@@ -44,6 +44,9 @@ impl<D: Disk> Log<D> {
     pub(in crate::queue::store) fn tidy(&mut self) -> Result<Upkeep, StoreError> {
         self.has_not_failed()?;
         let step = match self.segments.front() {
+            _ if self.spare > 0 && self.file_bytes() > self.most_bytes() => {
+                self.give_up_spare().map(|_| Upkeep::Due).map_err(Trouble::from)
+            }
             Some(oldest) if self.segments.len() > 1 => {
                 let number = oldest.number;
                 if !self.ledger.needs(number) {
@@ -64,7 +67,12 @@ impl<D: Disk> Log<D> {
     }
 
     fn is_too_large(&self) -> bool {
-        self.segment_bytes() > 2 * self.ledger.needed_bytes() + 2 * self.options.segment_bytes
+        self.file_bytes() - self.spare > self.most_bytes() - self.options.segment_bytes
+    }
+
+    /// No spare is kept beyond this.
+    pub(super) fn most_bytes(&self) -> u64 {
+        2 * self.ledger.needed_bytes() + 3 * self.options.segment_bytes
     }
 
     fn remove_oldest(&mut self, number: u64) -> Result<Upkeep, Trouble> {
@@ -72,14 +80,19 @@ impl<D: Disk> Log<D> {
             self.sync()?;
         }
         let name = segment::name(number);
-        let removed = if self.damaged.contains(&number) {
-            self.disk.rename(&name, &segment::damaged_name(number))
+        let is_damaged = self.damaged.contains(&number);
+        if !is_damaged && self.has_use_for_oldest() {
+            self.keep_as_spare(&name)?;
         } else {
-            self.disk.remove(&name)
-        };
-        match removed {
-            Err(error) if is_full(&error) => return Err(Trouble::Full),
-            other => other.and_then(|()| self.disk.sync_dir()).map_err(|error| self.fail(&error))?,
+            let freed = if is_damaged {
+                self.disk.rename(&name, &segment::damaged_name(number))
+            } else {
+                self.disk.remove(&name)
+            };
+            match freed {
+                Err(error) if is_full(&error) => return Err(Trouble::Full),
+                other => other.and_then(|()| self.disk.sync_dir()).map_err(|error| self.fail(&error))?,
+            }
         }
         self.segments.pop_front();
         self.damaged.remove(&number);
@@ -139,7 +152,8 @@ impl<D: Disk> Log<D> {
         };
         let name = segment::name(segment);
         let bytes = self.disk.read(&name, u64::from(place.offset), place.length as usize)?;
-        match frame::read(&bytes, self.salt, 0..u64::MAX).and_then(|frame| frame.record()) {
+        let salt = segment::salt(self.salt, segment);
+        match frame::read(&bytes, salt, 0..u64::MAX).and_then(|frame| frame.record()) {
             Some(Record::Item(item)) if item.id == id => {
                 push(frames, &Record::Item(self.ledger.renewed(item)));
                 Ok(())

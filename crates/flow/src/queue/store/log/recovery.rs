@@ -69,10 +69,12 @@ impl<D: Disk> Log<D> {
             next: 0,
             durable: 0,
             has_reserve,
+            spare: 0,
             moving: None,
             damaged: BTreeSet::new(),
             failed: None,
         };
+        log.find_spare(&files).map_err(failed)?;
         let reading = log.read_segments(&sighted).map_err(failed)?;
         log.make_ready(reading).map_err(|trouble| match trouble {
             Trouble::Full => StoreError::Full { place: place.clone() },
@@ -112,7 +114,7 @@ impl<D: Disk> Log<D> {
             Some(Some(header)) => Standing::Below(header.first),
             Some(None) | None => Standing::Last,
         };
-        let contents = segment::contents(&bytes, self.salt, first, standing);
+        let contents = segment::contents(&bytes, segment::salt(self.salt, sighted.number), first, standing);
         if let Some(header) = sighted.header {
             self.ledger.skip_to(header.next_id);
         }
@@ -151,7 +153,8 @@ impl<D: Disk> Log<D> {
     fn first_of(&self, sighted: &Sighted, bytes: &[u8]) -> Option<u64> {
         let by_header = sighted.header.map(|header| header.first);
         by_header.or_else(|| {
-            let frame = frame::read(bytes.get(HEADER_BLOCK..)?, self.salt, 0..u64::MAX)?;
+            let salt = segment::salt(self.salt, sighted.number);
+            let frame = frame::read(bytes.get(HEADER_BLOCK..)?, salt, 0..u64::MAX)?;
             Some(frame.sequence)
         })
     }
@@ -207,13 +210,11 @@ impl<D: Disk> Log<D> {
         for ((accepted, id), key) in self.ledger.used_keys().filter(|((_, id), _)| unproven.contains(id)) {
             push(&mut frames, &Record::Used { id, key, accepted });
         }
-        let place = match self.append(&mut frames) {
-            Err(Trouble::Full) if self.has_reserve => {
-                self.give_up_reserve().map_err(Trouble::Failed)?;
-                self.append(&mut frames)?
-            }
-            other => other?,
-        };
+        let mut held = self.append(&mut frames);
+        while matches!(held, Err(Trouble::Full)) && (self.give_up_spare()? || self.give_up_reserve()?) {
+            held = self.append(&mut frames);
+        }
+        let place = held?;
         self.sync()?;
         self.note(&frames, place);
         // Only now it is true that everything before is on the disk, in one form or the other.
@@ -251,7 +252,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn item_at(&self, bytes: &[u8], id: TicketId, place: Place) -> Option<RecoveredItem> {
-        let frame = frame::read(bytes.get(place.offset as usize..)?, self.salt, 0..u64::MAX)?;
+        let salt = segment::salt(self.salt, place.segment);
+        let frame = frame::read(bytes.get(place.offset as usize..)?, salt, 0..u64::MAX)?;
         match frame.record()? {
             Record::Item(item) if item.id == id => Some(self.ledger.renewed(item).recovered()),
             _ => None,

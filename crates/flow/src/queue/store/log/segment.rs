@@ -11,7 +11,7 @@ const COPY: usize = 512;
 /// Bytes of a header that mean something.
 const HEADER: usize = 44;
 const MAGIC: [u8; 8] = *b"tdgtflow";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const PREFIX: &str = "segment-";
 
@@ -24,6 +24,12 @@ pub(super) fn name(number: u64) -> String {
 pub(super) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX).filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
+}
+
+/// What the checksums of the records of one segment start from. A record counts only where it was written: what a file
+/// held when it was another segment means nothing in this one.
+pub(super) fn salt(log: u32, number: u64) -> u32 {
+    crc32c::crc32c_append(log, &number.to_le_bytes())
 }
 
 /// The name under which a damaged segment is kept for people when the log needs it no more.
@@ -39,7 +45,7 @@ pub(super) struct Header {
     pub(super) first: u64,
     /// Ids below this one were used before the segment was created.
     pub(super) next_id: u64,
-    /// What all checksums of the log start from.
+    /// What the checksums of all segments of the log start from.
     pub(super) salt: u32,
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod model;
 mod power_loss;
 mod sequences;
+mod spare;
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ proptest! {
             tidy(&mut log).unwrap();
             let longest_group = size as u64 + 500;
             let bound = 2 * log.ledger.needed_bytes() + 3 * OPTIONS.segment_bytes + longest_group;
-            prop_assert!(log.segment_bytes() <= bound, "{} of {bound} after {id}", log.segment_bytes());
+            prop_assert!(log.file_bytes() <= bound, "{} of {bound} after {id}", log.file_bytes());
         }
         drop(log);
         disk.restore_power();
