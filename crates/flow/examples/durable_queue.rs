@@ -14,7 +14,7 @@ use flow::{Capacity, Ticket};
 use serde::{Deserialize, Serialize};
 
 /// An item of one's own type needs no more than this to be kept.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Letter {
     text: String,
 }

@@ -1,7 +1,7 @@
 //! What a run of records comes to: where the items lie that are not done, and which keys count as used.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -58,7 +58,7 @@ pub(super) struct UsedKey {
 #[derive(Debug)]
 pub(super) struct Ledger {
     window: KeyWindow,
-    items: BTreeMap<TicketId, Slot>,
+    items: HashMap<TicketId, Slot>,
     /// Keys of the items that have one, with the time of their acceptance.
     keys: BTreeMap<TicketId, (Arc<str>, SystemTime)>,
     /// Why the dead among the items are dead.
@@ -76,7 +76,7 @@ impl Ledger {
     pub(super) fn new(window: KeyWindow) -> Self {
         Self {
             window,
-            items: BTreeMap::new(),
+            items: HashMap::new(),
             keys: BTreeMap::new(),
             causes: BTreeMap::new(),
             used: BTreeMap::new(),
@@ -146,7 +146,9 @@ impl Ledger {
     /// The items that lie in the segment. Walks all items.
     pub(super) fn items_in(&self, segment: u64) -> Vec<TicketId> {
         let items = self.items.iter().filter(|(_, slot)| slot.place.segment == segment);
-        items.map(|(id, _)| *id).collect()
+        let mut ids: Vec<_> = items.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The used keys that only this segment speaks of. Walks all keys.
@@ -178,7 +180,9 @@ impl Ledger {
 
     /// All items with their places, in order of id.
     pub(super) fn items(&self) -> impl Iterator<Item = (TicketId, Place)> {
-        self.items.iter().map(|(id, slot)| (*id, slot.place))
+        let mut items: Vec<_> = self.items.iter().map(|(id, slot)| (*id, slot.place)).collect();
+        items.sort_unstable();
+        items.into_iter()
     }
 
     /// What a queue is told that holds these items.

@@ -211,9 +211,11 @@ impl<D: Disk> Log<D> {
         if ahead > 0 && matches!(held, Err(Trouble::Full)) {
             held = self.write_behind(frames, 0);
         }
-        let place = held?;
-        self.next = next;
-        Ok(place)
+        match held {
+            Ok(_) => self.next = next,
+            Err(_) => frame::unseal(frames),
+        }
+        held
     }
 
     /// Writes bytes and zeros behind the last record.

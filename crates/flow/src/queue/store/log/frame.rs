@@ -4,8 +4,9 @@
 //! crc 4 | length of the body 4 | kind 1, sequence 7 | records since the last sync 4 | body
 //! ```
 //!
-//! The checksum covers everything behind it and starts from the salt of the log, so that bytes inside an item never
-//! pass for a record, not even those of another log. The sequence numbers all records of a log without a gap. A record
+//! The checksum covers the body, the salt of the segment and the rest of the header, so that bytes inside an item never
+//! pass for a record, not even those of another log. It begins with the body, so that whoever notes an item adds that
+//! up, and the thread that writes only reads the headers. The sequence numbers all records of a log without a gap. A record
 //! also says how many records lie between it and the last sync before it was written: every record before those was
 //! on the disk already, so if one of them cannot be read, that is damage and not the trace of a power loss.
 
@@ -35,12 +36,14 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Appends a record whose checksum and sequence are still to be filled in by [`seal`].
+/// Appends a record. Its sequence is still to be filled in by [`seal`], and its checksum is only that of the body.
 pub(in crate::queue::store) fn push(frames: &mut Vec<u8>, record: &Record<'_>) {
     let start = frames.len();
     frames.extend([0; HEADER]);
     record.write(frames);
+    let sum = crc32c::crc32c(&frames[start + HEADER..]);
     let length = (frames.len() - start - HEADER) as u32;
+    frames[start..start + 4].copy_from_slice(&sum.to_le_bytes());
     frames[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
     frames[start + 15] = record.kind() as u8;
 }
@@ -66,18 +69,40 @@ pub(in crate::queue::store) fn walk(frames: &[u8]) -> impl Iterator<Item = (std:
 /// after the last.
 pub(super) fn seal(frames: &mut [u8], salt: u32, first: u64, durable: u64) -> u64 {
     let (mut at, mut sequence) = (0, first);
-    while let Some(header) = frames.get(at..at + HEADER) {
-        let end = at + HEADER + length_in(header);
+    while let Some(header) = frames.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<HEADER>) {
         let kind = u64::from(header[15]);
         let stamp = (kind << SEQUENCE_BITS) | sequence;
-        frames[at + 8..at + 16].copy_from_slice(&stamp.to_le_bytes());
+        header[8..16].copy_from_slice(&stamp.to_le_bytes());
         let since = u32::try_from(sequence - durable).unwrap_or(u32::MAX);
-        frames[at + 16..at + 20].copy_from_slice(&since.to_le_bytes());
-        let sum = crc32c::crc32c_append(salt, &frames[at + 4..end]);
-        frames[at..at + 4].copy_from_slice(&sum.to_le_bytes());
-        (at, sequence) = (end, sequence + 1);
+        header[16..20].copy_from_slice(&since.to_le_bytes());
+        let sum = whole_sum(sum_in(header), salt, header);
+        header[..4].copy_from_slice(&sum.to_le_bytes());
+        (at, sequence) = (at + HEADER + length_in(header), sequence + 1);
     }
     sequence
+}
+
+/// Makes a run that was sealed and not written ready to be sealed once more.
+pub(super) fn unseal(frames: &mut [u8]) {
+    let mut at = 0;
+    while let Some(header) = frames.get(at..at + HEADER) {
+        let end = at + HEADER + length_in(header);
+        let sum = crc32c::crc32c(&frames[at + HEADER..end]);
+        frames[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+        at = end;
+    }
+}
+
+fn sum_in(header: &[u8; HEADER]) -> u32 {
+    let [a, b, c, d, ..] = *header;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// The checksum of a frame, from that of its body.
+fn whole_sum(body: u32, salt: u32, header: &[u8; HEADER]) -> u32 {
+    let mut rest = *header;
+    rest[..4].copy_from_slice(&salt.to_le_bytes());
+    crc32c::crc32c_append(body, &rest)
 }
 
 /// The frame at the start of the bytes, if its sequence is one of those wanted and all of it is whole.
@@ -90,8 +115,7 @@ pub(super) fn read(bytes: &[u8], salt: u32, wanted: std::ops::Range<u64>) -> Opt
     }
     let length = HEADER + length_in(header);
     let frame = bytes.get(..length)?;
-    let sum = u32::from_le_bytes(*header.first_chunk()?);
-    if !checks_out(sum, salt, &frame[4..]) {
+    if !checks_out(salt, header, &frame[HEADER..]) {
         return None;
     }
     let since = u32::from_le_bytes(*header[16..].first_chunk()?);
@@ -105,12 +129,12 @@ pub(super) fn length_in(header: &[u8]) -> usize {
     header[4..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize)
 }
 
-fn checks_out(sum: u32, salt: u32, bytes: &[u8]) -> bool {
+fn checks_out(salt: u32, header: &[u8; HEADER], body: &[u8]) -> bool {
     #[cfg(test)]
     if super::mutant::TRUSTS_EVERY_SUM.get() {
         return true;
     }
-    crc32c::crc32c_append(salt, bytes) == sum
+    whole_sum(crc32c::crc32c(body), salt, header) == sum_in(header)
 }
 
 #[cfg(test)]
@@ -140,6 +164,16 @@ mod tests {
         let expected: Vec<_> =
             (100..).zip(records).map(|(sequence, record)| (sequence, 98, record)).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_was_sealed_in_vain_is_sealed_again() {
+        let records = [Record::Done { id: TicketId(3) }, Record::Whole];
+        let (mut frames, expected) = (run(&records), run(&records));
+        unseal(&mut frames);
+        assert_ne!(frames, expected);
+        seal(&mut frames, 7, 100, 98);
+        assert_eq!(frames, expected);
     }
 
     #[test]
