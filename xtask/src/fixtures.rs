@@ -91,15 +91,18 @@ fn compare(options: &Options) -> Result<Totals> {
                 continue;
             }
             Ok(case) if SENTENCES.contains(&case.kind.as_str()) => {
-                match sentences::model(&case, packages.as_deref())? {
-                    Ok(dir) => (case.name.clone(), guarded(|| sentences::run(&case, &dir, &machine))),
-                    Err(package) => {
+                match sentences::model(&case, packages.as_deref()) {
+                    Ok(Ok(dir)) => (case.name.clone(), guarded(|| sentences::run(&case, &dir, &machine))),
+                    Ok(Err(package)) => {
                         println!(
                             "{:<24} {:<40} left out: pip install {package}, and give --packages",
                             case.name, case.kind
                         );
                         totals.later += 1;
                         continue;
+                    }
+                    Err(error) => {
+                        (case.name.clone(), vec![Check::failed("expected.json", format!("{error:#}"))])
                     }
                 }
             }
