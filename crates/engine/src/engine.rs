@@ -14,7 +14,7 @@ use models::LoadedModel;
 use models::generation::GenerationDefaults;
 use protocol::status::Load;
 use protocol::{
-    EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal,
     ScoreRequest, Scores, Status, Task, Unserved,
 };
 use tensor::{KvArena, PAGE_TOKENS};
@@ -25,12 +25,13 @@ use crate::compute::Compute;
 use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters};
+use crate::prefix::Scope;
 use crate::prompt::{Reader, text_bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, RunLoop, Shared, Width};
 use crate::turns::Turns;
-use crate::{EngineError, EngineSettings, MemoryPlan};
+use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
 const INLINE_BYTES: usize = 4 << 10;
@@ -173,13 +174,16 @@ impl Engine {
 
     fn submit(
         &self,
-        parameters: Parameters,
+        mut parameters: Parameters,
         tenant: Arc<str>,
         (mut permit, member): (Permit, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
         let now = self.shared.clock.now();
         permit.weigh(parameters.prompt.len() as u64, 0, now).map_err(refusal)?;
         let order = self.accepted.fetch_add(1, Relaxed);
+        if self.settings.prefix == PrefixSharing::Request {
+            parameters.scope = Arc::new(Scope::Request(order));
+        }
         let commands = self.commands.clone();
         // The engine may have ended; then there is nothing left to cancel.
         let cancel = move || drop(commands.send(Command::Cancel { order }));
@@ -303,12 +307,21 @@ impl Inference for Engine {
                 queue_capacity: gate.capacity().items as u64,
                 running: meters.running.load(Relaxed),
                 kv_pages_used: meters.pages_used.load(Relaxed),
+                kv_pages_cached: meters.pages_cached.load(Relaxed),
                 kv_pages_total: self.pages as u64,
                 kv_page_tokens: PAGE_TOKENS as u64,
             },
             counters: meters.counters(),
             latency: meters.latencies(),
         }
+    }
+
+    fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        let (adjusted, answer) = oneshot::channel();
+        // If the engine has ended, the answer says so.
+        let _ = self.commands.send(Command::Adjust { adjustment, adjusted });
+        let stopped = || Refusal::NotReady { reason: "it has stopped".to_owned() };
+        async move { answer.await.map_err(|_| stopped())? }.boxed()
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

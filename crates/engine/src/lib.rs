@@ -47,6 +47,7 @@ mod meters;
 mod outbox;
 mod parameters;
 mod plan;
+mod prefix;
 mod prompt;
 mod request;
 mod roll;
@@ -66,7 +67,9 @@ pub use dynamic::encoder::EncoderEngine;
 pub use dynamic::{BatchModel, Dynamic, DynamicSettings, ItemError, Terms};
 pub use engine::{Engine, StopReport};
 pub use error::EngineError;
-pub use parameters::{MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE};
+pub use parameters::{
+    MAX_CACHE_SALT_BYTES, MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
+};
 pub use router::Router;
-pub use settings::{EngineSettings, KvBudget, MemoryPlan};
+pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use turns::{Seat, Turns};

@@ -140,8 +140,11 @@ pub(crate) struct Meters {
     pub(crate) generated_tokens: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) preemptions: AtomicU64,
+    pub(crate) prefix_queries: AtomicU64,
+    pub(crate) prefix_hits: AtomicU64,
     pub(crate) running: AtomicU64,
     pub(crate) pages_used: AtomicU64,
+    pub(crate) pages_cached: AtomicU64,
     /// Acceptance of the oldest waiting request in microseconds; `u64::MAX` if none waits.
     pub(crate) oldest_queued: AtomicU64,
     refused: Labelled<6>,
@@ -170,8 +173,11 @@ impl Meters {
             generated_tokens: zero(),
             steps: zero(),
             preemptions: zero(),
+            prefix_queries: zero(),
+            prefix_hits: zero(),
             running: zero(),
             pages_used: zero(),
+            pages_cached: zero(),
             oldest_queued: AtomicU64::new(u64::MAX),
             refused: Labelled::new([
                 "queue_full",
@@ -287,6 +293,8 @@ impl Meters {
             generated_tokens: self.generated_tokens.load(Relaxed),
             steps: self.steps.load(Relaxed),
             preemptions: self.preemptions.load(Relaxed),
+            prefix_queries: self.prefix_queries.load(Relaxed),
+            prefix_hits: self.prefix_hits.load(Relaxed),
         }
     }
 

@@ -1,10 +1,12 @@
 //! A request with every value checked and every default resolved.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use models::generation::GenerationDefaults;
 use protocol::{GenerateRequest, Limits, Priority, Refusal, Sampling};
 
+use crate::prefix::Scope;
 use crate::sampler::Settings;
 
 /// The most continuations of one request.
@@ -15,6 +17,8 @@ pub const MAX_LOGPROBS: u32 = 20;
 pub const MAX_STOPS: usize = 64;
 /// The most bytes of one stop text.
 pub const MAX_STOP_BYTES: usize = 1024;
+/// The most bytes of a cache salt.
+pub const MAX_CACHE_SALT_BYTES: usize = 256;
 /// The highest temperature. Clients stay below 2; more flattens the distribution to noise, but does no harm.
 pub const MAX_TEMPERATURE: f32 = 100.0;
 
@@ -54,6 +58,15 @@ pub(crate) struct Parameters {
     pub(crate) priority: Priority,
     /// Time from acceptance after which it fails.
     pub(crate) deadline: Option<Duration>,
+    /// With whom it shares keys and values.
+    pub(crate) scope: Arc<Scope>,
+}
+
+impl Parameters {
+    /// Whether keys and values of its prompt may come from other requests, or go to them.
+    pub(crate) fn shares_prefix(&self) -> bool {
+        matches!(*self.scope, Scope::Tenant { .. })
+    }
 }
 
 fn invalid(param: &str, message: String) -> Refusal {
@@ -66,6 +79,15 @@ pub(crate) fn check(request: &GenerateRequest, bounds: Bounds) -> Result<(), Ref
     check_limits(&request.limits, bounds)?;
     if !(1..=MAX_CHOICES).contains(&request.choices) {
         return Err(invalid("n", format!("n must be between 1 and {MAX_CHOICES}, got {}", request.choices)));
+    }
+    if let Some(salt) = &request.cache_salt
+        && !(1..=MAX_CACHE_SALT_BYTES).contains(&salt.len())
+    {
+        let (most, found) = (MAX_CACHE_SALT_BYTES, salt.len());
+        return Err(invalid(
+            "cache_salt",
+            format!("a cache salt must have between 1 and {most} bytes, got {found}"),
+        ));
     }
     match request.logprobs {
         Some(k) if k > MAX_LOGPROBS => {
@@ -172,7 +194,10 @@ pub(crate) fn resolve(
     if let Some(&id) = prompt.iter().find(|&&id| id as usize >= bounds.vocabulary) {
         return Err(outside("prompt", id, bounds));
     }
-    let GenerateRequest { sampling, limits, choices, logprobs, priority, deadline, .. } = request;
+    let GenerateRequest {
+        sampling, limits, choices, logprobs, priority, deadline, tenant, cache_salt, ..
+    } = request;
+    let scope = Scope::Tenant { name: tenant.0.into(), salt: cache_salt };
     let max_tokens = max_tokens(&limits, prompt.len(), bounds)?;
     let own_ends = &defaults.eos_token_ids;
     let mut ends = limits.stop_token_ids;
@@ -194,6 +219,7 @@ pub(crate) fn resolve(
         logprobs,
         priority,
         deadline,
+        scope: Arc::new(scope),
     })
 }
 

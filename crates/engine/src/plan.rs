@@ -17,14 +17,14 @@ pub(crate) struct Slot {
     pub(crate) computed: usize,
     /// Pages it holds.
     pub(crate) pages: usize,
-    /// Pages of these that nobody else holds, so that they come free with it.
+    /// Pages of these that come free with it, once all behind it have given theirs back.
     pub(crate) own_pages: usize,
 }
 
 /// What there is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// Pages that nobody holds.
+    /// Pages that nobody holds. Those that are kept for whoever needs their content again are among them.
     pub(crate) free_pages: usize,
     /// Tokens of a page.
     pub(crate) page_tokens: usize,
@@ -41,8 +41,10 @@ pub(crate) struct Head {
     pub(crate) band: Priority,
     /// Tokens to compute before its next one can be sampled.
     pub(crate) known: usize,
-    /// Pages that a sequence of the same request has computed for it.
+    /// Pages that running sequences hold and that it will share.
     pub(crate) lent_pages: usize,
+    /// Pages of these that are still held when all of lesser urgency have given way.
+    pub(crate) lent_by_peers: usize,
 }
 
 /// Whether the head of the line may run.
@@ -77,24 +79,25 @@ pub(crate) struct StepPlan {
 /// Whether `head` may join the `running`: only if its whole text fits into pages that no running sequence has been
 /// promised, with one page to spare for each of them to grow into.
 pub(crate) fn admission(head: Head, running: &[Slot], room: Room) -> Admission {
-    if fits(head, running, room, 0) {
+    if fits(head, running, room, head.lent_pages) {
         return Admission::Admit;
     }
     let peers = running.partition_point(|slot| slot.band <= head.band);
     let (peers, lesser) = running.split_at(peers);
     let reclaimed: usize = lesser.iter().map(|slot| slot.own_pages).sum();
-    if !lesser.is_empty() && fits(head, peers, room, reclaimed) {
+    if !lesser.is_empty() && fits(head, peers, room, reclaimed + head.lent_by_peers) {
         Admission::PreemptLast
     } else {
         Admission::Wait
     }
 }
 
-fn fits(head: Head, running: &[Slot], room: Room, reclaimed: usize) -> bool {
+/// Whether there is a page for everyone's known tokens and one more, with `spare` pages beside the free ones.
+fn fits(head: Head, running: &[Slot], room: Room, spare: usize) -> bool {
     let pages_of = |tokens: usize| tokens.div_ceil(room.page_tokens);
     let promised: usize = running.iter().map(|slot| pages_of(slot.known).saturating_sub(slot.pages)).sum();
     running.len() < room.sequences
-        && pages_of(head.known) + promised + running.len() <= room.free_pages + reclaimed + head.lent_pages
+        && pages_of(head.known) + promised + running.len() <= room.free_pages + spare
 }
 
 /// Decides the next step. Decoding sequences get their token first. Half of the budget left is shared evenly among
@@ -229,7 +232,7 @@ mod tests {
             (free_pages, known) in (0usize..60, 1usize..60),
         ) {
             let room = Room { free_pages, page_tokens: PAGE, tokens: 100, sequences: 8 };
-            let head = Head { band: Priority::Normal, known, lent_pages: 0 };
+            let head = Head { band: Priority::Normal, known, lent_pages: 0, lent_by_peers: 0 };
             let promised: usize = slots.iter().map(|s| s.known.div_ceil(PAGE) - s.pages).sum();
             match admission(head, &slots, room) {
                 Admission::Admit => {

@@ -29,6 +29,8 @@ pub(crate) struct Request {
     first_token_at: Option<Duration>,
     open: u32,
     sampled: u32,
+    /// Tokens of its prompt that were not computed because others had computed them.
+    pub(crate) cached: usize,
     /// Why its first choice ended.
     pub(crate) first_reason: FinishReason,
 }
@@ -60,6 +62,7 @@ impl Request {
             first_token_at: None,
             open: parameters.choices,
             sampled: 0,
+            cached: 0,
             first_reason: FinishReason::Stop,
             parameters: Arc::new(parameters),
         }
@@ -137,7 +140,7 @@ impl Request {
         };
         let usage = Usage {
             prompt_tokens: u32::try_from(self.parameters.prompt.len()).unwrap_or(u32::MAX),
-            cached_tokens: 0,
+            cached_tokens: u32::try_from(self.cached).unwrap_or(u32::MAX),
             completion_tokens: self.sampled,
         };
         let total = now.saturating_sub(self.accepted_at);

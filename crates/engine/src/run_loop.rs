@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use flow::Gate;
 use flow::queue::policy::PolicySettings;
-use memory::PagePool;
 use models::tokenizer::Tokenizer;
-use protocol::{Failure, Phase};
+use protocol::{Adjustment, Failure, Phase, Refusal};
 use tensor::PAGE_TOKENS;
 use tokio::sync::oneshot;
 
@@ -22,6 +21,7 @@ use crate::compute::{Compute, Sampled};
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
 use crate::plan::{Room, Slot, StepPlan};
+use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
 use crate::turns::{Seat, Turns};
@@ -34,6 +34,13 @@ pub(crate) enum Command {
     Cancel {
         /// Its order.
         order: u64,
+    },
+    /// Work differently from now on.
+    Adjust {
+        /// How.
+        adjustment: Adjustment,
+        /// Hears whether that was possible.
+        adjusted: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Finish what is accepted, for so long at most, then end the thread.
     Stop {
@@ -63,7 +70,7 @@ pub(crate) struct Width {
 pub(crate) struct RunLoop {
     pub(crate) compute: Compute,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) pages: PagePool,
+    pub(crate) pages: PrefixCache,
     pub(crate) width: Width,
     pub(crate) shared: Shared,
     /// Requests that wait.
@@ -75,6 +82,8 @@ pub(crate) struct RunLoop {
     /// Sequences of started requests that have no pages (yet, or any more), by rank.
     pub(crate) lobby: Vec<Sequence>,
     pub(crate) slots: Vec<Slot>,
+    /// By page: how many have been seen to hold it; zero between two counts.
+    pub(crate) holders: Vec<u32>,
     pub(crate) plan: StepPlan,
     pub(crate) sampled: Vec<Sampled>,
     pub(crate) broken: Vec<(u64, String)>,
@@ -98,7 +107,8 @@ impl RunLoop {
         commands: Receiver<Command>,
     ) -> Self {
         Self {
-            pages: PagePool::new(u32::try_from(compute.pages()).unwrap_or(u32::MAX)),
+            pages: PrefixCache::new(compute.pages()),
+            holders: vec![0; compute.pages()],
             compute,
             tokenizer,
             width,
@@ -175,11 +185,27 @@ impl RunLoop {
                 self.publish();
             }
             Command::Cancel { order } => self.cancel(order),
+            Command::Adjust { adjustment, adjusted } => {
+                // Whoever asked may have gone away; the change is made all the same.
+                let _ = adjusted.send(self.adjust(&adjustment));
+                self.publish();
+            }
             Command::Stop { grace, aborted } => {
                 self.shared.meters.enter(Phase::Draining);
                 self.stopping = Some((self.shared.clock.now().saturating_add(grace), aborted));
             }
         }
+    }
+
+    fn adjust(&mut self, adjustment: &Adjustment) -> Result<(), Refusal> {
+        match adjustment {
+            Adjustment::ClearPrefixCache => self.pages.clear(),
+            _ => {
+                let message = "this engine cannot be adjusted in that way".to_owned();
+                return Err(Refusal::InvalidParameter { param: "adjustment".to_owned(), message });
+            }
+        }
+        Ok(())
     }
 
     /// Whether anything waits or runs.
@@ -194,7 +220,7 @@ impl RunLoop {
     /// What there is to plan with.
     pub(crate) fn room(&self) -> Room {
         Room {
-            free_pages: self.pages.available(),
+            free_pages: self.pages.pool().available(),
             page_tokens: PAGE_TOKENS,
             tokens: self.width.tokens,
             sequences: self.width.sequences,
@@ -261,7 +287,8 @@ impl RunLoop {
         let meters = &self.shared.meters;
         meters.oldest_queued.store(self.line.oldest().map_or(u64::MAX, micros), Relaxed);
         meters.running.store(self.running.len() as u64, Relaxed);
-        meters.pages_used.store(self.pages.used() as u64, Relaxed);
+        meters.pages_used.store(self.pages.pool().used() as u64, Relaxed);
+        meters.pages_cached.store(self.pages.pool().idle() as u64, Relaxed);
         meters.progress(usize::from(self.has_work()), self.shared.clock.now());
     }
 

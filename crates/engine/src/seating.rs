@@ -1,4 +1,4 @@
-//! Who runs and who waits: moving sequences between the line, the lobby and the batch.
+//! Who runs and who waits: moving sequences between the line, the lobby and the batch, and which pages they share.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -29,34 +29,70 @@ impl RunLoop {
 
     /// What would run next.
     pub(crate) fn head(&mut self, now: Duration) -> Option<Head> {
-        match self.source(now)? {
+        let (band, scope, tokens) = match self.source(now)? {
             Source::Lobby => {
-                self.lobby.first().map(|sequence| sequence.head(sibling(&self.running, sequence.rank)))
+                let sequence = self.lobby.first()?;
+                (sequence.rank.band, sequence.scope(), sequence.known())
             }
-            Source::Line => self.line.head(now).map(|request| Head {
-                band: request.band(),
-                known: request.parameters.prompt.len(),
-                lent_pages: 0,
-            }),
+            Source::Line => {
+                let request = self.line.head(now)?;
+                (request.band(), &request.parameters.scope, &request.parameters.prompt[..])
+            }
+        };
+        let lesser = self.running.partition_point(|sequence| sequence.rank.band <= band);
+        let mut head = Head { band, known: tokens.len(), lent_pages: 0, lent_by_peers: 0 };
+        // The last token is computed in any case.
+        for (index, page) in self.pages.prefix(scope, &tokens[..tokens.len() - 1]).enumerate() {
+            let holds = |sequence: &&Sequence| sequence.pages().get(index) == Some(&page);
+            let owners = self.pages.pool().owners(page) as usize;
+            head.lent_pages += usize::from(owners > 0);
+            head.lent_by_peers += usize::from(owners > self.running[lesser..].iter().filter(holds).count());
         }
+        Some(head)
     }
 
     /// Lets the head run.
     pub(crate) fn start_next(&mut self, now: Duration) {
-        if self.source(now) == Some(Source::Line)
+        let mut sequence = if self.source(now) == Some(Source::Line)
             && let Some(mut request) = self.line.pop(now)
         {
             let meters = &self.shared.meters;
             meters.queue.observe(request.start(now));
-            let rank = Rank { band: request.band(), order: request.order, choice: 0 };
-            insert_by_rank(&mut self.running, Sequence::new(rank, request.parameters.clone()));
-            self.requests.insert(request.order, request);
-        } else if !self.lobby.is_empty() {
-            let mut sequence = self.lobby.remove(0);
-            if let Some(sibling) = sibling(&self.running, sequence.rank) {
-                sequence.borrow_pages(sibling, &mut self.pages);
+            if request.parameters.shares_prefix() {
+                let tokens = request.parameters.prompt.len() as u64;
+                meters.prefix_queries.fetch_add(tokens, Relaxed);
             }
-            insert_by_rank(&mut self.running, sequence);
+            let rank = Rank { band: request.band(), order: request.order, choice: 0 };
+            let sequence = Sequence::new(rank, request.parameters.clone());
+            self.requests.insert(request.order, request);
+            sequence
+        } else if !self.lobby.is_empty() {
+            self.lobby.remove(0)
+        } else {
+            return;
+        };
+        self.adopt(&mut sequence);
+        insert_by_rank(&mut self.running, sequence);
+    }
+
+    /// Lets everyone who reads share what others have computed by now.
+    pub(crate) fn catch_up(&mut self) {
+        let mut running = std::mem::take(&mut self.running);
+        running.iter_mut().for_each(|sequence| self.adopt(sequence));
+        self.running = running;
+    }
+
+    /// Shares the pages of the sequence's next tokens. They are news for its client the first time that its prompt is
+    /// read; what was preempted may find again what it computed itself.
+    fn adopt(&mut self, sequence: &mut Sequence) {
+        let found = sequence.adopt(&mut self.pages);
+        if found > 0
+            && (sequence.rank.choice, sequence.preemptions) == (0, 0)
+            && let Some(request) = self.requests.get_mut(&sequence.rank.order)
+            && request.parameters.shares_prefix()
+        {
+            request.cached += found;
+            self.shared.meters.prefix_hits.fetch_add(found as u64, Relaxed);
         }
     }
 
@@ -64,6 +100,7 @@ impl RunLoop {
     pub(crate) fn preempt_from(&mut self, index: usize) {
         for mut sequence in self.running.drain(index..).rev() {
             sequence.release(&mut self.pages);
+            sequence.preemptions += 1;
             self.shared.meters.preemptions.fetch_add(1, Relaxed);
             insert_by_rank(&mut self.lobby, sequence);
         }
@@ -78,16 +115,23 @@ impl RunLoop {
         }
     }
 
+    /// Describes the running sequences to the plan. A page comes free with the first of those that share it, since
+    /// that is the last one to give way.
     pub(crate) fn count_slots(&mut self) {
-        self.slots.clear();
-        self.slots.extend(self.running.iter().map(|sequence| sequence.slot(&self.pages)));
+        let Self { running, slots, holders, pages, .. } = self;
+        slots.clear();
+        slots.extend(running.iter().map(Sequence::slot));
+        for (sequence, slot) in running.iter().zip(slots).rev() {
+            for &page in sequence.pages() {
+                let holders = &mut holders[page as usize];
+                *holders += 1;
+                slot.own_pages += usize::from(*holders == pages.pool().owners(page));
+            }
+        }
+        for page in running.iter().flat_map(Sequence::pages) {
+            holders[*page as usize] = 0;
+        }
     }
-}
-
-/// The running continuation of the same request that has computed most.
-fn sibling(running: &[Sequence], rank: Rank) -> Option<&Sequence> {
-    let siblings = running.iter().filter(|other| other.rank.order == rank.order);
-    siblings.max_by_key(|sibling| sibling.computed())
 }
 
 /// Inserts a sequence at its place by rank.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory::{PageId, PagePool};
+use memory::PageId;
 use models::tokenizer::{Tokenizer, Utf8Stream};
 use protocol::FinishReason;
 use tensor::PAGE_TOKENS;
 
 use crate::parameters::Parameters;
-use crate::plan::{Head, Rank, Slot};
+use crate::plan::{Rank, Slot};
+use crate::prefix::{PrefixCache, Scope};
 use crate::sampler::{Ask, History, Place};
 use crate::stop_text::{StopText, Verdict};
 
@@ -25,6 +26,8 @@ pub(crate) struct Sequence {
     pub(crate) last_token_at: Option<Duration>,
     /// Whether it will sample no more.
     pub(crate) ended: bool,
+    /// How often it had to give its pages back.
+    pub(crate) preemptions: u32,
     parameters: Arc<Parameters>,
     tokens: Vec<u32>,
     computed: usize,
@@ -46,6 +49,7 @@ impl Sequence {
             rank,
             last_token_at: None,
             ended: false,
+            preemptions: 0,
             tokens: parameters.prompt.clone(),
             computed: 0,
             pages: Vec::new(),
@@ -57,37 +61,51 @@ impl Sequence {
         }
     }
 
-    /// What the plan needs to know while it runs.
-    pub(crate) fn slot(&self, pool: &PagePool) -> Slot {
-        let shareable = match self.parameters.choices {
-            1 => &[],
-            _ => &self.pages[..self.pages.len().min(self.parameters.prompt.len() / PAGE_TOKENS)],
-        };
-        let shared = shareable.iter().filter(|&&page| pool.owners(page) > 1).count();
-        let pages = self.pages.len();
-        let (known, computed) = (self.tokens.len(), self.computed);
-        Slot { band: self.rank.band, known, computed, pages, own_pages: pages - shared }
-    }
-
-    /// What the plan needs to know while it waits; `sibling` runs for the same request.
-    pub(crate) fn head(&self, sibling: Option<&Self>) -> Head {
-        let lent_pages = sibling.map_or(0, |sibling| self.common_pages(sibling));
-        Head { band: self.rank.band, known: self.tokens.len(), lent_pages }
-    }
-
-    /// Shares the full pages of the prompt that a running continuation of the same request has computed.
-    pub(crate) fn borrow_pages(&mut self, sibling: &Self, pool: &mut PagePool) {
-        for &page in &sibling.pages[..self.common_pages(sibling)] {
-            pool.share(page);
-            self.pages.push(page);
+    /// What the plan needs to know while it runs, but for the pages that come free with it.
+    pub(crate) fn slot(&self) -> Slot {
+        Slot {
+            band: self.rank.band,
+            known: self.tokens.len(),
+            computed: self.computed,
+            pages: self.pages.len(),
+            own_pages: 0,
         }
-        self.computed = self.pages.len() * PAGE_TOKENS;
     }
 
-    /// Full pages of the common prompt, but never the last token: it is computed for its logits.
-    fn common_pages(&self, sibling: &Self) -> usize {
-        let common = self.parameters.prompt.len().min(self.tokens.len() - 1);
-        common.min(sibling.computed) / PAGE_TOKENS
+    /// Tokens that are known.
+    pub(crate) fn known(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// With whom it shares pages.
+    pub(crate) fn scope(&self) -> &Arc<Scope> {
+        &self.parameters.scope
+    }
+
+    /// Shares the pages that hold its next tokens already, and returns how many tokens need not be computed for that.
+    /// The last token is never among them: it is computed for its logits.
+    pub(crate) fn adopt(&mut self, cache: &mut PrefixCache) -> usize {
+        let before = self.computed;
+        while let Some(page) = self.next_held(cache) {
+            let full = self.computed / PAGE_TOKENS;
+            cache.share(page);
+            // A page that it has begun to fill itself is not needed any more.
+            self.pages.drain(full..).for_each(|begun| cache.release(begun));
+            self.pages.push(page);
+            self.computed = self.pages.len() * PAGE_TOKENS;
+        }
+        self.computed - before
+    }
+
+    fn next_held(&self, cache: &PrefixCache) -> Option<PageId> {
+        let full = self.computed / PAGE_TOKENS;
+        let end = (full + 1) * PAGE_TOKENS;
+        let tokens = self.tokens.get(full * PAGE_TOKENS..end).filter(|_| end < self.tokens.len())?;
+        cache.find(self.scope(), self.page_before(full), tokens)
+    }
+
+    fn page_before(&self, index: usize) -> Option<PageId> {
+        index.checked_sub(1).map(|before| self.pages[before])
     }
 
     /// The next `rows` tokens to compute.
@@ -109,15 +127,21 @@ impl Sequence {
     ///
     /// # Panics
     /// If the pool has too few: the plan has counted them.
-    pub(crate) fn reserve(&mut self, rows: usize, pool: &mut PagePool) {
+    pub(crate) fn reserve(&mut self, rows: usize, cache: &mut PrefixCache) {
         while self.pages.len() * PAGE_TOKENS < self.computed + rows {
-            self.pages.push(pool.allocate().expect("the plan promises no more pages than are free"));
+            self.pages.push(cache.allocate().expect("the plan promises no more pages than are free"));
         }
     }
 
-    /// Notes that `rows` more tokens are computed.
-    pub(crate) fn advance(&mut self, rows: usize) {
+    /// Notes that `rows` more tokens are computed, and offers the pages that they fill to others.
+    pub(crate) fn advance(&mut self, rows: usize, cache: &mut PrefixCache) {
+        let full = self.computed / PAGE_TOKENS;
         self.computed += rows;
+        for index in full..self.computed / PAGE_TOKENS {
+            let tokens = &self.tokens[index * PAGE_TOKENS..(index + 1) * PAGE_TOKENS];
+            let place = (self.page_before(index), self.pages[index]);
+            self.pages[index] = cache.offer(&self.parameters.scope, place, tokens);
+        }
     }
 
     /// Whether everything known is computed after `rows` more tokens, so that the next one can be sampled.
@@ -131,11 +155,12 @@ impl Sequence {
         prompt.min(self.computed + rows).saturating_sub(self.computed)
     }
 
-    /// Gives all pages back; what was computed will be computed again.
-    pub(crate) fn release(&mut self, pool: &mut PagePool) {
+    /// Gives all pages back; what is not held any more when it goes on will be computed again. The last page goes
+    /// first: what stands before others is of use to more.
+    pub(crate) fn release(&mut self, cache: &mut PrefixCache) {
         self.computed = 0;
         while let Some(page) = self.pages.pop() {
-            pool.release(page);
+            cache.release(page);
         }
     }
 

@@ -32,6 +32,8 @@ pub struct EngineSettings {
     pub policy: PolicySettings,
     /// Memory for keys and values.
     pub kv: KvBudget,
+    /// Whether requests share the keys and values of equal beginnings.
+    pub prefix: PrefixSharing,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
     pub max_context: Option<usize>,
     /// With work to do and no step finished for so long, the engine calls itself unhealthy.
@@ -50,6 +52,7 @@ impl Default for EngineSettings {
             tenant_rate: None,
             policy: PolicySettings::default(),
             kv: KvBudget::Bytes(1 << 30),
+            prefix: PrefixSharing::default(),
             max_context: None,
             stall_after: Duration::from_secs(30),
         }
@@ -63,6 +66,17 @@ pub enum KvBudget {
     Bytes(usize),
     /// Exactly so many pages of [`PAGE_TOKENS`] tokens.
     Pages(usize),
+}
+
+/// Who shares the keys and values of equal beginnings of prompts. They take no memory of their own: pages that nobody
+/// needs keep what they hold until their memory is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixSharing {
+    /// The requests of a tenant.
+    #[default]
+    Tenant,
+    /// The continuations of one request, and nobody else.
+    Request,
 }
 
 impl EngineSettings {

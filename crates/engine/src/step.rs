@@ -46,6 +46,7 @@ impl RunLoop {
 
     /// Decides who computes how much, and gives them the pages for it.
     fn plan(&mut self) {
+        self.catch_up();
         self.count_slots();
         plan::plan(&self.slots, self.room(), &mut self.plan);
         self.preempt_from(self.plan.keep);
@@ -81,7 +82,11 @@ impl RunLoop {
         let now = self.shared.clock.now();
         self.count_step(now.saturating_sub(began));
         for work in &self.plan.work {
-            self.running[work.index].advance(work.rows);
+            let sequence = &mut self.running[work.index];
+            // What a failed computation left in its pages is not for others.
+            if !self.broken.iter().any(|(order, _)| *order == sequence.rank.order) {
+                sequence.advance(work.rows, &mut self.pages);
+            }
         }
         let mut sampled = std::mem::take(&mut self.sampled);
         for token in sampled.drain(..) {

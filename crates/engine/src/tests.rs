@@ -5,6 +5,7 @@ mod equality;
 mod lifecycle;
 mod limits;
 mod model;
+mod prefix;
 mod real;
 mod scenarios;
 mod soak;

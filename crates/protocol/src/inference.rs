@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    EmbedRequest, Embeddings, GenerateRequest, Generation, ModelCard, Refusal, ScoreRequest, Scores, Status,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, ModelCard, Refusal, ScoreRequest, Scores, Status,
     Unserved,
 };
 
@@ -39,6 +39,12 @@ pub trait Inference: Send + Sync {
 
     /// A snapshot of health, load and counters, read without waiting for the engine.
     fn status(&self) -> Status;
+
+    /// Changes how it works, for everybody and at once; resolves when the change is in effect.
+    ///
+    /// # Errors
+    /// A [`Refusal::InvalidParameter`] where it has nothing of the kind, or cannot work so.
+    fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>>;
 
     /// Stops admitting (requests are refused as [`Refusal::NotReady`]) and resolves when every accepted request has
     /// ended. Calling it again joins the same drain.

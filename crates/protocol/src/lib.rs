@@ -7,6 +7,7 @@
 
 #![warn(missing_docs)]
 
+pub mod adjustment;
 pub mod event;
 pub mod inference;
 pub mod reading;
@@ -15,6 +16,7 @@ pub mod request;
 pub mod scripted;
 pub mod status;
 
+pub use adjustment::Adjustment;
 pub use event::{Delta, Event, Failure, FinishReason, Generation, Timing, TokenLogprob, Usage};
 pub use inference::Inference;
 pub use reading::{

@@ -55,6 +55,8 @@ pub struct GenerateRequest {
     pub priority: Priority,
     /// Time from admission after which the request is of no use: it then fails wherever it is.
     pub deadline: Option<Duration>,
+    /// Keys and values of prompts are shared among requests of one tenant with the same salt, and with nobody else.
+    pub cache_salt: Option<String>,
 }
 
 impl GenerateRequest {
@@ -71,6 +73,7 @@ impl GenerateRequest {
             tenant: TenantId::default(),
             priority: Priority::default(),
             deadline: None,
+            cache_salt: None,
         }
     }
 }

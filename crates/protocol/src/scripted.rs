@@ -26,7 +26,7 @@ pub use gate::Gate;
 pub use script::Script;
 
 use crate::{
-    EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal, RequestId,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal, RequestId,
     ScoreRequest, Scores, Status, Task, Unserved,
 };
 use playback::Playback;
@@ -70,6 +70,8 @@ pub struct Ledger {
     pub ended: Vec<RequestId>,
     /// Requests whose stream was dropped before its last event was read.
     pub cancelled: Vec<RequestId>,
+    /// Every adjustment, oldest first.
+    pub adjustments: Vec<Adjustment>,
     /// Whether a drain was asked for.
     pub draining: bool,
 }
@@ -250,6 +252,11 @@ impl Inference for Scripted {
             status.counters.cancelled.push(("scripted".to_owned(), ledger.cancelled.len() as u64));
         }
         status
+    }
+
+    fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        self.stage.change(|inside| inside.ledger.adjustments.push(adjustment));
+        Box::pin(async { Ok(()) })
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

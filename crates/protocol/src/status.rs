@@ -114,6 +114,8 @@ pub struct Load {
     pub running: u64,
     /// KV pages in use.
     pub kv_pages_used: u64,
+    /// KV pages that nobody uses and that keep what they hold until they are needed.
+    pub kv_pages_cached: u64,
     /// KV pages in all.
     pub kv_pages_total: u64,
     /// Tokens that one KV page holds.
@@ -141,6 +143,10 @@ pub struct Counters {
     pub steps: u64,
     /// Sequences put back to the queue because pages ran out.
     pub preemptions: u64,
+    /// Prompt tokens that were looked up in the prefix cache.
+    pub prefix_queries: u64,
+    /// Prompt tokens of these that it held, so that they were not computed.
+    pub prefix_hits: u64,
 }
 
 /// Distributions since the start, in seconds unless the name says otherwise.

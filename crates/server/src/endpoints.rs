@@ -1,5 +1,6 @@
 //! Everything that can be asked over HTTP. Each file below owns one endpoint: its wire types, its handler, its tests.
 
+mod admin;
 mod chat_completions;
 mod completions;
 mod embeddings;
@@ -39,6 +40,8 @@ pub(crate) enum Access {
     Probe,
     /// Whoever has the key of the metrics, if there is one; not logged.
     Metrics,
+    /// Whoever has the key of the administration; nobody without one.
+    Admin,
     /// Whoever has a key, if there are any.
     Client,
     /// The same, and the server must be taking work.
@@ -46,6 +49,7 @@ pub(crate) enum Access {
 }
 
 const ENDPOINTS: &[&[Endpoint]] = &[
+    admin::ENDPOINTS,
     chat_completions::ENDPOINTS,
     completions::ENDPOINTS,
     embeddings::ENDPOINTS,
@@ -85,6 +89,10 @@ async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     match access {
         Access::Probe => {}
         Access::Metrics => keys::opens(app.settings.metrics_key.as_ref(), request.headers())?,
+        Access::Admin => {
+            let key = app.settings.admin_key.as_ref().ok_or(Problem::NoAdmin)?;
+            keys::opens(Some(key), request.headers())?;
+        }
         Access::Client | Access::Work => {
             let tenant = app.settings.keys.tenant(request.headers())?;
             if let Some(call) = request.extensions().get::<Call>() {

@@ -44,6 +44,8 @@ pub(crate) enum Problem {
     MissingKey,
     #[error("Incorrect API key provided.")]
     WrongKey,
+    #[error("nothing can be changed over HTTP, because the server was started without --admin-key")]
+    NoAdmin,
     #[error("Unknown request URL: {method} {path}. Please check the URL for typos.")]
     UnknownRoute { method: String, path: String },
     #[error("{method} is not allowed for {path}")]
@@ -93,6 +95,7 @@ impl Problem {
             Self::BodyTooLarge { .. } => (Is::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "request_too_large"),
             Self::MediaType { .. } => (Is::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, "unsupported_media_type"),
             Self::MissingKey | Self::WrongKey => (Is::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
+            Self::NoAdmin => (Is::FORBIDDEN, AUTHENTICATION, "admin_disabled"),
             Self::UnknownRoute { .. } => (Is::NOT_FOUND, INVALID_REQUEST, "unknown_url"),
             Self::MethodNotAllowed { .. } => (Is::METHOD_NOT_ALLOWED, INVALID_REQUEST, "method_not_allowed"),
             Self::Panicked => (Is::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),

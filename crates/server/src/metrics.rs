@@ -225,6 +225,8 @@ impl Page<'_> {
         self.gauge("queue_capacity", "The most requests that may wait", load.queue_capacity as f64)?;
         self.gauge("sequences_running", "Sequences in the batch", load.running as f64)?;
         self.gauge("kv_pages_used", "KV pages in use", load.kv_pages_used as f64)?;
+        let help = "KV pages that nobody uses and that keep what they hold until they are needed";
+        self.gauge("kv_pages_cached", help, load.kv_pages_cached as f64)?;
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
@@ -241,7 +243,15 @@ impl Page<'_> {
         self.counter("prompt_tokens", "Prompt tokens computed", counters.prompt_tokens)?;
         self.counter("generated_tokens", "Tokens sampled", counters.generated_tokens)?;
         self.counter("engine_steps", "Engine steps", counters.steps)?;
-        self.counter("preemptions", "Sequences put back to the queue for lack of pages", counters.preemptions)
+        self.counter(
+            "preemptions",
+            "Sequences put back to the queue for lack of pages",
+            counters.preemptions,
+        )?;
+        let help = "Prompt tokens that were looked up in the prefix cache";
+        self.counter("prefix_cache_queries", help, counters.prefix_queries)?;
+        let help = "Prompt tokens that the prefix cache held, so that they were not computed";
+        self.counter("prefix_cache_hits", help, counters.prefix_hits)
     }
 
     fn latencies(&mut self, latency: &status::Latencies) -> fmt::Result {

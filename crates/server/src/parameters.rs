@@ -26,6 +26,7 @@ pub(crate) struct Parameters {
     pub(crate) logprobs: Option<u32>,
     pub(crate) urgency: Urgency,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) cache_salt: Option<String>,
     pub(crate) delivery: Delivery,
 }
 
@@ -56,6 +57,7 @@ impl Parameters {
             logprobs: None,
             urgency: urgency(fields)?,
             deadline: fields.number("timeout", 0.001..=1e6)?.map(Duration::from_secs_f32),
+            cache_salt: fields.text("cache_salt")?,
             delivery: delivery(fields)?,
         })
     }
@@ -72,6 +74,7 @@ impl Parameters {
             tenant,
             priority: self.urgency.priority,
             deadline: self.deadline,
+            cache_salt: self.cache_salt.clone(),
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Settings {
     pub keys: Keys,
     /// What opens `/metrics`; without it everybody may read them.
     pub metrics_key: Option<Key>,
+    /// What opens `/admin`; without it nobody may change anything.
+    pub admin_key: Option<Key>,
     /// What one request may hold.
     pub limits: Limits,
     /// How long things may take.
@@ -26,6 +28,7 @@ impl Default for Settings {
         Self {
             keys: Keys::default(),
             metrics_key: None,
+            admin_key: None,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             overload: Overload::default(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use server::{Key, Keys, Limits, Timeouts};
 
 use crate::OpenError;
-use crate::settings::ServerSettings;
+use crate::settings::{Secret, ServerSettings};
 
 /// What the HTTP front is told.
 ///
@@ -23,11 +23,13 @@ pub fn serve_settings(settings: &ServerSettings) -> Result<server::Settings, Ope
         keys = with_file(keys, path, &text)?;
     }
     let body_bytes = usize::try_from(settings.body_limit.0).unwrap_or(usize::MAX);
-    let metrics_key = settings.metrics_key.as_ref();
-    let metrics_key = metrics_key.map(|secret| parse(secret.reveal(), || "--metrics-key".to_owned()));
+    let single = |secret: &Option<Secret>, flag: &str| {
+        secret.as_ref().map(|secret| parse(secret.reveal(), || flag.to_owned())).transpose()
+    };
     Ok(server::Settings {
         keys,
-        metrics_key: metrics_key.transpose()?,
+        metrics_key: single(&settings.metrics_key, "--metrics-key")?,
+        admin_key: single(&settings.admin_key, "--admin-key")?,
         limits: Limits { body_bytes, ..Limits::default() },
         timeouts: Timeouts { shutdown: settings.shutdown_timeout.0, ..Timeouts::default() },
         overload: settings.overload_status.into(),

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use engine::{DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, Router, Turns};
+use engine::{DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PrefixSharing, Router, Turns};
 use flow::metrics::System;
 use models::{LoadOptions, LoadedModel, ModelKind, Repository};
 use protocol::{Inference, ModelCard};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
-use crate::settings::{InferenceSettings, ModelChoice, Precision};
+use crate::settings::{InferenceSettings, ModelChoice, Precision, Switch};
 use crate::{OpenError, embedded};
 
 /// The share of available memory that keys and values may take where no size is set.
@@ -273,6 +273,10 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         tenant_rate: settings.queue.tenant_rate_limit.map(Into::into),
         policy: settings.queue.policy(),
         kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
+        prefix: match settings.memory.prefix_cache {
+            Switch::On => PrefixSharing::Tenant,
+            Switch::Off => PrefixSharing::Request,
+        },
         max_context: settings.model.context.map(|context| context as usize),
         ..EngineSettings::default()
     }

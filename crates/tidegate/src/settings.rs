@@ -24,7 +24,7 @@ pub use choice::ModelChoice;
 pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{
-    BatchSettings, ComputeSettings, InferenceSettings, MemorySettings, ModelSettings, Precision,
+    BatchSettings, ComputeSettings, InferenceSettings, MemorySettings, ModelSettings, Precision, Switch,
 };
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
@@ -72,11 +72,13 @@ pub const KEYS: &[Key] = &[
     Key { id: "queue_age_step", section: "queue", name: "age_step", unset: "" },
     Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
+    Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },
     Key { id: "api_key", section: "server", name: "api_key", unset: "anyone may ask" },
     Key { id: "api_keys_file", section: "server", name: "api_keys_file", unset: "none" },
     Key { id: "metrics_key", section: "server", name: "metrics_key", unset: "everyone may read the metrics" },
+    Key { id: "admin_key", section: "server", name: "admin_key", unset: "nothing can be changed over HTTP" },
     Key { id: "body_limit", section: "server", name: "body_limit", unset: "" },
     Key { id: "max_connections", section: "server", name: "connections", unset: "" },
     Key { id: "overload_status", section: "server", name: "overload_status", unset: "" },

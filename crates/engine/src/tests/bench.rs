@@ -9,7 +9,9 @@ use futures::{FutureExt, StreamExt};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
-use protocol::{Event, FinishReason, GenerateRequest, Generation, Inference, Prompt, Refusal, TokenLogprob};
+use protocol::{
+    Event, FinishReason, GenerateRequest, Generation, Inference, Prompt, Refusal, TokenLogprob, Usage,
+};
 use tensor::Dtype;
 
 use super::model::{END, HashModel};
@@ -91,19 +93,19 @@ impl Bench {
             self.run_loop.step();
         }
         self.clock.advance(Duration::from_millis(10));
-        let mut owners = vec![0; self.run_loop.pages.total()];
+        let mut owners = vec![0; self.run_loop.pages.pool().total()];
         for sequence in &self.run_loop.running {
             let written_next = sequence.computed() / tensor::PAGE_TOKENS;
             for (index, &page) in sequence.pages().iter().enumerate() {
                 owners[page as usize] += 1;
-                let shared = self.run_loop.pages.owners(page) > 1;
+                let shared = self.run_loop.pages.pool().owners(page) > 1;
                 assert!(!shared || index < written_next, "a page that is still written to is shared");
             }
         }
         for (page, &owners) in owners.iter().enumerate() {
             assert_eq!(
                 owners,
-                self.run_loop.pages.owners(page as u32),
+                self.run_loop.pages.pool().owners(page as u32),
                 "page {page} is lost or shared unknowingly"
             );
         }
@@ -165,7 +167,7 @@ pub(super) struct Said {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Transcript {
     pub(super) said: Vec<Said>,
-    /// The terminal event, without times.
+    /// The terminal event, without times and what was cached.
     pub(super) end: Option<Event>,
 }
 
@@ -189,7 +191,9 @@ impl Transcript {
                 }
                 Event::Done { usage, .. } => {
                     assert!(said.iter().all(|said| said.reason.is_some()));
-                    end = Some(Event::Done { usage: *usage, timing: protocol::Timing::default() });
+                    // How much was cached is no part of the answer.
+                    let usage = Usage { cached_tokens: 0, ..*usage };
+                    end = Some(Event::Done { usage, timing: protocol::Timing::default() });
                 }
                 Event::Failed(_) => end = Some(event.clone()),
                 Event::Queued { .. } | Event::Started => {}

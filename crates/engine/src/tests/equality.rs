@@ -6,7 +6,7 @@ use protocol::{GenerateRequest, Prompt};
 use super::bench::{Bench, Transcript, settings, tokens};
 use super::model::HashModel;
 
-fn alone(request: &GenerateRequest) -> Transcript {
+pub(super) fn alone(request: &GenerateRequest) -> Transcript {
     let mut bench = Bench::new(HashModel::new(), settings(64, 512, 8));
     let client = bench.ask(request.clone()).unwrap();
     bench.finish();

@@ -203,9 +203,9 @@ fn positions_in_the_queue_are_told_when_they_change() {
 fn times_and_counts_are_measured() {
     let mut bench = bench();
     let _clients: Vec<_> = (0..3)
-        .map(|_| {
+        .map(|i| {
             bench
-                .ask(GenerateRequest { tenant: TenantId("a".to_owned()), ..endless(vec![1; 40], 5) })
+                .ask(GenerateRequest { tenant: TenantId("a".to_owned()), ..endless(vec![i; 40], 5) })
                 .unwrap()
         })
         .collect();

@@ -34,6 +34,10 @@ pub(super) struct Arguments {
     /// Tokens of every prompt.
     #[arg(long, value_name = "N", default_value = "512")]
     prompt: NonZeroUsize,
+    /// Tokens at the beginning of every prompt that all requests of a run share. One request reads them before; the
+    /// figures are of those that find them in the prefix cache, beside the first token of the one that did not.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    prefix: usize,
     /// Tokens that every request writes.
     #[arg(long, value_name = "N", default_value = "128")]
     out: NonZeroU32,
@@ -70,6 +74,7 @@ struct Subject {
 #[derive(Clone, Copy, Debug)]
 struct Load {
     prompt: usize,
+    prefix: usize,
     out: u32,
     concurrency: usize,
 }
@@ -83,7 +88,12 @@ impl Load {
 
 impl Arguments {
     fn load(&self) -> Load {
-        Load { prompt: self.prompt.get(), out: self.out.get(), concurrency: self.concurrency.get() }
+        Load {
+            prompt: self.prompt.get(),
+            prefix: self.prefix,
+            out: self.out.get(),
+            concurrency: self.concurrency.get(),
+        }
     }
 
     /// The settings with room for the load: a benchmark that waits for its own limits would measure them.
@@ -122,7 +132,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
         let warming = index < arguments.warmup;
         let load = if warming { load.warming() } else { load };
         let prompts = prompts(load, opened.summary.card.vocabulary, 1000 * index as u64 + 7);
-        let measured = runtime.block_on(measure(&opened.inference, prompts, load.out, &progress))?;
+        let measured = runtime.block_on(measure(&opened.inference, prompts, load, &progress))?;
         if !warming {
             runs.push(measured);
         }
@@ -139,6 +149,13 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
 }
 
 fn check_room(opened: &Opened, load: Load) -> anyhow::Result<()> {
+    if load.prefix >= load.prompt {
+        bail!(
+            "prompts of {} tokens cannot begin with {} that they share and go on with some of their own; lower --prefix",
+            load.prompt,
+            load.prefix
+        );
+    }
     let (needed, context) = (load.prompt + load.out as usize, opened.summary.card.context as usize);
     if needed > context {
         bail!(
@@ -158,18 +175,22 @@ fn progress(arguments: &Arguments, talk: Talk) -> ProgressBar {
     }
     let (load, repeat) = (arguments.load(), arguments.repeat.get() as u64);
     let warming = arguments.warmup as u64 * u64::from(load.warming().out);
-    let tokens = load.concurrency as u64 * (warming + repeat * u64::from(load.out));
+    let requests = load.concurrency as u64 + u64::from(load.prefix > 0);
+    let tokens = requests * (warming + repeat * u64::from(load.out));
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} tokens, {per_sec}, {eta} left");
     ProgressBar::new(tokens).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Prompts that share nothing, so that no cache can help. The lowest ids are left out: they are special tokens and
-/// single bytes in most vocabularies.
+/// Prompts that share their prefix and nothing else, so that no other cache can help; with a prefix, one more for the
+/// request that reads it. The lowest ids are left out: they are special tokens and single bytes in most vocabularies.
 fn prompts(load: Load, vocabulary: u32, seed: u64) -> Vec<Vec<u32>> {
     let first = 300.min(vocabulary / 2);
     let mut random = SplitMix(seed);
-    let mut prompt = || (0..load.prompt).map(|_| first + random.below(vocabulary - first)).collect();
-    (0..load.concurrency).map(|_| prompt()).collect()
+    let mut tokens =
+        |count: usize| -> Vec<u32> { (0..count).map(|_| first + random.below(vocabulary - first)).collect() };
+    let prefix = tokens(load.prefix);
+    let requests = load.concurrency + usize::from(load.prefix > 0);
+    (0..requests).map(|_| [&prefix[..], &tokens(load.prompt - load.prefix)].concat()).collect()
 }
 
 /// The generator of Steele, Lea and Flood (2014): small, and the same everywhere.
@@ -188,26 +209,38 @@ impl SplitMix {
     }
 }
 
-/// Lets all requests arrive at once and follows them to their ends.
+/// Lets all requests arrive at once and follows them to their ends; with a prefix, after one that reads it.
 async fn measure(
+    inference: &Arc<dyn Inference>,
+    mut prompts: Vec<Vec<u32>>,
+    load: Load,
+    progress: &ProgressBar,
+) -> anyhow::Result<Measured> {
+    let together = prompts.split_off(usize::from(load.prefix > 0));
+    let cold = streams(inference, prompts, load.out, progress).await?.pop();
+    let (busy, start) = (Busy::now(), Instant::now());
+    let streams = streams(inference, together, load.out, progress).await?;
+    let wall = start.elapsed();
+    Ok(Measured { prompt: load.prompt, wall, streams, cold, others: busy.others_until_now(wall) })
+}
+
+async fn streams(
     inference: &Arc<dyn Inference>,
     prompts: Vec<Vec<u32>>,
     out: u32,
     progress: &ProgressBar,
-) -> anyhow::Result<Measured> {
-    let prompt = prompts.first().map_or(0, Vec::len);
-    let (busy, start) = (Busy::now(), Instant::now());
+) -> anyhow::Result<Vec<Stream>> {
+    let start = Instant::now();
     let requests = prompts.into_iter().enumerate().map(|(index, tokens)| request(index, tokens, out));
     let streams = requests.map(|request| async {
         let generation = inference.generate(request).await?;
         arrivals(generation, start, progress).await
     });
     let streams = try_join_all(streams).await?;
-    let wall = start.elapsed();
-    if let Some(found) = streams.iter().map(Stream::tokens).find(|found| *found != u64::from(out)) {
-        bail!("a request wrote {found} tokens instead of {out}");
+    match streams.iter().map(Stream::tokens).find(|found| *found != u64::from(out)) {
+        Some(found) => bail!("a request wrote {found} tokens instead of {out}"),
+        None => Ok(streams),
     }
-    Ok(Measured { prompt, wall, streams, others: busy.others_until_now(wall) })
 }
 
 fn request(index: usize, tokens: Vec<u32>, out: u32) -> GenerateRequest {
@@ -253,6 +286,7 @@ fn to_json(
         "precision": summary.card.dtype,
         "compute": summary.compute,
         "prompt": load.prompt,
+        "prefix": load.prefix,
         "out": load.out,
         "concurrency": load.concurrency,
         "threads": summary.threads,
@@ -275,8 +309,9 @@ fn round(number: f64) -> f64 {
 }
 
 fn table(load: Load, figures: &[Figure], memory: Memory) -> String {
-    let Load { prompt, out, concurrency } = load;
-    let mut text = format!("{concurrency} x {prompt} tokens in, {out} tokens out\n");
+    let Load { prompt, prefix, out, concurrency } = load;
+    let mut text = format!("{concurrency} x {prompt} tokens in, {out} tokens out");
+    text += &if prefix > 0 { format!("; the first {prefix} are held\n") } else { "\n".to_owned() };
     for figure in figures {
         let Figure { words, unit, median, least, most, .. } = figure;
         text += &format!("  {words:<34}{median:>10.1} {unit:<9} ({least:.1} to {most:.1})\n");

@@ -1,5 +1,6 @@
 //! What runs, and how much of the machine it may use.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use clap::{Args, ValueEnum, ValueHint};
@@ -85,6 +86,26 @@ pub struct MemorySettings {
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
     #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
+    /// Whether requests of a tenant share the keys and values of equal beginnings of their prompts. They take no memory of
+    /// their own: what nobody needs is kept until its memory is needed.
+    #[arg(long, env = "TIDEGATE_PREFIX_CACHE", value_name = "SWITCH", default_value_t = Self::default().prefix_cache)]
+    pub prefix_cache: Switch,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    #[default]
+    On,
+    /// It is not.
+    Off,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::On { "on" } else { "off" })
+    }
 }
 
 /// Type of the weights, and with it of activations, keys and values.

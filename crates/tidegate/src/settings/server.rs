@@ -28,6 +28,9 @@ pub struct ServerSettings {
     /// Key that opens /metrics; without it, everyone may read them.
     #[arg(long, env = "TIDEGATE_METRICS_KEY", value_name = "KEY", hide_env_values = true)]
     pub metrics_key: Option<Secret>,
+    /// Key that opens /admin; without it, nobody may change anything over HTTP.
+    #[arg(long, env = "TIDEGATE_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
+    pub admin_key: Option<Secret>,
     /// Largest request body.
     #[arg(long, env = "TIDEGATE_BODY_LIMIT", value_name = "BYTES", default_value_t = Self::default().body_limit)]
     pub body_limit: ByteSize,
@@ -50,6 +53,7 @@ impl Default for ServerSettings {
             api_key: Vec::new(),
             api_keys_file: None,
             metrics_key: None,
+            admin_key: None,
             body_limit: ByteSize(8 << 20),
             max_connections: positive(4096),
             overload_status: OverloadStatus::TooManyRequests,

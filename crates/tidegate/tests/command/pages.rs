@@ -20,6 +20,8 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+const BOSS: &str = "authorization: Bearer boss\r\n";
+
 /// The part of a page below a heading.
 fn part<'a>(page: &'a str, heading: &str) -> &'a str {
     let rest = page.split(&format!("\n## {heading}\n")).nth(1).unwrap();
@@ -67,10 +69,10 @@ fn tests_named_by_capabilities_exist() {
 #[test]
 fn server_has_what_the_page_lists() {
     let page = page("http.md");
-    let server = Server::start(&Folder::new(), &[]);
+    let server = Server::start(&Folder::new(), &["--admin-key", "boss"]);
     for endpoint in code(part(&page, "Endpoints")).filter(|code| code.contains(" /")) {
         let (method, path) = endpoint.split_once(' ').unwrap();
-        let (status, answer) = server.ask(method, &path.replace("{id}", "tidegate-tiny"), "", "");
+        let (status, answer) = server.ask(method, &path.replace("{id}", "tidegate-tiny"), BOSS, "");
         assert!(status == 200 || (method == "POST" && status == 400), "{endpoint}: {status} {answer}");
     }
 

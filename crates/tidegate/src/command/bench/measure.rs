@@ -41,6 +41,8 @@ pub(super) struct Measured {
     pub(super) prompt: usize,
     pub(super) wall: Duration,
     pub(super) streams: Vec<Stream>,
+    /// What a request heard that had to read the beginning which those above share, if they share one.
+    pub(super) cold: Option<Stream>,
     /// What else kept the machine busy meanwhile.
     pub(super) others: Others,
 }
@@ -53,9 +55,18 @@ impl Measured {
     /// Prompt tokens over the time to the first token; of one request alone, since others would share that time.
     fn prefill(&self) -> Option<f64> {
         match self.streams.as_slice() {
-            [stream] => per_second(self.prompt as u64, stream.first()?),
+            [stream] if self.cold.is_none() => per_second(self.prompt as u64, stream.first()?),
             _ => None,
         }
+    }
+
+    fn cold_first_token_ms(&self) -> Option<f64> {
+        Some(self.cold.as_ref()?.first()? * 1e3)
+    }
+
+    /// How many times sooner the first token comes when the beginning is held.
+    fn prefix_speedup(&self) -> Option<f64> {
+        Some(self.cold_first_token_ms()? / self.first_token_ms()?)
     }
 
     /// Output tokens per second of one request, after its first one.
@@ -107,6 +118,8 @@ type Row = (&'static str, &'static str, &'static str, fn(&Measured) -> Option<f6
 const ROWS: &[Row] = &[
     ("prefill_tok_s", "reading the prompt", "tokens/s", Measured::prefill),
     ("ttft_ms", "first token after", "ms", Measured::first_token_ms),
+    ("cold_ttft_ms", "the same where nothing is held", "ms", Measured::cold_first_token_ms),
+    ("prefix_speedup", "first token sooner by", "times", Measured::prefix_speedup),
     ("decode_tok_s", "writing", "tokens/s", Measured::decode),
     ("stream_decode_tok_s", "writing, each request", "tokens/s", Measured::stream_decode),
     ("steady_tok_s", "writing, all requests", "tokens/s", Measured::steady),
@@ -148,6 +161,7 @@ mod tests {
             prompt: 100,
             wall: Duration::from_millis(wall_ms),
             streams: streams.iter().map(|arrivals| stream(arrivals)).collect(),
+            cold: None,
             others: Others::default(),
         };
         let found: Vec<_> = summarise(&[run]).iter().map(|figure| (figure.name, figure.median)).collect();
@@ -204,11 +218,15 @@ mod tests {
             prompt: 1,
             wall: Duration::from_millis(ms),
             streams: vec![stream(&[(ms, 1)])],
+            cold: Some(stream(&[(2 * ms, 1)])),
             others: Others::default(),
         };
         let figures = summarise(&[run(30), run(10), run(20), run(100)]);
         let first = figures.iter().find(|figure| figure.name == "ttft_ms").unwrap();
         assert_eq!((first.median, first.least, first.most), (25.0, 10.0, 100.0));
+        let names: Vec<_> = figures.iter().map(|figure| figure.name).collect();
+        assert_eq!(names, ["ttft_ms", "cold_ttft_ms", "prefix_speedup", "total_tok_s"]);
+        assert!((figures[2].median - 2.0).abs() < 1e-9);
         assert!(summarise(&[]).is_empty());
     }
 }

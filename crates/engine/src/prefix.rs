@@ -1,0 +1,188 @@
+//! Pages of keys and values, and which tokens the full ones were computed for.
+//!
+//! A full page is never written again, and by the engine's first promise its bytes depend on nothing but the tokens up
+//! to its end. So whoever needs a page for the same tokens behind the same beginning may share it, and need not compute
+//! it. A page that nobody holds any more stays until its memory is needed; the page that was needed last goes last.
+//!
+//! Pages are found by a hash that is chained from page to page (as in vLLM) and begins with the scope, so that scopes
+//! never meet. A match of hashes alone proves nothing: the tokens are compared, and so is the page before, by a serial
+//! number that is never given twice, which makes the comparison of one page a comparison of the whole beginning.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use memory::{PageId, PagePool};
+use tensor::PAGE_TOKENS;
+
+/// Among whom pages are shared: nobody can learn, not even by the clock, what another scope has computed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    /// The requests of a tenant that carry the same salt.
+    Tenant {
+        /// Its name.
+        name: Arc<str>,
+        /// What the request says beside, such as the name of a user.
+        salt: Option<String>,
+    },
+    /// The continuations of one request alone.
+    Request(u64),
+}
+
+/// The pages of an engine. The hash is drawn afresh for each, so that nobody can prepare collisions.
+#[derive(Debug)]
+pub(crate) struct PrefixCache<S = RandomState> {
+    pool: PagePool,
+    index: HashMap<u128, PageId>,
+    /// By page: what it is found by.
+    entries: Vec<Option<Entry>>,
+    /// By page: the tokens that it holds, if it has an entry.
+    tokens: Vec<[u32; PAGE_TOKENS]>,
+    /// Two hashes of 64 bits make one of 128.
+    hashes: [S; 2],
+    serials: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    key: u128,
+    before: Before,
+    serial: u64,
+}
+
+/// What stands before a page.
+#[derive(Clone, Debug, PartialEq)]
+enum Before {
+    /// Nothing: it is the first of its scope.
+    Scope(Arc<Scope>),
+    /// The page with this serial number.
+    Page(u64),
+}
+
+impl PrefixCache {
+    /// A cache in front of so many free pages.
+    pub(crate) fn new(pages: usize) -> Self {
+        Self::with_hashes(pages, [RandomState::new(), RandomState::new()])
+    }
+}
+
+impl<S: BuildHasher> PrefixCache<S> {
+    fn with_hashes(pages: usize, hashes: [S; 2]) -> Self {
+        Self {
+            pool: PagePool::new(u32::try_from(pages).unwrap_or(u32::MAX)),
+            index: HashMap::with_capacity(pages),
+            entries: vec![None; pages],
+            tokens: vec![[0; PAGE_TOKENS]; pages],
+            hashes,
+            serials: 0,
+        }
+    }
+
+    /// Who owns which page; pages are handed out and named here alone.
+    pub(crate) fn pool(&self) -> &PagePool {
+        &self.pool
+    }
+
+    /// Takes a page, if one is free or can be made free.
+    pub(crate) fn allocate(&mut self) -> Option<PageId> {
+        let page = self.pool.allocate()?;
+        self.unname(page);
+        Some(page)
+    }
+
+    /// Gives a page back.
+    pub(crate) fn release(&mut self, page: PageId) {
+        self.pool.release(page);
+    }
+
+    /// The page that holds `tokens` behind `last`, or at the beginning of `scope`.
+    pub(crate) fn find(&self, scope: &Arc<Scope>, last: Option<PageId>, tokens: &[u32]) -> Option<PageId> {
+        let (key, before) = self.place(scope, last, tokens)?;
+        self.look_up(key, &before, tokens)
+    }
+
+    /// Shares a page that was found.
+    pub(crate) fn share(&mut self, page: PageId) {
+        self.pool.share(page);
+    }
+
+    /// How many of `tokens` are held from their beginning on, and by which pages, in order.
+    pub(crate) fn prefix<'a>(
+        &'a self,
+        scope: &'a Arc<Scope>,
+        tokens: &'a [u32],
+    ) -> impl Iterator<Item = PageId> + 'a {
+        let mut last = None;
+        tokens.chunks_exact(PAGE_TOKENS).map_while(move |tokens| {
+            last = Some(self.find(scope, last, tokens)?);
+            last
+        })
+    }
+
+    /// Makes the page findable that was just filled with the keys and values of `tokens` behind `last`. Returns the page
+    /// to go on with: if another one holds the same already, that one is shared and this one given back.
+    pub(crate) fn offer(
+        &mut self,
+        scope: &Arc<Scope>,
+        (last, page): (Option<PageId>, PageId),
+        tokens: &[u32],
+    ) -> PageId {
+        // What follows a page that was forgotten cannot be found, so it need not be kept.
+        let Some((key, before)) = self.place(scope, last, tokens) else { return page };
+        if let Some(same) = self.look_up(key, &before, tokens) {
+            if same != page {
+                self.pool.share(same);
+                self.release(page);
+            }
+            return same;
+        }
+        // The key may belong to other tokens, or to the same behind a page that is gone. They cannot both be found.
+        if let Some(other) = self.index.get(&key).copied() {
+            self.unname(other);
+            self.pool.forget(other);
+        }
+        self.serials += 1;
+        self.index.insert(key, page);
+        self.entries[page as usize] = Some(Entry { key, before, serial: self.serials });
+        self.tokens[page as usize].copy_from_slice(tokens);
+        self.pool.keep(page);
+        page
+    }
+
+    /// Forgets what all pages hold. Sequences keep the pages that they have.
+    pub(crate) fn clear(&mut self) {
+        for page in 0..self.pool.total() as PageId {
+            self.unname(page);
+            self.pool.forget(page);
+        }
+    }
+
+    /// The key of `tokens` at their place, and what has to stand there before them.
+    fn place(&self, scope: &Arc<Scope>, last: Option<PageId>, tokens: &[u32]) -> Option<(u128, Before)> {
+        let Some(last) = last else {
+            return Some((self.hash((&**scope, tokens)), Before::Scope(Arc::clone(scope))));
+        };
+        let last = self.entries[last as usize].as_ref()?;
+        Some((self.hash((last.key, tokens)), Before::Page(last.serial)))
+    }
+
+    fn hash(&self, value: impl std::hash::Hash) -> u128 {
+        let [high, low] = [&self.hashes[0], &self.hashes[1]].map(|hash| u128::from(hash.hash_one(&value)));
+        (high << 64) | low
+    }
+
+    fn look_up(&self, key: u128, before: &Before, tokens: &[u32]) -> Option<PageId> {
+        let page = *self.index.get(&key)?;
+        let entry = self.entries[page as usize].as_ref()?;
+        (entry.before == *before && self.tokens[page as usize] == *tokens).then_some(page)
+    }
+
+    fn unname(&mut self, page: PageId) {
+        if let Some(entry) = self.entries[page as usize].take() {
+            self.index.remove(&entry.key);
+        }
+    }
+}
