@@ -12,10 +12,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
-use protocol::status::Load;
+use protocol::status::{Load, PidState};
 use protocol::{
-    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt, Refusal,
-    ScoreRequest, Scores, Status, Task, Unserved,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
+    Refusal, ScoreRequest, Scores, Status, Task, Unserved,
 };
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ use crate::prefix::Scope;
 use crate::prompt::{Reader, text_bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
-use crate::run_loop::{Command, RunLoop, Shared, Width};
+use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::turns::Turns;
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
@@ -122,8 +122,10 @@ impl Engine {
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
-        let order = (settings.policy.clone(), width);
-        let run_loop = RunLoop::new((compute, loaded.tokenizer), order, shared.clone(), inbox);
+        let (policy, recorder) = (settings.policy.clone(), settings.recorder.clone());
+        let rules = Rules { policy, width, pid: settings.pid, recorder };
+        let run_loop = RunLoop::new((compute, loaded.tokenizer), rules, shared.clone(), inbox);
+        run_loop.begin(pages);
         let engine = Self {
             card,
             memory: MemoryPlan::new(&settings, shape),
@@ -310,6 +312,11 @@ impl Inference for Engine {
                 kv_pages_cached: meters.pages_cached.load(Relaxed),
                 kv_pages_total: self.pages as u64,
                 kv_page_tokens: PAGE_TOKENS as u64,
+            },
+            pid: PidState {
+                setpoint_seconds: f64::from_bits(meters.pid_setpoint.load(Relaxed)),
+                error_seconds: f64::from_bits(meters.pid_error.load(Relaxed)),
+                output_tokens: meters.pid_output.load(Relaxed),
             },
             counters: meters.counters(),
             latency: meters.latencies(),

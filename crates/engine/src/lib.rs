@@ -45,7 +45,9 @@ mod error;
 mod line;
 mod meters;
 mod outbox;
+mod pacing;
 mod parameters;
+mod pid;
 mod plan;
 mod prefix;
 mod prompt;
@@ -57,10 +59,12 @@ pub mod sampler;
 mod seating;
 mod sequence;
 mod settings;
+pub mod simulation;
 mod step;
 mod stop_text;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod turns;
 
 pub use dynamic::encoder::EncoderEngine;
@@ -70,6 +74,7 @@ pub use error::EngineError;
 pub use parameters::{
     MAX_CACHE_SALT_BYTES, MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
 };
+pub use pid::{Gains, PidSettings};
 pub use router::Router;
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use turns::{Seat, Turns};

@@ -1,11 +1,13 @@
 //! The requests that wait, in the order of the queue's policy.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use flow::queue::line;
 use flow::queue::policy::PolicySettings;
 use flow::{Capacity, TicketId};
+use protocol::Refusal;
 
 use crate::request::Request;
 
@@ -82,6 +84,35 @@ impl Line {
                 }
             }
         }
+    }
+
+    /// The order, and what is set about it.
+    pub(crate) fn policy(&self) -> &PolicySettings {
+        self.queue.policy()
+    }
+
+    /// Goes on in another order; what is `None` and weights that are not named stay as they are.
+    ///
+    /// # Errors
+    /// When there is no such policy.
+    pub(crate) fn set_policy(
+        &mut self,
+        policy: Option<&str>,
+        age_step: Option<Duration>,
+        weights: &[(String, NonZeroU32)],
+    ) -> Result<(), Refusal> {
+        let mut settings = self.queue.policy().clone();
+        if let Some(policy) = policy {
+            settings.discipline = policy.parse().map_err(|error: flow::FlowError| {
+                Refusal::InvalidParameter { param: "queue_policy".to_owned(), message: error.to_string() }
+            })?;
+        }
+        settings.age_step = age_step.unwrap_or(settings.age_step);
+        let weights = weights.iter();
+        let settings = weights.fold(settings, |settings, (who, weight)| settings.weight(&**who, *weight));
+        self.queue.set_policy(settings);
+        self.has_moved = true;
+        Ok(())
     }
 
     /// When the request came that has waited longest.

@@ -7,9 +7,12 @@ use flow::Ticket;
 use flow::queue::Permit;
 use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
 
+use crate::meters::micros;
 use crate::outbox::{Outbox, Output};
 use crate::parameters::Parameters;
 use crate::roll::Member;
+use crate::sampler::mix;
+use crate::trace::{Arrival, End, Entry};
 
 /// An accepted request. It ends by [`Request::complete`] or [`Request::fail`], which consume it.
 pub(crate) struct Request {
@@ -66,6 +69,33 @@ impl Request {
             first_reason: FinishReason::Stop,
             parameters: Arc::new(parameters),
         }
+    }
+
+    /// How a trace tells that it has come.
+    pub(crate) fn trace_arrival(&self) -> Entry {
+        let Parameters { prompt, choices, max_tokens, priority, deadline, .. } = &*self.parameters;
+        Entry::Arrival(Arrival {
+            at_us: micros(self.accepted_at),
+            order: self.order,
+            // A number that tells tenants apart and does not tell their names.
+            tenant: self.tenant.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
+            priority: *priority,
+            prompt: prompt.len() as u64,
+            max_tokens: *max_tokens as u64,
+            choices: *choices,
+            deadline_us: deadline.map(micros),
+        })
+    }
+
+    /// How a trace tells that it has gone.
+    pub(crate) fn trace_end(&self, now: Duration) -> Entry {
+        Entry::End(End {
+            at_us: micros(now),
+            order: self.order,
+            first_us: self.first_token_at.map(micros),
+            written: u64::from(self.sampled),
+            cached: self.cached as u64,
+        })
     }
 
     /// Its urgency.

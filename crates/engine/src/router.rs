@@ -6,8 +6,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use protocol::status::{Counters, Histogram, Latencies, Load};
 use protocol::{
-    EmbedRequest, Embeddings, GenerateRequest, Generation, Health, Inference, ModelCard, Phase, Refusal,
-    ScoreRequest, Scores, Status, Task, Unserved,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Health, Inference, ModelCard, Phase,
+    Refusal, ScoreRequest, Scores, Status, Task, Unserved,
 };
 
 /// Several inferences as one.
@@ -78,6 +78,15 @@ impl Inference for Router {
         statuses.fold(None, |sum, next| Some(join(sum, next))).unwrap_or_default()
     }
 
+    /// Adjusts every member that generates: the others have nothing of what can be adjusted.
+    fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        let generates =
+            |member: &&Arc<dyn Inference>| member.models().iter().any(|card| card.can(Task::Generate));
+        let able: Vec<_> = self.members.iter().filter(generates).collect();
+        let adjusted = able.into_iter().map(move |member| member.adjust(adjustment.clone()));
+        join_all(adjusted).map(|adjusted| adjusted.into_iter().collect()).boxed()
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         join_all(self.members.iter().map(|member| member.drain())).map(drop).boxed()
     }
@@ -92,6 +101,8 @@ fn join(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
     let Some(mut sum) = sum else { return next };
     sum.phase = joined_phase(sum.phase, next.phase);
     sum.health = worse(sum.health, next.health);
+    // The first model that has a controller; encoders have none.
+    sum.pid = if sum.pid.output_tokens == 0 { next.pid } else { sum.pid };
     add_load(&mut sum.load, &next.load);
     add_counters(&mut sum.counters, next.counters);
     add_latencies(&mut sum.latency, &next.latency);
@@ -132,6 +143,7 @@ fn add_load(sum: &mut Load, next: &Load) {
     sum.queue_capacity += next.queue_capacity;
     sum.running += next.running;
     sum.kv_pages_used += next.kv_pages_used;
+    sum.kv_pages_cached += next.kv_pages_cached;
     sum.kv_pages_total += next.kv_pages_total;
     sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
 }
@@ -142,6 +154,8 @@ fn add_counters(sum: &mut Counters, next: Counters) {
     sum.generated_tokens += next.generated_tokens;
     sum.steps += next.steps;
     sum.preemptions += next.preemptions;
+    sum.prefix_queries += next.prefix_queries;
+    sum.prefix_hits += next.prefix_hits;
     add_labelled(&mut sum.refused, next.refused);
     add_labelled(&mut sum.completed, next.completed);
     add_labelled(&mut sum.failed, next.failed);

@@ -20,10 +20,13 @@ use crate::clock::Clock;
 use crate::compute::{Compute, Sampled};
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
+use crate::pacing::Pacing;
+use crate::pid::PidSettings;
 use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
+use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
 
 /// Everything that can reach the engine's thread.
@@ -66,12 +69,22 @@ pub(crate) struct Width {
     pub(crate) sequences: usize,
 }
 
+/// How the loop was told to work.
+pub(crate) struct Rules {
+    pub(crate) policy: PolicySettings,
+    pub(crate) width: Width,
+    pub(crate) pid: PidSettings,
+    pub(crate) recorder: Option<Recorder>,
+}
+
 /// All that the engine's thread owns.
 pub(crate) struct RunLoop {
     pub(crate) compute: Compute,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) pages: PrefixCache,
     pub(crate) width: Width,
+    pub(crate) pacing: Pacing,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) shared: Shared,
     /// Requests that wait.
     pub(crate) line: Line,
@@ -102,7 +115,7 @@ impl RunLoop {
     /// A loop with nothing to do.
     pub(crate) fn new(
         (compute, tokenizer): (Compute, Tokenizer),
-        (policy, width): (PolicySettings, Width),
+        rules: Rules,
         shared: Shared,
         commands: Receiver<Command>,
     ) -> Self {
@@ -111,9 +124,11 @@ impl RunLoop {
             holders: vec![0; compute.pages()],
             compute,
             tokenizer,
-            width,
+            pacing: Pacing::new(rules.pid, rules.width.tokens),
+            recorder: rules.recorder,
+            width: rules.width,
             shared,
-            line: Line::new(policy),
+            line: Line::new(rules.policy),
             requests: HashMap::new(),
             running: Vec::new(),
             lobby: Vec::new(),
@@ -165,7 +180,6 @@ impl RunLoop {
     }
 
     /// Takes the commands that have come in and does not wait for any.
-    #[cfg(test)]
     pub(crate) fn obey_all(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
@@ -179,6 +193,7 @@ impl RunLoop {
                 if self.line.is_empty() {
                     self.shared.gate.idle(now);
                 }
+                self.record(|| request.trace_arrival());
                 if let Err(request) = self.line.push(*request, now) {
                     request.fail(Failure::ShuttingDown);
                 }
@@ -200,6 +215,10 @@ impl RunLoop {
     fn adjust(&mut self, adjustment: &Adjustment) -> Result<(), Refusal> {
         match adjustment {
             Adjustment::ClearPrefixCache => self.pages.clear(),
+            Adjustment::InterTokenTarget(target) => self.aim(*target),
+            Adjustment::Queue { policy, age_step, weights } => {
+                self.line.set_policy(policy.as_deref(), *age_step, weights)?;
+            }
             _ => {
                 let message = "this engine cannot be adjusted in that way".to_owned();
                 return Err(Refusal::InvalidParameter { param: "adjustment".to_owned(), message });
@@ -222,7 +241,7 @@ impl RunLoop {
         Room {
             free_pages: self.pages.pool().available(),
             page_tokens: PAGE_TOKENS,
-            tokens: self.width.tokens,
+            tokens: self.step_tokens(),
             sequences: self.width.sequences,
         }
     }
@@ -231,7 +250,7 @@ impl RunLoop {
     fn cancel(&mut self, order: u64) {
         let stage = self.stage(order);
         let started = self.requests.remove(&order);
-        started.iter().for_each(|request| self.line.charge(request));
+        started.iter().for_each(|request| self.let_go(request));
         let Some(_request) = started.or_else(|| self.line.remove(order)) else { return };
         self.retire(order);
         self.publish();
@@ -254,7 +273,7 @@ impl RunLoop {
     /// Takes a started request out of the engine and tells its client why.
     pub(crate) fn fail(&mut self, order: u64, failure: Failure) {
         if let Some(request) = self.requests.remove(&order) {
-            self.line.charge(&request);
+            self.let_go(&request);
             self.retire(order);
             self.publish();
             self.report(request, failure);

@@ -19,7 +19,6 @@ pub use arithmetic::{argmax, log_sum_exp};
 pub use candidates::{Candidates, draw};
 pub use logprobs::Ranking;
 pub use penalties::{History, penalise};
-#[cfg(test)]
 pub(crate) use random::mix;
 pub use random::uniform;
 

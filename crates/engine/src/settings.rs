@@ -9,6 +9,8 @@ use models::ModelShape;
 use tensor::PAGE_TOKENS;
 
 use crate::EngineError;
+use crate::pid::PidSettings;
+use crate::trace::Recorder;
 
 /// How an engine works.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,10 @@ pub struct EngineSettings {
     pub policy: PolicySettings,
     /// Memory for keys and values.
     pub kv: KvBudget,
+    /// How long streams may wait for their next token while prompts are read.
+    pub pid: PidSettings,
+    /// Takes down what the engine does, to be replayed later.
+    pub recorder: Option<Recorder>,
     /// Whether requests share the keys and values of equal beginnings.
     pub prefix: PrefixSharing,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
@@ -52,6 +58,8 @@ impl Default for EngineSettings {
             tenant_rate: None,
             policy: PolicySettings::default(),
             kv: KvBudget::Bytes(1 << 30),
+            pid: PidSettings::default(),
+            recorder: None,
             prefix: PrefixSharing::default(),
             max_context: None,
             stall_after: Duration::from_secs(30),

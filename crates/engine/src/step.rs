@@ -81,6 +81,7 @@ impl RunLoop {
     fn emit(&mut self, began: Duration) {
         let now = self.shared.clock.now();
         self.count_step(now.saturating_sub(began));
+        self.pace(began, now);
         for work in &self.plan.work {
             let sequence = &mut self.running[work.index];
             // What a failed computation left in its pages is not for others.
@@ -96,8 +97,8 @@ impl RunLoop {
         self.dismiss_ended();
         // Whoever hears that a request has ended sees its pages free.
         self.publish();
-        for request in self.completed.drain(..) {
-            self.line.charge(&request);
+        for request in std::mem::take(&mut self.completed) {
+            self.let_go(&request);
             request.complete(now);
         }
         while let Some((order, message)) = self.broken.pop() {

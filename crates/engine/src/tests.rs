@@ -8,4 +8,5 @@ mod model;
 mod prefix;
 mod real;
 mod scenarios;
+mod simulation;
 mod soak;

@@ -1,9 +1,23 @@
 //! What can be changed while an engine runs.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 /// A change to a running engine. It concerns everybody, so it is for whoever runs the engine and not for its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Adjustment {
     /// Forget the keys and values of all prompts, as when they must not be reused after a test. What runs keeps its own.
     ClearPrefixCache,
+    /// Aim at this time between two tokens of a stream; `None` is throughput mode.
+    InterTokenTarget(Option<Duration>),
+    /// Serve what waits in another order. What is left out stays as it is.
+    Queue {
+        /// Name of the policy.
+        policy: Option<String>,
+        /// Time of waiting that makes a request one level more urgent.
+        age_step: Option<Duration>,
+        /// Shares of tenants. Those that are not named keep theirs.
+        weights: Vec<(String, NonZeroU32)>,
+    },
 }

@@ -3,8 +3,8 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, ModelCard, Refusal, ScoreRequest, Scores, Status,
-    Unserved,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, ModelCard, Refusal, ScoreRequest,
+    Scores, Status, Unserved,
 };
 
 /// Something that turns requests into event streams: an engine in this process, a scripted double, a remote worker.

@@ -26,8 +26,8 @@ pub use gate::Gate;
 pub use script::Script;
 
 use crate::{
-    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal, RequestId,
-    ScoreRequest, Scores, Status, Task, Unserved,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Refusal,
+    RequestId, ScoreRequest, Scores, Status, Task, Unserved,
 };
 use playback::Playback;
 use script::Play;

@@ -95,6 +95,8 @@ pub struct Status {
     pub health: Health,
     /// What is in the engine now.
     pub load: Load,
+    /// How large steps are made.
+    pub pid: PidState,
     /// What has happened since the start.
     pub counters: Counters,
     /// Distributions since the start.
@@ -120,6 +122,17 @@ pub struct Load {
     pub kv_pages_total: u64,
     /// Tokens that one KV page holds.
     pub kv_page_tokens: u64,
+}
+
+/// The controller of the engine's steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PidState {
+    /// The time between two tokens of a stream that it aims at; 0 in throughput mode.
+    pub setpoint_seconds: f64,
+    /// Setpoint less measured time of the last step that it learned from.
+    pub error_seconds: f64,
+    /// The most prompt tokens of a step while streams run.
+    pub output_tokens: u64,
 }
 
 /// What has happened since the start.

@@ -171,6 +171,7 @@ impl Collector for Engine {
         page.identity(&self.0.models())?;
         page.state(&status)?;
         page.load(&status.load)?;
+        page.pid(&status.pid)?;
         page.counters(&status.counters)?;
         page.latencies(&status.latency)
     }
@@ -230,6 +231,15 @@ impl Page<'_> {
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
+    }
+
+    fn pid(&mut self, pid: &status::PidState) -> fmt::Result {
+        let help = "Time between two tokens of a stream that steps aim at; 0 in throughput mode";
+        self.gauge("pid_setpoint_seconds", help, pid.setpoint_seconds)?;
+        let help = "Setpoint less measured time of the last step that the controller learned from";
+        self.gauge("pid_error_seconds", help, pid.error_seconds)?;
+        let help = "The most prompt tokens of a step while streams run";
+        self.gauge("pid_output_tokens", help, pid.output_tokens as f64)
     }
 
     fn counters(&mut self, counters: &status::Counters) -> fmt::Result {

@@ -18,6 +18,7 @@ mod repl;
 mod run;
 mod sampling;
 mod serve;
+mod sim;
 mod summary;
 
 use std::ffi::OsString;
@@ -53,6 +54,8 @@ enum Verb {
     Embed(Box<embed::Arguments>),
     /// Measure prompt reading, decoding and memory with made-up prompts.
     Bench(Box<bench::Arguments>),
+    /// Run a recorded trace again under other settings, without computing anything.
+    Sim(Box<sim::Arguments>),
     /// Show the configuration.
     Config(Box<config::Arguments>),
     /// Print a completion script for a shell.
@@ -93,6 +96,7 @@ fn dispatch(cli: Cli, layers: &Layers) -> anyhow::Result<Exit> {
         Verb::Serve(arguments) => serve::run(*arguments, talk),
         Verb::Embed(arguments) => embed::run(*arguments, talk),
         Verb::Bench(arguments) => bench::run(*arguments, talk),
+        Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Config(arguments) => config::run(&arguments, layers),
         Verb::Completions(arguments) => completions::run(&arguments),
     }

@@ -45,6 +45,14 @@ pub enum OpenError {
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] engine::EngineError),
+    /// The file for a trace cannot be made.
+    #[error("cannot record a trace in {}: {source}; give --trace a file in a folder that can be written", path.display())]
+    Trace {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A file with API keys cannot be read.
     #[error("cannot read the API keys in {}: {source}", path.display())]
     KeysFile {

@@ -41,6 +41,7 @@ mod error;
 mod keys;
 mod open;
 pub mod settings;
+mod trace_file;
 
 /// Models of one's own, served in batches with the same queue, fairness, deadlines and isolation of errors as those that
 /// Tidegate opens. `examples/user_model.rs` is a program that does it.
@@ -50,5 +51,6 @@ pub mod batching {
 
 pub use error::OpenError;
 pub use keys::serve_settings;
-pub use open::{Loaded, Opened, Summary, load, open};
+pub use open::{Loaded, Opened, Summary, load, open, simulate};
 pub use protocol;
+pub use trace_file::{TraceError, read_trace};

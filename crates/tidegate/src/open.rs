@@ -1,5 +1,6 @@
 //! From settings to a running engine.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,12 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use engine::{DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PrefixSharing, Router, Turns};
+use engine::simulation::{CostModel, Job, Outcome, replay};
+use engine::trace::Recorder;
+use engine::{
+    DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PidSettings, PrefixSharing,
+    Router, Turns,
+};
 use flow::metrics::System;
 use models::{LoadOptions, LoadedModel, ModelKind, Repository};
 use protocol::{Inference, ModelCard};
@@ -15,7 +21,7 @@ use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
 use crate::settings::{InferenceSettings, ModelChoice, Precision, Switch};
-use crate::{OpenError, embedded};
+use crate::{OpenError, embedded, trace_file};
 
 /// The share of available memory that keys and values may take where no size is set.
 const KV_SHARE: u64 = 2;
@@ -67,6 +73,8 @@ struct Machine<'s> {
     threads: usize,
     /// The models compute in turns on the same threads.
     turns: Turns,
+    /// Takes down what the first model that generates does: requests of several would not be told apart.
+    recorder: Cell<Option<Recorder>>,
 }
 
 /// Loads the models that the settings name, or the embedded one, and starts an engine on each.
@@ -76,7 +84,8 @@ struct Machine<'s> {
 /// cannot start.
 pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
     let chosen = &settings.model.model;
-    let machine = Machine::new(settings, |kernels| kernels)?;
+    let recorder = settings.batch.trace.as_deref().map(trace_file::recorder).transpose()?;
+    let machine = Machine { recorder: Cell::new(recorder), ..Machine::new(settings, |kernels| kernels)? };
     let (first, summary) = machine.open(chosen.first(), settings.model.model_name.as_deref())?;
     let (mut members, mut beside) = (vec![first], Vec::<Summary>::new());
     for choice in chosen.iter().skip(1) {
@@ -154,7 +163,7 @@ impl<'s> Machine<'s> {
         let processors = || available_parallelism().map_or(1, usize::from);
         let threads = settings.compute.threads.map_or_else(processors, usize::from);
         let kernels = around(tensor::kernels(isa, threads));
-        Ok(Self { settings, kernels, isa, threads, turns: Turns::default() })
+        Ok(Self { settings, kernels, isa, threads, turns: Turns::default(), recorder: Cell::default() })
     }
 
     /// Loads one model and starts its engine.
@@ -189,7 +198,9 @@ impl<'s> Machine<'s> {
         name: String,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
         let model = models::load(repository, &self.options(), Arc::clone(&self.kernels))?;
-        let engine = Engine::start_beside(model, engine_settings(self.settings, name), &self.turns)?;
+        let settings =
+            EngineSettings { recorder: self.recorder.take(), ..engine_settings(self.settings, name) };
+        let engine = Engine::start_beside(model, settings, &self.turns)?;
         let memory = engine.memory();
         Ok((engine, memory))
     }
@@ -220,6 +231,17 @@ impl<'s> Machine<'s> {
             max_outputs: self.settings.batch.max_sequences.get(),
         }
     }
+}
+
+/// Runs recorded requests again on an engine with these settings, in no time: nothing is computed.
+///
+/// # Errors
+/// When a setting cannot work.
+pub fn simulate(jobs: &[Job], cost: CostModel, settings: EngineSettings) -> Result<Outcome, OpenError> {
+    // Only the vocabulary of the embedded model is of use here; its weights are small.
+    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 1, max_outputs: 1 };
+    let loaded = models::load(&embedded::TINY, &options, tensor::kernels(Isa::best(), 1))?;
+    Ok(replay(jobs, cost, loaded, settings)?)
 }
 
 fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {
@@ -273,6 +295,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         tenant_rate: settings.queue.tenant_rate_limit.map(Into::into),
         policy: settings.queue.policy(),
         kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
+        pid: PidSettings { target: settings.batch.target_itl.0, gains: settings.batch.itl_gains.0 },
         prefix: match settings.memory.prefix_cache {
             Switch::On => PrefixSharing::Tenant,
             Switch::Off => PrefixSharing::Request,

@@ -10,6 +10,7 @@ mod file;
 mod inference;
 mod layers;
 mod log;
+mod pace;
 mod queue;
 mod rate;
 mod server;
@@ -28,6 +29,7 @@ pub use inference::{
 };
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
+pub use pace::{ItlGains, ItlTarget};
 pub use queue::QueueSettings;
 pub use rate::{Period, RequestRate};
 pub use server::{OverloadStatus, Secret, ServerSettings};
@@ -64,6 +66,9 @@ pub const KEYS: &[Key] = &[
     Key { id: "isa", section: "compute", name: "isa", unset: "the fastest that runs here" },
     Key { id: "max_batch_tokens", section: "batch", name: "tokens", unset: "" },
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },
+    Key { id: "target_itl", section: "batch", name: "target_itl", unset: "" },
+    Key { id: "itl_gains", section: "batch", name: "itl_gains", unset: "" },
+    Key { id: "trace", section: "batch", name: "trace", unset: "nothing is recorded" },
     Key { id: "max_queue", section: "queue", name: "max", unset: "" },
     Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
     Key { id: "rate_limit", section: "queue", name: "rate", unset: "without limit" },

@@ -14,8 +14,8 @@ use futures::future::{BoxFuture, ready};
 use models::tokenizer::Sentence;
 use models::{EncoderBatch, LoadedEncoder, Outcome};
 use protocol::{
-    EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference, Measure, ModelCard,
-    Refusal, ScoreRequest, Scores, Status, Task, Timing, Unserved,
+    Adjustment, EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference,
+    Measure, ModelCard, Refusal, ScoreRequest, Scores, Status, Task, Timing, Unserved,
 };
 
 use super::{BatchModel, Dynamic, DynamicSettings, Served, Terms};
@@ -258,6 +258,11 @@ impl Inference for EncoderEngine {
 
     fn status(&self) -> Status {
         self.dynamic.status()
+    }
+
+    fn adjust(&self, _: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        let message = "an encoder has no streams, pages or steps that could be adjusted".to_owned();
+        ready(Err(Refusal::InvalidParameter { param: "adjustment".to_owned(), message })).boxed()
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {

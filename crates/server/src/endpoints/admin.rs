@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::State;
-use axum::routing::post;
-use protocol::Adjustment;
+use axum::extract::{Request, State};
+use axum::routing::{get, patch, post};
+use protocol::{Adjustment, Status};
 use serde_json::{Value, json};
 
 use super::{Access, Endpoint};
 use crate::app::App;
+use crate::body;
 use crate::failure::Problem;
+use crate::fields::{self, Fields};
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint { path: "/admin/status", access: Access::Admin, route: || get(status) },
+    Endpoint { path: "/admin/settings", access: Access::Admin, route: || patch(change) },
     Endpoint { path: "/admin/prefix-cache/clear", access: Access::Admin, route: || post(clear_prefix_cache) },
     // The name that operators of vLLM know.
     Endpoint { path: "/reset_prefix_cache", access: Access::Admin, route: || post(clear_prefix_cache) },
@@ -21,6 +28,48 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 async fn clear_prefix_cache(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     adjust(&app, Adjustment::ClearPrefixCache).await?;
     Ok(Json(json!({ "prefix_cache": "cleared" })))
+}
+
+async fn status(State(app): State<Arc<App>>) -> Json<Status> {
+    Json(app.inference.status())
+}
+
+/// Everything is read before anything is changed.
+async fn change(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    let mut fields = body::read(request, &app.settings).await?;
+    let changes = [queue(&mut fields)?, target(&mut fields)?];
+    if let Some(name) = fields.rest().keys().next() {
+        let told = "it cannot be changed while the server runs; target_itl_ms, queue_policy, queue_age_step_s and \
+                    tenant_weights can.";
+        return Err(Problem::unsupported(name, told));
+    }
+    for change in changes.into_iter().flatten() {
+        adjust(&app, change).await?;
+    }
+    Ok(Json(json!({ "settings": "changed" })))
+}
+
+fn queue(fields: &mut Fields) -> Result<Option<Adjustment>, Problem> {
+    let policy = fields.text("queue_policy")?;
+    let age_step = fields.number("queue_age_step_s", 0.001..=1e6)?.map(Duration::from_secs_f32);
+    let path = fields.path_of("tenant_weights");
+    let weights = fields.object("tenant_weights")?.map(Fields::rest).unwrap_or_default();
+    let weight = |(tenant, weight): (String, Value)| {
+        let found = fields::integer(&weight, format!("{path}.{tenant}"), &(1..=i64::from(u32::MAX)))?;
+        Ok((tenant, NonZeroU32::try_from(found as u32).unwrap_or(NonZeroU32::MIN)))
+    };
+    let weights = weights.into_iter().map(weight).collect::<Result<Vec<_>, Problem>>()?;
+    let asked = policy.is_some() || age_step.is_some() || !weights.is_empty();
+    Ok(asked.then_some(Adjustment::Queue { policy, age_step, weights }))
+}
+
+/// 0 is throughput mode.
+fn target(fields: &mut Fields) -> Result<Option<Adjustment>, Problem> {
+    let millis = fields.number("target_itl_ms", 0.0..=60_000.0)?;
+    Ok(millis.map(|millis| {
+        let target = (millis >= 1.0).then(|| Duration::from_millis(millis.round() as u64));
+        Adjustment::InterTokenTarget(target)
+    }))
 }
 
 /// Resolves when the change is in effect.
@@ -53,6 +102,35 @@ mod tests {
         let alias = "POST /reset_prefix_cache\nauthorization: Bearer boss";
         assert_eq!(bench.send(alias).await.status(), 200);
         assert_eq!(bench.scripted.ledger().adjustments, [const { Adjustment::ClearPrefixCache }; 2]);
+    }
+
+    async fn change(bench: &Bench, body: &str) -> u16 {
+        let written = format!("PATCH /admin/settings\nauthorization: Bearer boss\n\n{body}");
+        bench.send(&written).await.status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn settings_change_all_at_once_or_not_at_all() {
+        let bench = bench(Some(Key::of("boss")));
+        let body = r#"{"target_itl_ms": 50, "queue_policy": "fair_share", "tenant_weights": {"alice": 4}}"#;
+        assert_eq!(change(&bench, body).await, 200);
+        assert_eq!(change(&bench, r#"{"target_itl_ms": 0}"#).await, 200);
+        let weights = vec![("alice".to_owned(), NonZeroU32::new(4).unwrap())];
+        let expected = [
+            Adjustment::Queue { policy: Some("fair_share".to_owned()), age_step: None, weights },
+            Adjustment::InterTokenTarget(Some(Duration::from_millis(50))),
+            Adjustment::InterTokenTarget(None),
+        ];
+        assert_eq!(bench.scripted.ledger().adjustments, expected);
+        for wrong in [
+            r#"{"target_itl_ms": 70, "max_queue": 3}"#,
+            r#"{"target_itl_ms": 70, "tenant_weights": {"alice": 0}}"#,
+            r#"{"target_itl_ms": -1}"#,
+            r#"{"queue_policy": 3}"#,
+        ] {
+            assert_eq!(change(&bench, wrong).await, 400, "{wrong}");
+        }
+        assert_eq!(bench.scripted.ledger().adjustments.len(), 3);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! as asked for. Times are taken where a client would take them, at the event stream. The figures and their names are
 //! those that the scripts for other engines print, so that runs can take turns and be compared.
 
+mod bursts;
 mod floor;
 mod host;
 mod measure;
@@ -21,13 +22,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use protocol::{Event, GenerateRequest, Generation, Inference, Prompt};
 use serde_json::{Value, json};
 use tidegate::Opened;
-use tidegate::settings::{InferenceSettings, LogSettings};
+use tidegate::settings::{InferenceSettings, LogSettings, TimeSpan};
 use tokio::runtime::Builder;
 
 use super::summary::greeting;
 use super::{Exit, Talk, loading, logging};
 use host::{Busy, Memory};
-use measure::{Arrival, Figure, Measured, Stream, summarise};
+use measure::{Arrival, BURST_ROWS, Figure, Measured, ROWS, Stream, summarise};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -44,6 +45,16 @@ pub(super) struct Arguments {
     /// Requests that arrive at once.
     #[arg(long, value_name = "N", default_value = "1")]
     concurrency: NonZeroUsize,
+    /// Instead, let the requests above write streams while so many bursts of other requests, with prompts of the given
+    /// length, come and are read beside them.
+    #[arg(long, value_name = "N", conflicts_with = "prefix")]
+    bursts: Option<NonZeroUsize>,
+    /// Requests of a burst.
+    #[arg(long, value_name = "N", default_value = "4", requires = "bursts")]
+    burst_size: NonZeroUsize,
+    /// Time from one burst to the next, and to the first.
+    #[arg(long, value_name = "TIME", default_value = "2s", requires = "bursts")]
+    burst_every: TimeSpan,
     /// Measured runs; figures are medians over them.
     #[arg(long, value_name = "N", default_value = "3")]
     repeat: NonZeroUsize,
@@ -96,6 +107,11 @@ impl Arguments {
         }
     }
 
+    fn plan(&self) -> Option<bursts::Plan> {
+        let (size, every) = (self.burst_size.get(), self.burst_every.0);
+        self.bursts.map(|bursts| bursts::Plan { bursts: bursts.get(), size, every })
+    }
+
     /// The settings with room for the load: a benchmark that waits for its own limits would measure them.
     fn roomy(&self) -> InferenceSettings {
         let mut settings = self.inference.clone();
@@ -127,18 +143,25 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let total = arguments.warmup + arguments.repeat.get();
     let progress = progress(&arguments, talk);
-    let mut runs = Vec::new();
+    let (mut runs, mut burst_runs) = (Vec::new(), Vec::new());
     for index in 0..total {
         let warming = index < arguments.warmup;
         let load = if warming { load.warming() } else { load };
-        let prompts = prompts(load, opened.summary.card.vocabulary, 1000 * index as u64 + 7);
+        let (vocabulary, seed) = (opened.summary.card.vocabulary, 1000 * index as u64 + 7);
+        if let Some(plan) = arguments.plan().filter(|_| !warming) {
+            let run = bursts::measure(&opened.inference, (load, plan), (vocabulary, seed), &progress);
+            burst_runs.push(runtime.block_on(run)?);
+            continue;
+        }
+        let prompts = prompts(load, vocabulary, seed);
         let measured = runtime.block_on(measure(&opened.inference, prompts, load, &progress))?;
         if !warming {
             runs.push(measured);
         }
     }
     progress.finish_and_clear();
-    let figures = summarise(&runs);
+    let mut figures = summarise(&runs, ROWS);
+    figures.extend(summarise(&burst_runs, BURST_ROWS));
     let memory = Memory { after_load: loaded.resident, ..Memory::now() };
     let text = match arguments.json {
         true => format!("{}\n", to_json(&arguments, &opened, &figures, (&runs, memory))),

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use models::Quantisation;
 use tensor::{Dtype, Isa};
 
-use super::{ByteSize, ModelChoice, QueueSettings, positive};
+use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, positive};
 
 /// What runs, and how much of the machine it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -71,11 +72,27 @@ pub struct BatchSettings {
     /// Most sequences that run at once.
     #[arg(long, env = "TIDEGATE_MAX_SEQUENCES", value_name = "N", default_value_t = Self::default().max_sequences)]
     pub max_sequences: NonZeroUsize,
+    /// Time between two tokens of a stream that steps aim at while prompts are read, such as 50ms: a controller makes steps
+    /// smaller or larger to meet it. off is throughput mode: steps are as large as they may be.
+    #[arg(long, env = "TIDEGATE_TARGET_ITL", value_name = "TIME", default_value_t = Self::default().target_itl)]
+    pub target_itl: ItlTarget,
+    /// Gains of that controller: proportional, integral and derivative.
+    #[arg(long, env = "TIDEGATE_ITL_GAINS", value_name = "P,I,D", default_value_t = Self::default().itl_gains)]
+    pub itl_gains: ItlGains,
+    /// File to record arrivals and steps in, for `tidegate sim`; it holds no text and no names.
+    #[arg(long, env = "TIDEGATE_TRACE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub trace: Option<PathBuf>,
 }
 
 impl Default for BatchSettings {
     fn default() -> Self {
-        Self { max_batch_tokens: positive(512), max_sequences: positive(64) }
+        Self {
+            max_batch_tokens: positive(512),
+            max_sequences: positive(64),
+            target_itl: ItlTarget::default(),
+            itl_gains: ItlGains::default(),
+            trace: None,
+        }
     }
 }
 

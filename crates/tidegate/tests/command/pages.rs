@@ -73,7 +73,7 @@ fn server_has_what_the_page_lists() {
     for endpoint in code(part(&page, "Endpoints")).filter(|code| code.contains(" /")) {
         let (method, path) = endpoint.split_once(' ').unwrap();
         let (status, answer) = server.ask(method, &path.replace("{id}", "tidegate-tiny"), BOSS, "");
-        assert!(status == 200 || (method == "POST" && status == 400), "{endpoint}: {status} {answer}");
+        assert!(status == 200 || (method != "GET" && status == 400), "{endpoint}: {status} {answer}");
     }
 
     let refused: Vec<&str> = code(part(&page, "Refused parameters").split("\n\n").nth(1).unwrap()).collect();

@@ -23,6 +23,16 @@ impl Stream {
         self.arrivals.iter().map(|arrival| arrival.tokens).sum()
     }
 
+    /// Times between its tokens; those that arrived together are no time apart.
+    fn gaps(&self) -> impl Iterator<Item = Duration> + '_ {
+        let after = self.arrivals.windows(2).flat_map(|pair| {
+            let together = (1..pair[1].tokens).map(|_| Duration::ZERO);
+            std::iter::once(pair[1].at.saturating_sub(pair[0].at)).chain(together)
+        });
+        let first = self.arrivals.first().map_or(0, |arrival| arrival.tokens);
+        (1..first).map(|_| Duration::ZERO).chain(after)
+    }
+
     fn first(&self) -> Option<f64> {
         Some(self.arrivals.first()?.at.as_secs_f64())
     }
@@ -112,10 +122,56 @@ pub(super) struct Figure {
     pub(super) most: f64,
 }
 
-/// A figure's name, what it is in words, its unit, and how a run gives it.
-type Row = (&'static str, &'static str, &'static str, fn(&Measured) -> Option<f64>);
+/// A run of streams that write while bursts of prompts come.
+#[derive(Clone, Debug)]
+pub(super) struct Bursts {
+    pub(super) wall: Duration,
+    /// Tokens of all prompts.
+    pub(super) read: u64,
+    pub(super) streams: Vec<Stream>,
+    /// When each request of a burst came, and what it received.
+    pub(super) readers: Vec<(Duration, Stream)>,
+}
 
-const ROWS: &[Row] = &[
+impl Bursts {
+    /// Time between two tokens of the streams, in ms, that this share of them keeps to.
+    fn gap_ms(&self, share: f64) -> Option<f64> {
+        let gaps = self.streams.iter().flat_map(Stream::gaps);
+        percentile(gaps.map(|gap| gap.as_secs_f64() * 1e3).collect(), share)
+    }
+
+    /// Time to the first token of the requests of bursts, in ms, that this share of them keeps to.
+    fn first_token_ms(&self, share: f64) -> Option<f64> {
+        let first = |(came, stream): &(Duration, Stream)| Some((stream.first()? - came.as_secs_f64()) * 1e3);
+        percentile(self.readers.iter().filter_map(first).collect(), share)
+    }
+
+    /// Tokens read and written per second.
+    fn total(&self) -> Option<f64> {
+        let streams = self.streams.iter().chain(self.readers.iter().map(|(_, stream)| stream));
+        per_second(self.read + streams.map(Stream::tokens).sum::<u64>(), self.wall.as_secs_f64())
+    }
+}
+
+/// The value that this share of the others does not exceed.
+fn percentile(mut values: Vec<f64>, share: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied()
+}
+
+/// A figure's name, what it is in words, its unit, and how a run gives it.
+pub(super) type Row<R> = (&'static str, &'static str, &'static str, fn(&R) -> Option<f64>);
+
+pub(super) const BURST_ROWS: &[Row<Bursts>] = &[
+    ("itl_p50_ms", "between tokens, median", "ms", |run| run.gap_ms(0.5)),
+    ("itl_p90_ms", "between tokens, 90th percentile", "ms", |run| run.gap_ms(0.9)),
+    ("itl_p99_ms", "between tokens, 99th percentile", "ms", |run| run.gap_ms(0.99)),
+    ("ttft_p50_ms", "first token of a burst, median", "ms", |run| run.first_token_ms(0.5)),
+    ("ttft_p99_ms", "and its 99th percentile", "ms", |run| run.first_token_ms(0.99)),
+    ("all_tok_s", "read and written", "tokens/s", Bursts::total),
+];
+
+pub(super) const ROWS: &[Row<Measured>] = &[
     ("prefill_tok_s", "reading the prompt", "tokens/s", Measured::prefill),
     ("ttft_ms", "first token after", "ms", Measured::first_token_ms),
     ("cold_ttft_ms", "the same where nothing is held", "ms", Measured::cold_first_token_ms),
@@ -127,14 +183,14 @@ const ROWS: &[Row] = &[
 ];
 
 /// Every figure that the runs give: medians, and the least and the most.
-pub(super) fn summarise(runs: &[Measured]) -> Vec<Figure> {
-    let figure = |&(name, words, unit, give): &Row| {
+pub(super) fn summarise<R>(runs: &[R], rows: &[Row<R>]) -> Vec<Figure> {
+    let figure = |&(name, words, unit, give): &Row<R>| {
         let values: Vec<f64> = runs.iter().filter_map(give).collect();
         let least = values.iter().copied().min_by(f64::total_cmp)?;
         let most = values.iter().copied().max_by(f64::total_cmp)?;
         Some(Figure { name, words, unit, median: median(values)?, least, most })
     };
-    ROWS.iter().filter_map(figure).collect()
+    rows.iter().filter_map(figure).collect()
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -164,7 +220,8 @@ mod tests {
             cold: None,
             others: Others::default(),
         };
-        let found: Vec<_> = summarise(&[run]).iter().map(|figure| (figure.name, figure.median)).collect();
+        let found: Vec<_> =
+            summarise(&[run], ROWS).iter().map(|figure| (figure.name, figure.median)).collect();
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for ((name, value), (expected_name, expected)) in found.iter().zip(expected) {
             assert_eq!(name, expected_name);
@@ -213,6 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn streams_beside_bursts() {
+        let run = Bursts {
+            wall: Duration::from_secs(2),
+            read: 1000,
+            streams: vec![stream(&[(100, 1), (150, 1), (350, 2)]), stream(&[(100, 2), (200, 1)])],
+            readers: vec![(Duration::from_millis(500), stream(&[(900, 1)]))],
+        };
+        let found: Vec<_> =
+            summarise(&[run], BURST_ROWS).iter().map(|f| (f.name, f.median.round())).collect();
+        let expected = [
+            ("itl_p50_ms", 50.0),
+            ("itl_p90_ms", 200.0),
+            ("itl_p99_ms", 200.0),
+            ("ttft_p50_ms", 400.0),
+            ("ttft_p99_ms", 400.0),
+            ("all_tok_s", 504.0),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn medians_and_spread() {
         let run = |ms| Measured {
             prompt: 1,
@@ -221,12 +299,12 @@ mod tests {
             cold: Some(stream(&[(2 * ms, 1)])),
             others: Others::default(),
         };
-        let figures = summarise(&[run(30), run(10), run(20), run(100)]);
+        let figures = summarise(&[run(30), run(10), run(20), run(100)], ROWS);
         let first = figures.iter().find(|figure| figure.name == "ttft_ms").unwrap();
         assert_eq!((first.median, first.least, first.most), (25.0, 10.0, 100.0));
         let names: Vec<_> = figures.iter().map(|figure| figure.name).collect();
         assert_eq!(names, ["ttft_ms", "cold_ttft_ms", "prefix_speedup", "total_tok_s"]);
         assert!((figures[2].median - 2.0).abs() < 1e-9);
-        assert!(summarise(&[]).is_empty());
+        assert!(summarise(&[], ROWS).is_empty());
     }
 }

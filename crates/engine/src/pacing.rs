@@ -1,0 +1,116 @@
+//! How large steps are, measured and controlled, and what is taken down of them.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::meters::micros;
+use crate::pid::{Pid, PidSettings};
+use crate::request::Request;
+use crate::run_loop::RunLoop;
+use crate::simulation::attended;
+use crate::trace::{Entry, Start, Step};
+
+/// The controller, if there is a target, and what one would be made of.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    settings: PidSettings,
+    most: usize,
+    pid: Option<Pid>,
+}
+
+impl Pacing {
+    /// For steps of at most so many tokens.
+    pub(crate) fn new(settings: PidSettings, most: usize) -> Self {
+        let pid = settings.target.map(|target| Pid::new(target, settings.gains, most));
+        Self { settings, most, pid }
+    }
+}
+
+impl RunLoop {
+    /// Takes down what the engine runs with.
+    pub(crate) fn begin(&self, pages: usize) {
+        self.tell_pace();
+        self.record(|| {
+            Entry::Start(Start {
+                max_batch_tokens: self.width.tokens,
+                max_sequences: self.width.sequences,
+                kv_pages: pages,
+                policy: self.line.policy().discipline.name.to_owned(),
+                target_us: self.pacing.settings.target.map(micros),
+            })
+        });
+    }
+
+    /// The most tokens of the next step. Where no stream waits for its next token, nothing is gained by a small one.
+    pub(crate) fn step_tokens(&self) -> usize {
+        let streams = self.running.iter().filter(|sequence| !sequence.is_reading()).count();
+        match &self.pacing.pid {
+            Some(pid) if streams > 0 => {
+                let readers = self.running.len() - streams;
+                (streams + pid.tokens().max(readers)).min(self.width.tokens)
+            }
+            _ => self.width.tokens,
+        }
+    }
+
+    /// Aims at another time between tokens, or at none.
+    pub(crate) fn aim(&mut self, target: Option<Duration>) {
+        let pacing = &mut self.pacing;
+        match (&mut pacing.pid, target) {
+            (Some(pid), Some(target)) => pid.retarget(target),
+            (pid, target) => *pid = target.map(|target| Pid::new(target, pacing.settings.gains, pacing.most)),
+        }
+        self.tell_pace();
+    }
+
+    /// Learns from the step that has just been computed and is not noted in its sequences yet.
+    pub(crate) fn pace(&mut self, began: Duration, now: Duration) {
+        let took = now.saturating_sub(began);
+        let (mut rows, mut streams, mut keys) = (0, 0, 0);
+        for work in &self.plan.work {
+            let sequence = &self.running[work.index];
+            rows += work.rows as u64;
+            streams += u64::from(work.rows == 1 && !sequence.is_reading());
+            keys += attended(sequence.computed(), work.rows);
+        }
+        if rows == 0 || self.faulty {
+            return;
+        }
+        let step = Step {
+            at_us: micros(now),
+            took_us: micros(took),
+            decode: streams,
+            prompt: rows - streams,
+            attended: keys,
+        };
+        self.record(|| Entry::Step(step));
+        if streams > 0
+            && let Some(pid) = &mut self.pacing.pid
+        {
+            pid.observe(step.prompt as usize, took);
+        }
+        self.tell_pace();
+    }
+
+    fn tell_pace(&self) {
+        let meters = &self.shared.meters;
+        let pid = self.pacing.pid.as_ref();
+        meters.pid_setpoint.store(pid.map_or(0.0, |pid| pid.target().as_secs_f64()).to_bits(), Relaxed);
+        meters.pid_error.store(pid.map_or(0.0, Pid::error).to_bits(), Relaxed);
+        meters.pid_output.store(pid.map_or(self.pacing.most, Pid::tokens) as u64, Relaxed);
+    }
+
+    /// Counts what a request that had started has taken of the engine's time, now that it goes.
+    pub(crate) fn let_go(&mut self, request: &Request) {
+        self.line.charge(request);
+        let now = self.shared.clock.now();
+        self.record(|| request.trace_end(now));
+    }
+
+    /// Takes something down, where that is wanted.
+    pub(crate) fn record(&self, entry: impl FnOnce() -> Entry) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(entry());
+        }
+    }
+}

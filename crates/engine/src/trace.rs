@@ -1,0 +1,117 @@
+//! What can be recorded of an engine's work and replayed without it: when requests came, how long they were, how large
+//! the steps were and how long they took. Nothing of a prompt or a reply, and no name of a tenant.
+
+use std::fmt;
+use std::sync::Arc;
+
+use protocol::Priority;
+use serde::{Deserialize, Serialize};
+
+/// One line of a trace. Times are microseconds since the engine's start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Entry {
+    /// The engine has started.
+    Start(Start),
+    /// A request was accepted.
+    Arrival(Arrival),
+    /// A step was made.
+    Step(Step),
+    /// A request that had left the queue has left the engine.
+    End(End),
+}
+
+/// What the engine ran with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Most tokens of a step.
+    pub max_batch_tokens: usize,
+    /// Most sequences that run at once.
+    pub max_sequences: usize,
+    /// Pages for keys and values.
+    pub kv_pages: usize,
+    /// The order of the queue.
+    pub policy: String,
+    /// The time between tokens that the controller aims at, if it is on.
+    pub target_us: Option<u64>,
+}
+
+/// A request as the engine sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// When.
+    pub at_us: u64,
+    /// Which one.
+    pub order: u64,
+    /// Whose: a digest of the tenant's name, which tells tenants apart.
+    pub tenant: u64,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Tokens of its prompt.
+    pub prompt: u64,
+    /// Tokens that it may write at most, for each of its choices.
+    pub max_tokens: u64,
+    /// Its continuations.
+    pub choices: u32,
+    /// Time from its arrival after which it is of no use.
+    pub deadline_us: Option<u64>,
+}
+
+/// What a step computed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// When it ended.
+    pub at_us: u64,
+    /// How long it took.
+    pub took_us: u64,
+    /// Streams that got their next token.
+    pub decode: u64,
+    /// Tokens beside them.
+    pub prompt: u64,
+    /// Keys that all its tokens attended to.
+    pub attended: u64,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub at_us: u64,
+    /// Which one.
+    pub order: u64,
+    /// When its first token was there.
+    pub first_us: Option<u64>,
+    /// Tokens that were sampled, over all its choices.
+    pub written: u64,
+    /// Tokens of its prompt that a cache held.
+    pub cached: u64,
+}
+
+/// Takes the entries of an engine, on its own thread: it must not wait for anything.
+#[derive(Clone)]
+pub struct Recorder(Arc<dyn Fn(Entry) + Send + Sync>);
+
+impl Recorder {
+    /// Hands every entry to `take`.
+    pub fn new(take: impl Fn(Entry) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    pub(crate) fn record(&self, entry: Entry) {
+        (self.0)(entry);
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recorder").finish_non_exhaustive()
+    }
+}
+
+/// The same place to take entries to.
+impl PartialEq for Recorder {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
