@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tensor::Dtype;
 use tensor::gguf::names_of_read_types;
-use tensor::stored::{TensorView, Tensors};
+use tensor::quantised::SCALES;
+use tensor::stored::{BlockFormat, Encoding, RawTensor, TensorView, Tensors};
+use tensor::{Dtype, Scheme};
 
 use crate::layers::Stored;
 use crate::repository::is_plain_name;
@@ -26,7 +27,18 @@ pub struct Checkpoint {
     index: BTreeMap<String, usize>,
     /// What the file calls the tensors, if it is a GGUF file.
     dialect: Option<&'static Dialect>,
+    /// How layers take their matrices from the files.
+    matrices: Matrices,
     elements: Cell<u64>,
+}
+
+/// How layers take their matrices from the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Matrices {
+    /// As single tensors.
+    Whole,
+    /// As numbers and scales, all of them `[out, in]`.
+    Quantised,
 }
 
 struct Shard {
@@ -56,7 +68,8 @@ impl Checkpoint {
 
     fn single(path: PathBuf, tensors: Tensors, dialect: Option<&'static Dialect>) -> Self {
         let shards = vec![Shard { path: path.clone(), tensors }];
-        Self { listing: path, shards, index: BTreeMap::new(), dialect, elements: Cell::new(0) }
+        let (index, matrices) = (BTreeMap::new(), Matrices::Whole);
+        Self { listing: path, shards, index, dialect, matrices, elements: Cell::new(0) }
     }
 
     fn open_sharded(repository: &Repository) -> Result<Self, ModelError> {
@@ -86,7 +99,51 @@ impl Checkpoint {
             };
             index.insert(name.clone(), number);
         }
-        Ok(Self { listing, shards, index, dialect: None, elements: Cell::new(0) })
+        let (dialect, matrices) = (None, Matrices::Whole);
+        Ok(Self { listing, shards, index, dialect, matrices, elements: Cell::new(0) })
+    }
+
+    /// The same files as those of a folder whose matrices were quantised when it was written.
+    pub(crate) fn quantised(self) -> Self {
+        Self { matrices: Matrices::Quantised, ..self }
+    }
+
+    /// Whether matrices were quantised when the folder was written.
+    pub(crate) fn is_quantised(&self) -> bool {
+        self.matrices == Matrices::Quantised
+    }
+
+    /// The matrix `[outputs, inputs]` of that name, which was quantised by `scheme` when the folder was written.
+    ///
+    /// # Errors
+    /// Names the file, what was expected and what was found.
+    pub(crate) fn matrix(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        scheme: Scheme,
+    ) -> Result<TensorView, ModelError> {
+        let shard = self.shard(name).ok_or_else(|| self.missing(name))?;
+        shard.tensors.quantised(name, shape, scheme).ok_or_else(|| ModelError::TensorDtype {
+            path: shard.path.clone(),
+            expected: format!("{scheme} of shape {shape:?} with '{name}{SCALES}' beside it"),
+            name: name.to_owned(),
+            found: shard.tensors.kind(name).unwrap_or("nothing").to_owned(),
+        })
+    }
+
+    /// All tensors as they stand in the files; of several of the same name, the one that is read.
+    pub(crate) fn raw(&self) -> Vec<RawTensor<'_>> {
+        let shards =
+            self.shards.iter().flat_map(|shard| shard.tensors.raw().map(move |tensor| (shard, tensor)));
+        let is_read =
+            |shard: &Shard, name: &str| self.shard(name).is_some_and(|read| std::ptr::eq(read, shard));
+        shards.filter(|(shard, tensor)| is_read(shard, tensor.name)).map(|(_, tensor)| tensor).collect()
+    }
+
+    /// Counts the elements of a matrix that was not handed out by [`Self::tensor`].
+    pub(crate) fn count(&self, shape: [usize; 2]) {
+        self.elements.set(self.elements.get() + (shape[0] * shape[1]) as u64);
     }
 
     /// The tensor of that name, which must have that shape.
@@ -119,7 +176,7 @@ impl Checkpoint {
 
     /// How a matrix is stored that folders store as `in_folders`: GGUF files store all of them the same way.
     pub(crate) fn stored(&self, in_folders: Stored) -> Stored {
-        if self.dialect.is_some() { Stored::Rows } else { in_folders }
+        if self.dialect.is_some() || self.is_quantised() { Stored::Rows } else { in_folders }
     }
 
     /// The first of `prefixes` under which a tensor called `probe` is listed, or else the first of all.
@@ -148,6 +205,28 @@ impl Checkpoint {
             "F16" => widest,
             _ => Dtype::F32,
         })
+    }
+
+    /// The block format in which most elements of matrices are stored, if any are stored in blocks.
+    pub(crate) fn block_format(&self) -> Option<BlockFormat> {
+        let matrices = self.shards.iter().flat_map(|shard| shard.tensors.encodings());
+        let mut counts: BTreeMap<BlockFormat, usize> = BTreeMap::new();
+        for (encoding, shape) in matrices {
+            if let (Some(Encoding::Blocks(format)), [rows, columns]) = (encoding, shape) {
+                *counts.entry(format).or_default() += rows * columns;
+            }
+        }
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(format, _)| format)
+    }
+
+    /// The files that hold the tensors.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        self.shards.iter().map(|shard| shard.path.as_path()).collect()
+    }
+
+    /// Bytes of all tensors.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.tensors.bytes()).sum()
     }
 
     /// Elements of all tensors handed out so far.

@@ -11,6 +11,40 @@ pub enum ModelError {
     /// A tensor file is missing or broken, or memory was refused.
     #[error(transparent)]
     Tensor(#[from] tensor::TensorError),
+    /// A model is quantised already, and shall be another way.
+    #[error(
+        "{} is quantised already ({found}): leave out --dtype, or give the original model",
+        path.display()
+    )]
+    QuantisedAlready {
+        /// The model.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+    },
+    /// There is something where a folder is to be written.
+    #[error(
+        "{} is there already{}",
+        path.display(),
+        if *is_model { "; --force replaces it" } else { " and is no model folder; give another name" }
+    )]
+    InTheWay {
+        /// Which path.
+        path: PathBuf,
+        /// Whether it is a model folder.
+        is_model: bool,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}; nothing was left behind", path.display())]
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Whoever watched the loading asked it to stop.
+    #[error("loading was stopped")]
+    Stopped,
     /// Some other file of the folder is unreadable.
     #[error("cannot read {}: {source}", path.display())]
     Io {

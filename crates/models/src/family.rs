@@ -8,6 +8,9 @@ use tensor::{Dtype, Kernels, KvArena, KvLayout};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::encoder::Encoder;
+use crate::layers::Packing;
+use crate::loaded::ModelHolding;
+use crate::progress::Progress;
 use crate::{Batch, Dialect, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
@@ -98,6 +101,12 @@ pub struct Source<'a> {
     pub checkpoint: &'a Checkpoint,
     /// Type of activations and KV, and of weights that are not quantised: `F32` or `Bf16`.
     pub dtype: Dtype,
+    /// How the matrices are held.
+    pub holding: ModelHolding,
+    /// Packs the matrices.
+    pub packing: Packing<'a>,
+    /// Who is told how far loading is.
+    pub progress: Progress<'a>,
     /// Sizes of the working memory.
     pub options: &'a LoadOptions,
     /// What the model computes with.

@@ -42,7 +42,7 @@ pub(crate) enum Head {
     /// Vectors, to be compared by their cosine.
     Embedding(Pooling, Scaling),
     /// A score.
-    Classifier(Classifier, Squash),
+    Classifier(Box<Classifier>, Squash),
 }
 
 /// A head with its working memory, which grows to the largest batch and is kept.

@@ -14,13 +14,16 @@ mod gguf;
 mod head;
 mod layers;
 mod loaded_encoder;
+mod progress;
 mod sentence;
 
+pub mod cache;
 pub mod chat_template;
 pub mod checkpoint;
 pub mod config;
 pub mod generation;
 pub mod loaded;
+pub mod quantise;
 pub mod repository;
 pub mod tokenizer;
 
@@ -28,13 +31,15 @@ pub mod tokenizer;
 mod tests;
 
 pub use batch::Batch;
+pub use cache::PackedCache;
 pub use encoder::{Encoder, EncoderBatch, EncoderShape};
 pub use error::ModelError;
 pub use families::FAMILIES;
 pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Source};
 pub use gguf::Dialect;
 pub use head::{Pooling, Scaling, Squash};
-pub use loaded::{LoadOptions, LoadedModel, Quantisation, kind, load};
+pub use loaded::{LoadOptions, LoadedModel, ModelHolding, Quantisation, kind, load, load_with};
 pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder};
+pub use progress::{Loading, Progress, Unwatched, Watch};
 pub use repository::Repository;
 pub use sentence::Prompts;

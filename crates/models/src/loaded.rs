@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use tensor::stored::BlockFormat;
 use tensor::{Dtype, Kernels, Scheme};
 
+use crate::cache::Key;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::family::{Family, LoadFamily, ModelKind, Source};
+use crate::layers::Packing;
+use crate::progress::{Loading, Progress};
 use crate::{
     CausalLm, ModelError, Repository, chat_template::ChatTemplate, families, generation::GenerationDefaults,
-    tokenizer::Tokenizer,
+    quantise, tokenizer::Tokenizer,
 };
 
 /// How the weights of a model are quantised as they are loaded. Embeddings, norms and biases never are.
@@ -31,13 +35,70 @@ impl Quantisation {
 
     /// As [`Self::INT4`] in groups of 128.
     pub const INT4_G128: Self = Self { blocks: Scheme::INT4_G128, head: Some(Scheme::INT8) };
+
+    /// Those that have names, by which quantised folders are marked.
+    const NAMED: [(&str, Self); 3] =
+        [("int8", Self::INT8), ("int4", Self::INT4), ("int4-g128", Self::INT4_G128)];
+
+    /// The one of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, quantisation)| *quantisation)
+    }
+
+    /// Its name, if it has one.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        Self::NAMED.iter().find(|(_, known)| *known == self).map(|(name, _)| *name)
+    }
+}
+
+/// How the matrices of a model are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelHolding {
+    /// As floats.
+    Floats,
+    /// Quantised as they are loaded, or earlier in the same way.
+    Quantised(Quantisation),
+    /// Those that the file holds in blocks with the numbers and scales of the blocks, the others as floats.
+    Stored {
+        /// The format of most of them.
+        format: BlockFormat,
+    },
+}
+
+/// How one matrix is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    Floats,
+    Quantised(Scheme),
+    Stored,
+}
+
+impl ModelHolding {
+    /// The matrices of the blocks.
+    pub(crate) fn blocks(self) -> Holding {
+        self.of(|quantisation| Some(quantisation.blocks))
+    }
+
+    /// The projection to the vocabulary.
+    pub(crate) fn head(self) -> Holding {
+        self.of(|quantisation| quantisation.head)
+    }
+
+    fn of(self, scheme: impl FnOnce(Quantisation) -> Option<Scheme>) -> Holding {
+        match self {
+            Self::Floats => Holding::Floats,
+            Self::Quantised(quantisation) => scheme(quantisation).map_or(Holding::Floats, Holding::Quantised),
+            Self::Stored { .. } => Holding::Stored,
+        }
+    }
 }
 
 /// How to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Type of activations and KV, and of weights that are not quantised; `None` is what the checkpoint says, and `F32`
-    /// where it says `F16`, which `F32` holds exactly and `Bf16` does not.
+    /// where it says `F16`, which `F32` holds exactly and `Bf16` does not. Matrices that a GGUF file holds in blocks of
+    /// small numbers stay that where neither this nor `quantise` is given, and are widened first where one of them is.
     pub dtype: Option<Dtype>,
     /// How weights are quantised, if they are.
     pub quantise: Option<Quantisation>,
@@ -53,8 +114,8 @@ pub struct LoadedModel {
     pub family: &'static str,
     /// Type of activations and KV, and of weights that are not quantised.
     pub dtype: Dtype,
-    /// How weights are quantised, if they are.
-    pub quantised: Option<Quantisation>,
+    /// How matrices are held.
+    pub holding: ModelHolding,
     /// The decoder.
     pub model: Box<dyn CausalLm>,
     /// Text to tokens and back.
@@ -66,14 +127,19 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// What the weights of the blocks are held as, for people: `bf16`, `int8`.
+    /// What the weights of the blocks are held as, for people: `bf16`, `int8`, `q4_k`.
     pub fn precision(&self) -> String {
-        match (self.quantised, self.dtype) {
-            (None, dtype) => dtype.to_string(),
-            (Some(quantised), Dtype::F32) => format!("{} with f32 activations", quantised.blocks),
-            (Some(quantised), _) => quantised.blocks.to_string(),
-        }
+        precision((self.dtype, self.holding))
     }
+}
+
+fn precision((dtype, holding): (Dtype, ModelHolding)) -> String {
+    let held = match holding {
+        ModelHolding::Floats => return dtype.to_string(),
+        ModelHolding::Quantised(quantised) => quantised.blocks.to_string(),
+        ModelHolding::Stored { format } => format.to_string(),
+    };
+    if dtype == Dtype::F32 { format!("{held} with f32 activations") } else { held }
 }
 
 /// Reads a model from its files.
@@ -85,6 +151,19 @@ pub fn load(
     options: &LoadOptions,
     kernels: Arc<dyn Kernels>,
 ) -> Result<LoadedModel, ModelError> {
+    load_with(repository, options, kernels, Loading::default())
+}
+
+/// As [`load`], with someone who watches and a cache.
+///
+/// # Errors
+/// As `load`, and [`ModelError::Stopped`].
+pub fn load_with(
+    repository: &Repository,
+    options: &LoadOptions,
+    kernels: Arc<dyn Kernels>,
+    loading: Loading<'_>,
+) -> Result<LoadedModel, ModelError> {
     let config = Config::read(repository)?;
     let family = family(repository, &config)?;
     let LoadFamily::CausalLm(load) = family.load else {
@@ -93,22 +172,61 @@ pub fn load(
     let tokenizer = Tokenizer::read(repository)?;
     let chat_template = ChatTemplate::read(repository)?;
 
+    let stored = quantise::stored(&config)?;
+    require_as_stored(repository, options, stored)?;
     let checkpoint = Checkpoint::open(repository)?;
-    let dtype = arithmetic(options.dtype, config.dtype()?.unwrap_or_else(|| checkpoint.dtype()))?;
-    let source = Source { config: &config, checkpoint: &checkpoint, dtype, options, kernels };
+    let checkpoint = if stored.is_some() { checkpoint.quantised() } else { checkpoint };
+    let dtype = match stored {
+        Some(_) => Dtype::Bf16,
+        None => arithmetic(options.dtype, config.dtype()?.unwrap_or_else(|| checkpoint.dtype()))?,
+    };
+    let holding = match (stored.or(options.quantise), options.dtype, checkpoint.block_format()) {
+        (Some(quantisation), ..) => ModelHolding::Quantised(quantisation),
+        (None, None, Some(format)) => ModelHolding::Stored { format },
+        _ => ModelHolding::Floats,
+    };
+    let key = key(repository, &checkpoint, (dtype, holding));
+    let source = Source {
+        config: &config,
+        checkpoint: &checkpoint,
+        dtype,
+        holding,
+        packing: Packing::new(loading, key, &*kernels),
+        progress: Progress::new(loading.watch, checkpoint.bytes()),
+        options,
+        kernels,
+    };
     let model = load(&source)?;
+    source.packing.finish();
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
     let generation = GenerationDefaults::read(repository, &config, vocabulary)?;
-    Ok(LoadedModel {
-        family: family.name,
-        dtype,
-        quantised: options.quantise,
-        model,
-        tokenizer,
-        chat_template,
-        generation,
-    })
+    Ok(LoadedModel { family: family.name, dtype, holding, model, tokenizer, chat_template, generation })
+}
+
+/// Refuses to hold a quantised folder as anything but what it is: to quantise what was quantised adds one error to the
+/// other.
+fn require_as_stored(
+    repository: &Repository,
+    options: &LoadOptions,
+    stored: Option<Quantisation>,
+) -> Result<(), ModelError> {
+    let Some(stored) = stored else { return Ok(()) };
+    let is_free = options.dtype.is_none() && options.quantise.is_none();
+    if is_free || options.quantise == Some(stored) {
+        return Ok(());
+    }
+    let found = stored.name().unwrap_or_default().to_owned();
+    Err(ModelError::QuantisedAlready { path: repository.path(""), found })
+}
+
+/// What the packed weights follow from, if the model is on a disk.
+fn key(repository: &Repository, checkpoint: &Checkpoint, held: (Dtype, ModelHolding)) -> Option<Key> {
+    let mut files = checkpoint.files();
+    let config = repository.path("config.json");
+    files.push(&config);
+    let label = format!("{}-{}", repository.name(), precision(held));
+    Key::new(&label, &files, &format!("{held:?}"))
 }
 
 /// What the model of a repository is for.

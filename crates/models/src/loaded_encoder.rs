@@ -11,11 +11,12 @@ use crate::config::{Config, POSITIONS};
 use crate::encoder::{Encoder, EncoderBatch, EncoderShape};
 use crate::family::{LoadFamily, ModelKind, Source};
 use crate::head::{Head, HeadStep, Squash};
-use crate::layers::Classifier;
+use crate::layers::{Classifier, Packing};
 use crate::loaded::{arithmetic, family, other_kind};
+use crate::progress::{Loading, Progress};
 use crate::sentence::{Case, Prompts, SentenceSettings};
 use crate::tokenizer::{Sentence, SentenceTokenizer};
-use crate::{LoadOptions, ModelError, Quantisation, Repository};
+use crate::{LoadOptions, ModelError, ModelHolding, Quantisation, Repository};
 
 /// What comes out of an encoder for each text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +140,17 @@ pub fn load_encoder(
         SentenceSettings::plain(repository, config.count("max_position_embeddings", POSITIONS)?)?;
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
-    let source = Source { config: &config, checkpoint: &checkpoint, dtype, options, kernels };
+    let loading = Loading::default();
+    let source = Source {
+        config: &config,
+        checkpoint: &checkpoint,
+        dtype,
+        holding: options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised),
+        packing: Packing::new(loading, None, &*kernels),
+        progress: Progress::new(loading.watch, checkpoint.bytes()),
+        options,
+        kernels,
+    };
     let model = load(&source)?;
     let EncoderShape { hidden, vocabulary, .. } = model.shape();
     let head = if scores(&config)? {
@@ -188,5 +199,5 @@ fn classifier(source: &Source<'_>, hidden: usize) -> Result<Head, ModelError> {
         Some("Identity") => Squash::Identity,
         Some(other) => return Err(config.wrong(key, "Sigmoid or Identity", &Value::from(other))),
     };
-    Ok(Head::Classifier(classifier, squash))
+    Ok(Head::Classifier(Box::new(classifier), squash))
 }

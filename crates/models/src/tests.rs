@@ -1,7 +1,7 @@
 //! Whole models: seeded tiny folders against an oracle, in ragged batches against alone, and folders that are wrong.
 
 mod batching;
-mod folder;
+pub(crate) mod folder;
 mod gguf;
 mod hostile;
 mod mutated;

@@ -57,6 +57,10 @@ impl Kernels for Cpu {
         format!("{}, {threads} thread{}", self.level.isa(), if threads == 1 { "" } else { "s" })
     }
 
+    fn pool(&self) -> Option<&Pool> {
+        Some(&self.pool)
+    }
+
     fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]) {
         let width = shapes::embed(table, ids, out);
         split::rows(&self.pool, out, (width, ALONE), |rows, out| {

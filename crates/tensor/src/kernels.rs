@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::{KvArena, Linear, Ragged, stored::TensorView};
+use crate::{KvArena, Linear, Pool, Ragged, stored::TensorView};
 
 /// Point-wise function applied by a linear layer to its output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,6 +156,12 @@ pub trait Kernels: Send + Sync {
 
     /// Names the instruction set and threads, for people: `avx512bf16, 2 threads`.
     fn describe(&self) -> String;
+
+    /// The threads that compute, for work beside the operations such as packing weights; none where all is done on the
+    /// calling thread.
+    fn pool(&self) -> Option<&Pool> {
+        None
+    }
 
     /// `out[i] = table[ids[i]]`, widened to `f32`. `table` is `[vocabulary, width]`, `out` is `ids × width`.
     fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]);

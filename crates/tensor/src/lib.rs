@@ -33,6 +33,7 @@ pub use error::TensorError;
 pub use isa::Isa;
 pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Write};
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
+pub use packed::archive::{Archive, ArchiveWriter};
 pub use packed::{Linear, Packer};
 pub use pool::Pool;
 pub use quantised::{Bits, Quantised, Scheme};

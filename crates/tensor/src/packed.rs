@@ -6,21 +6,30 @@
 //! - bf16: `[pair of inputs][PANEL][2]`, which is what `vdpbf16ps` and the tiles of AMX multiply. Inputs are padded
 //!   with zeros to a multiple of `DEPTH`, the depth of a tile;
 //! - 8 and 4 bits: words of several inputs, with the scales of every group before them; see `grouping.rs`.
+//!
+//! `packer.rs` says what a layer is made of, `fill.rs` fills its panels, `archive.rs` keeps them in a file. Whoever changes the
+//! layout raises [`archive::LAYOUT_VERSION`].
 
+pub mod archive;
+mod fill;
 mod grouping;
+mod packer;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use half::bf16;
 use memory::Arena;
+use serde::{Deserialize, Serialize};
 
+use crate::Dtype;
 use crate::kv::Element;
-use crate::quantised::{Quantised, Scheme};
-use crate::stored::{Encoding, TensorView};
-use crate::{Dtype, TensorError};
+use crate::quantised::Scheme;
+use crate::stored::FileBytes;
 
-use grouping::Row;
 pub(crate) use grouping::{Group, Grouping, Step};
+pub use packer::Packer;
 
 /// Outputs of a panel: four registers of 16 columns.
 pub(crate) const PANEL: usize = 64;
@@ -30,14 +39,78 @@ pub(crate) const DEPTH: usize = 32;
 
 /// A linear layer `y = x Wᵀ + b` with packed weights. The packing is private to this crate.
 pub struct Linear {
-    inputs: usize,
-    outputs: usize,
-    dtype: Dtype,
-    /// Where the weights are quantised.
-    grouping: Option<Grouping>,
-    weights: Arena,
+    layout: Layout,
+    weights: Weights,
     /// As many as the columns of all panels, or none.
     bias: Vec<f32>,
+}
+
+/// Where packed weights are.
+enum Weights {
+    Packed(Arena),
+    /// In a file that was written earlier.
+    Stored {
+        file: FileBytes,
+        range: Range<usize>,
+    },
+}
+
+impl Weights {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Packed(arena) => arena.bytes(),
+            Self::Stored { file, range } => &file.as_ref()[range.clone()],
+        }
+    }
+}
+
+/// What the packed weights of a layer are.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Layout {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) dtype: Dtype,
+    /// Where the weights are quantised.
+    pub(crate) grouping: Option<Grouping>,
+}
+
+impl Layout {
+    /// Number of panels.
+    pub(crate) fn panels(self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    /// Inputs of a panel, padding included.
+    fn depth(self) -> usize {
+        match self.grouping {
+            Some(grouping) => grouping.depth(),
+            None if self.dtype == Dtype::F32 => self.inputs,
+            None => self.inputs.next_multiple_of(DEPTH),
+        }
+    }
+
+    /// Bytes of a panel.
+    fn panel_bytes(self) -> usize {
+        match self.grouping {
+            Some(grouping) => grouping.lines() * PANEL * size_of::<u32>(),
+            None => self.depth() * PANEL * self.dtype.size(),
+        }
+    }
+
+    /// Bytes of all panels.
+    fn bytes(self) -> usize {
+        self.panels() * self.panel_bytes()
+    }
+
+    /// Bytes of all panels of a layout that a file states, if it can be: no width is larger than any model's, and the
+    /// groups are such as kernels read.
+    fn checked_bytes(self) -> Option<usize> {
+        const WIDEST: usize = 1 << 24;
+        let Self { inputs, outputs, dtype, grouping } = self;
+        let is_grouped = grouping.is_none_or(|grouping| grouping.inputs == inputs && grouping.is_sound());
+        let can_be = (1..=WIDEST).contains(&inputs) && (1..=WIDEST).contains(&outputs);
+        (can_be && is_grouped && dtype != Dtype::F16).then(|| self.bytes())
+    }
 }
 
 /// One panel of a layer, in the type that it is held as.
@@ -54,28 +127,28 @@ pub(crate) enum Panel<'a> {
 impl Linear {
     /// Width of an input row.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.layout.inputs
     }
 
     /// Width of an output row.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.layout.outputs
     }
 
     /// Type that weights are held as where they are not quantised, `F32` or `Bf16`; with `F32` activations stay as they are
     /// (see [`crate::Kernels::linear`]).
     pub fn dtype(&self) -> Dtype {
-        self.dtype
+        self.layout.dtype
     }
 
     /// How the weights are quantised, if they are.
     pub fn scheme(&self) -> Option<Scheme> {
-        self.grouping.map(Grouping::scheme)
+        self.layout.grouping.map(Grouping::scheme)
     }
 
     /// How the weights are grouped, if they are quantised.
     pub(crate) fn grouping(&self) -> Option<Grouping> {
-        self.grouping
+        self.layout.grouping
     }
 
     /// Bytes of the packed weights and the bias.
@@ -85,27 +158,19 @@ impl Linear {
 
     /// Number of panels.
     pub(crate) fn panels(&self) -> usize {
-        self.outputs.div_ceil(PANEL)
+        self.layout.panels()
     }
 
     /// Inputs of a panel, padding included.
     pub(crate) fn depth(&self) -> usize {
-        self.grouping.map_or_else(|| depth(self.inputs, self.dtype), Grouping::depth)
-    }
-
-    /// Bytes of a panel.
-    fn panel_bytes(&self) -> usize {
-        match self.grouping {
-            Some(grouping) => grouping.lines() * PANEL * size_of::<u32>(),
-            None => self.depth() * PANEL * self.dtype.size(),
-        }
+        self.layout.depth()
     }
 
     /// The weights of a panel.
     pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
-        let bytes = self.panel_bytes();
+        let bytes = self.layout.panel_bytes();
         let bytes = &self.weights.bytes()[panel * bytes..(panel + 1) * bytes];
-        match (self.grouping, self.dtype) {
+        match (self.layout.grouping, self.layout.dtype) {
             (Some(_), _) => Panel::Quantised(bytemuck::cast_slice(bytes)),
             (None, Dtype::F32) => Panel::F32(bytemuck::cast_slice(bytes)),
             (None, _) => Panel::Bf16(bytemuck::cast_slice(bytes)),
@@ -125,7 +190,7 @@ impl Linear {
     /// Unpacks the weights of one output.
     pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
         let column = output % PANEL;
-        match (self.panel(output / PANEL), self.grouping) {
+        match (self.panel(output / PANEL), self.layout.grouping) {
             (Panel::F32(panel), _) => unpack(panel, column, row),
             (Panel::Bf16(panel), _) => unpack(panel, column, row),
             (Panel::Quantised(panel), Some(grouping)) => grouping.read(panel, column, row),
@@ -138,236 +203,6 @@ fn unpack<E: Element>(panel: &[E], column: usize, row: &mut [f32]) {
     for (k, weight) in row.iter_mut().enumerate() {
         *weight = panel[place::<E>(k, column)].widen();
     }
-}
-
-/// Builds a [`Linear`] from one or several stored matrices stacked along the outputs (q, k, v; gate, up).
-pub struct Packer {
-    layer: Linear,
-}
-
-impl Packer {
-    /// An empty layer of the given widths whose weights will be held as `dtype` (`F32` or `Bf16`). Outputs that are
-    /// never filled are zero.
-    ///
-    /// # Errors
-    /// When the memory is refused.
-    pub fn new(inputs: usize, outputs: usize, dtype: Dtype) -> Result<Self, TensorError> {
-        Self::of(Linear {
-            inputs,
-            outputs,
-            dtype,
-            grouping: None,
-            weights: Arena::zeroed(0)?,
-            bias: Vec::new(),
-        })
-    }
-
-    /// An empty layer whose weights will be quantised as they are packed; `dtype` (`F32` or `Bf16`) is what activations
-    /// are rounded to. Outputs that are never filled are zero.
-    ///
-    /// # Errors
-    /// When the memory is refused.
-    pub fn quantising(
-        (inputs, outputs): (usize, usize),
-        scheme: Scheme,
-        dtype: Dtype,
-    ) -> Result<Self, TensorError> {
-        let grouping = Some(Grouping::of_scheme(scheme, inputs));
-        Self::of(Linear { inputs, outputs, dtype, grouping, weights: Arena::zeroed(0)?, bias: Vec::new() })
-    }
-
-    /// An empty layer of `outputs` outputs that holds quantised matrices such as `like`, whose inputs, bits, groups and
-    /// presence of offsets all of them share; `dtype` (`F32` or `Bf16`) is what activations are rounded to.
-    ///
-    /// # Errors
-    /// When the memory is refused.
-    pub fn of_quantised(outputs: usize, like: &Quantised, dtype: Dtype) -> Result<Self, TensorError> {
-        let (inputs, grouping) = (like.columns, Some(Grouping::of_matrix(like)));
-        Self::of(Linear { inputs, outputs, dtype, grouping, weights: Arena::zeroed(0)?, bias: Vec::new() })
-    }
-
-    /// Takes the memory of a layer.
-    fn of(mut layer: Linear) -> Result<Self, TensorError> {
-        let dtype = layer.dtype;
-        assert!(dtype != Dtype::F16, "weights and activations are f32 or bf16, not {dtype}");
-        layer.weights = Arena::zeroed(layer.panels() * layer.panel_bytes())?;
-        Ok(Self { layer })
-    }
-
-    /// Fills the outputs from `first` on with a matrix stored `[out, in]`.
-    ///
-    /// Panics unless the matrix is as wide as the layer and ends inside of it; so do `columns` and `bias`.
-    pub fn rows(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let [outputs, inputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
-        self.check_fit(first, inputs, outputs);
-        match (self.layer.grouping, self.layer.dtype) {
-            (Some(_), _) => self.layer.quantise_rows(first, stored, outputs),
-            (None, Dtype::F32) => self.layer.pack_rows::<f32>(first, stored, (outputs, inputs)),
-            (None, _) => self.layer.pack_rows::<bf16>(first, stored, (outputs, inputs)),
-        }
-        self
-    }
-
-    /// Fills the outputs from `first` on with a quantised matrix as it stands.
-    ///
-    /// Panics as `rows` does, and unless the matrix has the bits, the groups and the offsets of this layer.
-    pub fn quantised(&mut self, first: usize, matrix: &Quantised) -> &mut Self {
-        matrix.assert_shape();
-        self.check_fit(first, matrix.columns, matrix.rows);
-        assert_eq!(self.layer.grouping, Some(Grouping::of_matrix(matrix)), "the grouping of the layer");
-        for row in 0..matrix.rows {
-            self.layer.write_output(first + row, Row::of(matrix, row));
-        }
-        self
-    }
-
-    /// Fills the outputs from `first` on with a matrix stored `[in, out]` (GPT-2's Conv1D).
-    pub fn columns(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let [inputs, outputs] = *stored.shape() else { panic!("a matrix, not {:?}", stored.shape()) };
-        self.check_fit(first, inputs, outputs);
-        match (self.layer.grouping, self.layer.dtype) {
-            (Some(_), _) => self.layer.quantise_columns(first, stored, (inputs, outputs)),
-            (None, Dtype::F32) => self.layer.pack_columns::<f32>(first, stored, (inputs, outputs)),
-            (None, _) => self.layer.pack_columns::<bf16>(first, stored, (inputs, outputs)),
-        }
-        self
-    }
-
-    /// Sets the bias of the outputs from `first` on.
-    pub fn bias(&mut self, first: usize, stored: &TensorView) -> &mut Self {
-        let bias = stored.to_f32();
-        self.check_fit(first, self.layer.inputs, bias.len());
-        self.layer.bias.resize(self.layer.panels() * PANEL, 0.0);
-        self.layer.bias[first..first + bias.len()].copy_from_slice(&bias);
-        self
-    }
-
-    /// The packed layer.
-    pub fn finish(self) -> Linear {
-        self.layer
-    }
-
-    fn check_fit(&self, first: usize, inputs: usize, outputs: usize) {
-        let Linear { inputs: width, outputs: height, .. } = self.layer;
-        assert!(
-            inputs == width && first + outputs <= height,
-            "outputs {first}..{} of {inputs} inputs do not fit a layer of {width} inputs and {height} outputs",
-            first + outputs
-        );
-    }
-}
-
-impl Linear {
-    /// Packs outputs stored one after the other; `E` is the type that the layer holds.
-    fn pack_rows<E: Element>(
-        &mut self,
-        first: usize,
-        stored: &TensorView,
-        (outputs, inputs): (usize, usize),
-    ) {
-        let elements = self.depth() * PANEL;
-        let packed: &mut [E] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-        let (mut row, mut wide) = (vec![E::narrow(0.0); inputs], Vec::new());
-        for (output, number) in (first..).zip(0..outputs) {
-            read_row(stored, number, &mut row, &mut wide);
-            let panel = &mut packed[output / PANEL * elements..][..elements];
-            for (k, &weight) in row.iter().enumerate() {
-                panel[place::<E>(k, output % PANEL)] = weight;
-            }
-        }
-    }
-
-    /// Packs inputs stored one after the other.
-    fn pack_columns<E: Element>(
-        &mut self,
-        first: usize,
-        stored: &TensorView,
-        (inputs, outputs): (usize, usize),
-    ) {
-        let elements = self.depth() * PANEL;
-        let packed: &mut [E] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-        let (mut row, mut wide) = (vec![E::narrow(0.0); outputs], Vec::new());
-        for k in 0..inputs {
-            read_row(stored, k, &mut row, &mut wide);
-            for (output, &weight) in (first..).zip(&row) {
-                packed[output / PANEL * elements + place::<E>(k, output % PANEL)] = weight;
-            }
-        }
-    }
-}
-
-impl Linear {
-    /// Quantises and packs outputs stored one after the other, a row at a time.
-    fn quantise_rows(&mut self, first: usize, stored: &TensorView, outputs: usize) {
-        let mut weights = vec![0.0; self.inputs];
-        let mut quantised = Quantising::new(self);
-        for row in 0..outputs {
-            stored.row_into(row, &mut weights);
-            quantised.output(first + row, &weights);
-        }
-    }
-
-    /// Quantises and packs inputs stored one after the other. Groups run along the inputs, so the matrix is transposed
-    /// first, as `f32`.
-    fn quantise_columns(&mut self, first: usize, stored: &TensorView, (inputs, outputs): (usize, usize)) {
-        let (mut weights, mut line) = (vec![0.0; inputs * outputs], vec![0.0; outputs]);
-        for k in 0..inputs {
-            stored.row_into(k, &mut line);
-            for (output, &weight) in line.iter().enumerate() {
-                weights[output * inputs + k] = weight;
-            }
-        }
-        let mut quantised = Quantising::new(self);
-        for (output, weights) in (first..).zip(weights.chunks(inputs)) {
-            quantised.output(output, weights);
-        }
-    }
-
-    fn write_output(&mut self, output: usize, row: Row<'_>) {
-        let Some(grouping) = self.grouping else { unreachable!("quantised rows are for quantised layers") };
-        let words: &mut [u32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
-        let panel = grouping.lines() * PANEL;
-        grouping.write(&mut words[output / PANEL * panel..][..panel], output % PANEL, row);
-    }
-}
-
-/// A layer that is being quantised, one output at a time.
-struct Quantising<'a> {
-    layer: &'a mut Linear,
-    scheme: Scheme,
-    q: Vec<i8>,
-    scales: Vec<f32>,
-}
-
-impl<'a> Quantising<'a> {
-    fn new(layer: &'a mut Linear) -> Self {
-        let Some(grouping) = layer.grouping else { unreachable!("this layer has a grouping") };
-        let (inputs, groups) = (layer.inputs, grouping.groups());
-        assert!(!grouping.offsets, "the quantisers make no offsets");
-        Self { layer, scheme: grouping.scheme(), q: vec![0; inputs], scales: vec![0.0; groups] }
-    }
-
-    fn output(&mut self, output: usize, weights: &[f32]) {
-        self.scheme.quantise_row(weights, &mut self.q, &mut self.scales);
-        self.layer.write_output(output, Row { q: &self.q, scales: &self.scales, offsets: None });
-    }
-}
-
-/// Reads row `number` of a stored matrix; by way of `wide` unless it is stored as `E` already.
-fn read_row<E: Element>(stored: &TensorView, number: usize, row: &mut [E], wide: &mut Vec<f32>) {
-    if stored.encoding() == Encoding::Float(E::DTYPE) && cfg!(target_endian = "little") {
-        let bytes = size_of_val(row);
-        bytemuck::cast_slice_mut(row).copy_from_slice(&stored.bytes()[number * bytes..(number + 1) * bytes]);
-        return;
-    }
-    wide.resize(row.len(), 0.0);
-    stored.row_into(number, wide);
-    row.iter_mut().zip(wide).for_each(|(weight, &mut wide)| *weight = E::narrow(wide));
-}
-
-/// Inputs of a panel, padding included.
-fn depth(inputs: usize, dtype: Dtype) -> usize {
-    if dtype == Dtype::F32 { inputs } else { inputs.next_multiple_of(DEPTH) }
 }
 
 /// Where the weight of input `k` and column `column` stands in a panel of `E`.

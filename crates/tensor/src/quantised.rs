@@ -5,16 +5,21 @@
 //! others (GGUF) may have one. This is the form in which quantised matrices are exchanged; kernels read the packed form
 //! that [`crate::Packer`] makes of it.
 
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+pub use stored::SCALES;
+
 /// What group lengths shorter than a row are a multiple of: the inputs that kernels can take at a time.
 pub const GROUP_STEP: usize = 16;
 
 /// Bits of a quantised weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub enum Bits {
     /// 4: numbers in `-8..=7`, or in `0..=15` where the groups have offsets.
     Four,

@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::quantised::{SCALES, Scheme};
 use crate::{Dtype, TensorError};
 
 pub use blocks::BlockFormat;
@@ -69,6 +70,8 @@ pub enum Encoding {
     Float(Dtype),
     /// Blocks of small whole numbers that share scales.
     Blocks(BlockFormat),
+    /// Small whole numbers, whose scales are another tensor of the file.
+    Quantised(Scheme),
 }
 
 impl Encoding {
@@ -77,6 +80,7 @@ impl Encoding {
         match self {
             Self::Float(dtype) => elements * dtype.size(),
             Self::Blocks(format) => elements / format.elements() * format.bytes(),
+            Self::Quantised(scheme) => scheme.row_bytes(elements),
         }
     }
 }
@@ -86,6 +90,7 @@ impl fmt::Display for Encoding {
         match self {
             Self::Float(dtype) => dtype.fmt(f),
             Self::Blocks(format) => format.fmt(f),
+            Self::Quantised(scheme) => scheme.fmt(f),
         }
     }
 }
@@ -99,6 +104,19 @@ pub(crate) struct Entry {
     /// Extents, outermost first.
     pub(crate) shape: Vec<usize>,
     pub(crate) range: Range<usize>,
+}
+
+/// A tensor as it stands in its file, whether its type is read or not.
+#[derive(Clone, Copy, Debug)]
+pub struct RawTensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its element type as the file writes it.
+    pub kind: &'static str,
+    /// Extents, outermost first.
+    pub shape: &'a [usize],
+    /// Its bytes.
+    pub bytes: &'a [u8],
 }
 
 /// The tensors of one file by name. Cheap to clone.
@@ -120,9 +138,49 @@ impl Tensors {
         Some(TensorView::new(self.file.clone(), entry.range.clone(), entry.encoding?, entry.shape.clone()))
     }
 
+    /// The matrix of `shape` that was quantised by `scheme` and is held as two tensors (see [`crate::quantised`]), if
+    /// the file has both, with the types and shapes that follow.
+    pub fn quantised(&self, name: &str, shape: [usize; 2], scheme: Scheme) -> Option<TensorView> {
+        let [rows, columns] = shape;
+        let numbers = self.entries.get(name)?;
+        let scales = self.entries.get(&format!("{name}{SCALES}"))?;
+        let is_sound = columns > 0
+            && numbers.kind == scheme.kind()
+            && numbers.shape == [rows, scheme.row_bytes(columns)]
+            && scales.kind == "F32"
+            && scales.shape == [rows, scheme.groups(columns)];
+        let view = TensorView::new(
+            self.file.clone(),
+            numbers.range.clone(),
+            Encoding::Quantised(scheme),
+            shape.to_vec(),
+        );
+        is_sound.then(|| view.with_scales(scales.range.clone()))
+    }
+
+    /// Names of all tensors, sorted, and what they are in the file.
+    pub fn raw(&self) -> impl Iterator<Item = RawTensor<'_>> {
+        self.entries.iter().map(|(name, entry)| RawTensor {
+            name,
+            kind: entry.kind,
+            shape: &entry.shape,
+            bytes: &self.file.as_ref()[entry.range.clone()],
+        })
+    }
+
     /// The element type of a tensor as the file writes it (`F32`, `I64`, `Q4_K`, …), if the file has it.
     pub fn kind(&self, name: &str) -> Option<&'static str> {
         self.entries.get(name).map(|entry| entry.kind)
+    }
+
+    /// How the elements of every tensor are written, where that is read, and its shape.
+    pub fn encodings(&self) -> impl Iterator<Item = (Option<Encoding>, &[usize])> {
+        self.entries.values().map(|entry| (entry.encoding, entry.shape.as_slice()))
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.range.len() as u64).sum()
     }
 
     /// Names of all tensors, sorted, with their element types as the file writes them and their shapes.

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use crate::kernels::{Place, Tap};
 use crate::peak::Arithmetic;
 use crate::stored::TensorView;
-use crate::{Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Product, Ragged};
+use crate::{
+    Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Pool, Product, Ragged,
+};
 
 /// A part of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +145,10 @@ impl Kernels for Timed {
 
     fn describe(&self) -> String {
         self.kernels.describe()
+    }
+
+    fn pool(&self) -> Option<&Pool> {
+        self.kernels.pool()
     }
 
     fn embed(&self, table: &TensorView, ids: &[u32], out: &mut [f32]) {

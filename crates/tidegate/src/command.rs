@@ -4,6 +4,7 @@
 
 mod answer;
 mod bench;
+mod cache;
 mod completions;
 mod config;
 mod embed;
@@ -12,6 +13,7 @@ mod interrupts;
 mod loading;
 mod logging;
 mod prompt;
+mod quantize;
 #[cfg(test)]
 mod reference;
 mod repl;
@@ -56,6 +58,10 @@ enum Verb {
     Bench(Box<bench::Arguments>),
     /// Run a recorded trace again under other settings, without computing anything.
     Sim(Box<sim::Arguments>),
+    /// Write a model folder with quantised weights.
+    Quantize(Box<quantize::Arguments>),
+    /// Show or remove what is kept on the disk.
+    Cache(Box<cache::Arguments>),
     /// Show the configuration.
     Config(Box<config::Arguments>),
     /// Print a completion script for a shell.
@@ -97,6 +103,8 @@ fn dispatch(cli: Cli, layers: &Layers) -> anyhow::Result<Exit> {
         Verb::Embed(arguments) => embed::run(*arguments, talk),
         Verb::Bench(arguments) => bench::run(*arguments, talk),
         Verb::Sim(arguments) => sim::run(&arguments),
+        Verb::Quantize(arguments) => quantize::run(*arguments, talk),
+        Verb::Cache(arguments) => cache::run(&arguments, talk),
         Verb::Config(arguments) => config::run(&arguments, layers),
         Verb::Completions(arguments) => completions::run(&arguments),
     }

@@ -51,6 +51,6 @@ pub mod batching {
 
 pub use error::OpenError;
 pub use keys::serve_settings;
-pub use open::{Loaded, Opened, Summary, load, open, simulate};
+pub use open::{Loaded, Opened, Summary, load, open, open_watched, quantise, simulate};
 pub use protocol;
 pub use trace_file::{TraceError, read_trace};

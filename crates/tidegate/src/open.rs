@@ -15,7 +15,8 @@ use engine::{
     Router, Turns,
 };
 use flow::metrics::System;
-use models::{LoadOptions, LoadedModel, ModelKind, Repository};
+use models::quantise::QuantisedFolder;
+use models::{LoadOptions, LoadedModel, Loading, ModelKind, PackedCache, Repository, Unwatched, Watch};
 use protocol::{Inference, ModelCard};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
@@ -75,6 +76,10 @@ struct Machine<'s> {
     turns: Turns,
     /// Takes down what the first model that generates does: requests of several would not be told apart.
     recorder: Cell<Option<Recorder>>,
+    /// Who waits for them.
+    watch: &'s dyn Watch,
+    /// Where packed weights are kept between starts.
+    cache: Option<PackedCache>,
 }
 
 /// Loads the models that the settings name, or the embedded one, and starts an engine on each.
@@ -83,9 +88,18 @@ struct Machine<'s> {
 /// When a model's files are wrong, two models have the same name, the instruction set does not run here, or an engine
 /// cannot start.
 pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
+    open_watched(settings, &Unwatched)
+}
+
+/// As [`open`]; `watch` hears how far the loading of each model is, and may stop it.
+///
+/// # Errors
+/// As `open`, and [`models::ModelError::Stopped`].
+pub fn open_watched(settings: &InferenceSettings, watch: &dyn Watch) -> Result<Opened, OpenError> {
     let chosen = &settings.model.model;
     let recorder = settings.batch.trace.as_deref().map(trace_file::recorder).transpose()?;
-    let machine = Machine { recorder: Cell::new(recorder), ..Machine::new(settings, |kernels| kernels)? };
+    let machine =
+        Machine { recorder: Cell::new(recorder), ..Machine::new(settings, |kernels| kernels, watch)? };
     let (first, summary) = machine.open(chosen.first(), settings.model.model_name.as_deref())?;
     let (mut members, mut beside) = (vec![first], Vec::<Summary>::new());
     for choice in chosen.iter().skip(1) {
@@ -123,10 +137,10 @@ pub fn load(
     settings: &InferenceSettings,
     around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
 ) -> Result<Loaded, OpenError> {
-    let machine = Machine::new(settings, around)?;
+    let machine = Machine::new(settings, around, &Unwatched)?;
     let Found { repository, name, .. } =
         Found::of(settings.model.model.first(), settings.model.model_name.as_deref())?;
-    let model = models::load(&repository, &machine.options(), Arc::clone(&machine.kernels))?;
+    let model = machine.read(&repository)?;
     Ok(Loaded {
         model,
         name,
@@ -158,12 +172,15 @@ impl<'s> Machine<'s> {
     fn new(
         settings: &'s InferenceSettings,
         around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
+        watch: &'s dyn Watch,
     ) -> Result<Self, OpenError> {
         let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
         let processors = || available_parallelism().map_or(1, usize::from);
         let threads = settings.compute.threads.map_or_else(processors, usize::from);
         let kernels = around(tensor::kernels(isa, threads));
-        Ok(Self { settings, kernels, isa, threads, turns: Turns::default(), recorder: Cell::default() })
+        let cache = settings.cache.packed();
+        let (turns, recorder) = (Turns::default(), Cell::default());
+        Ok(Self { settings, kernels, isa, threads, turns, recorder, watch, cache })
     }
 
     /// Loads one model and starts its engine.
@@ -192,12 +209,18 @@ impl<'s> Machine<'s> {
         Ok((inference, summary))
     }
 
+    /// Reads a model that generates text.
+    fn read(&self, repository: &Repository) -> Result<LoadedModel, OpenError> {
+        let loading = Loading { watch: self.watch, cache: self.cache.as_ref() };
+        Ok(models::load_with(repository, &self.options(), Arc::clone(&self.kernels), loading)?)
+    }
+
     fn generator(
         &self,
         repository: &Repository,
         name: String,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
-        let model = models::load(repository, &self.options(), Arc::clone(&self.kernels))?;
+        let model = self.read(repository)?;
         let settings =
             EngineSettings { recorder: self.recorder.take(), ..engine_settings(self.settings, name) };
         let engine = Engine::start_beside(model, settings, &self.turns)?;
@@ -242,6 +265,18 @@ pub fn simulate(jobs: &[Job], cost: CostModel, settings: EngineSettings) -> Resu
     let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 1, max_outputs: 1 };
     let loaded = models::load(&embedded::TINY, &options, tensor::kernels(Isa::best(), 1))?;
     Ok(replay(jobs, cost, loaded, settings)?)
+}
+
+/// Writes the model of a folder with quantised matrices: a folder that [`open`] reads as it stands.
+///
+/// # Errors
+/// When the model's files are wrong or quantised already, when the new folder cannot be written or may not replace what is
+/// there, and when `watch` stops it.
+pub fn quantise(model: &Path, folder: QuantisedFolder<'_>, watch: &dyn Watch) -> Result<(), OpenError> {
+    let repository = repository(Some(model))?;
+    // Nothing is computed but the quantising itself.
+    let kernels = tensor::kernels(Isa::Scalar, 1);
+    Ok(models::quantise::quantise(&repository, folder, kernels, watch)?)
 }
 
 fn repository(model: Option<&Path>) -> Result<Repository, OpenError> {

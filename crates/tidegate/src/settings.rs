@@ -25,7 +25,8 @@ pub use choice::ModelChoice;
 pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{
-    BatchSettings, ComputeSettings, InferenceSettings, MemorySettings, ModelSettings, Precision, Switch,
+    BatchSettings, CacheSettings, ComputeSettings, InferenceSettings, MemorySettings, ModelSettings,
+    Precision, Switch,
 };
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
@@ -78,6 +79,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
+    Key { id: "cache_dir", section: "cache", name: "dir", unset: "tidegate in the user's cache folder" },
+    Key { id: "cache_size", section: "cache", name: "size", unset: "" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },
     Key { id: "api_key", section: "server", name: "api_key", unset: "anyone may ask" },

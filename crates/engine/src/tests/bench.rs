@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use models::LoadedModel;
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
+use models::{LoadedModel, ModelHolding};
 use protocol::{
     Event, FinishReason, GenerateRequest, Generation, Inference, Prompt, Refusal, TokenLogprob, Usage,
 };
@@ -48,7 +48,7 @@ pub(super) fn loaded(model: HashModel) -> LoadedModel {
     LoadedModel {
         family: "hash",
         dtype: Dtype::F32,
-        quantised: None,
+        holding: ModelHolding::Floats,
         model: Box::new(model),
         tokenizer: tokenizer(),
         chat_template: None,

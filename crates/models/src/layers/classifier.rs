@@ -5,6 +5,7 @@ use tensor::{Epilogue, Kernels, Linear};
 use super::weights::{Part, Stored};
 use crate::ModelError;
 use crate::family::Source;
+use crate::loaded::Holding;
 
 /// `classifier(tanh(pooler(first hidden state)))`: the head of `…ForSequenceClassification` with one label.
 pub(crate) struct Classifier {
@@ -19,8 +20,9 @@ impl Classifier {
         hidden: usize,
         [pooler, classifier]: [&str; 2],
     ) -> Result<Self, ModelError> {
-        let linear =
-            |name, outputs| source.stacked(hidden, (Stored::Rows, &[Part::biased(name, outputs)]), None);
+        let linear = |name, outputs| {
+            source.stacked(hidden, (Stored::Rows, &[Part::biased(name, outputs)]), Holding::Floats)
+        };
         Ok(Self { pooler: linear(pooler, hidden)?, classifier: linear(classifier, 1)? })
     }
 

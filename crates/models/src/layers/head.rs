@@ -5,11 +5,15 @@ use tensor::{Epilogue, Linear, Product};
 
 use super::decoder::Step;
 use super::norm::NormWeights;
-use super::weights::{Part, Stored};
+use super::weights::{Found, Part, Stored};
 use super::workspace::Workspace;
 use crate::ModelError;
 use crate::config::Config;
 use crate::family::Source;
+use crate::loaded::Holding;
+
+/// The matrix of the projection, where it is one of its own; and its name in the cache in any case.
+const HEAD: &str = "lm_head.weight";
 
 /// The last norm and the projection to the vocabulary.
 pub(crate) struct Head {
@@ -46,17 +50,22 @@ impl Head {
         tying: Tying,
     ) -> Result<Self, ModelError> {
         let [vocabulary, hidden] = [embedding.shape()[0], embedding.shape()[1]];
-        let scheme = source.options.quantise.and_then(|quantise| quantise.head);
         let projection = match tying {
             Tying::Untied => {
                 let parts = [Part::plain("lm_head", vocabulary)];
-                source.stacked(hidden, (Stored::Rows, &parts), scheme)?
+                source.stacked(hidden, (Stored::Rows, &parts), source.holding.head())?
             }
             Tying::Tied => {
-                let mut packer = source.packer((hidden, vocabulary), scheme)?;
-                packer.rows(0, embedding);
-                embedding.release();
-                packer.finish()
+                // A quantised folder has the table as it was, for the tokens, and once more quantised.
+                let holding = source.holding.head();
+                let weight = match holding {
+                    Holding::Quantised(scheme) if source.checkpoint.is_quantised() => {
+                        source.checkpoint.matrix(HEAD, [vocabulary, hidden], scheme)?
+                    }
+                    _ => embedding.clone(),
+                };
+                let found = [Found { name: HEAD.to_owned(), outputs: vocabulary, weight, bias: None }];
+                source.packed(hidden, (Stored::Rows, &found), holding)?
             }
         };
         Ok(Self { norm, projection })

@@ -1,9 +1,11 @@
 //! From stored tensors to packed layers. Every tensor is found and its shape checked before memory is asked for.
 
-use tensor::{Linear, Packer, Scheme};
+use tensor::stored::TensorView;
+use tensor::{Linear, Packer};
 
 use crate::ModelError;
 use crate::family::Source;
+use crate::loaded::Holding;
 
 /// How a matrix is stored in model folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,14 @@ impl Part {
     }
 }
 
+/// A stored matrix that was found, and what belongs to it.
+pub(super) struct Found {
+    pub(super) name: String,
+    pub(super) outputs: usize,
+    pub(super) weight: TensorView,
+    pub(super) bias: Option<TensorView>,
+}
+
 impl Source<'_> {
     /// A vector, widened to `f32`.
     pub(crate) fn vector(&self, name: &str, width: usize) -> Result<Vec<f32>, ModelError> {
@@ -41,27 +51,15 @@ impl Source<'_> {
 
     /// The layer of a block that `parts` make, stacked along the outputs in the order given.
     pub(crate) fn linear(&self, inputs: usize, stored: Stored, parts: &[Part]) -> Result<Linear, ModelError> {
-        self.stacked(inputs, (stored, parts), self.options.quantise.map(|quantise| quantise.blocks))
+        self.stacked(inputs, (stored, parts), self.holding.blocks())
     }
 
-    /// An empty layer, to be quantised by `scheme` if there is one.
-    pub(super) fn packer(
-        &self,
-        (inputs, outputs): (usize, usize),
-        scheme: Option<Scheme>,
-    ) -> Result<Packer, ModelError> {
-        Ok(match scheme {
-            None => Packer::new(inputs, outputs, self.dtype)?,
-            Some(scheme) => Packer::quantising((inputs, outputs), scheme, self.dtype)?,
-        })
-    }
-
-    /// The layer that `parts` make, quantised by `scheme` if there is one.
+    /// The layer that `parts` make, held as `holding` says.
     pub(super) fn stacked(
         &self,
         inputs: usize,
         (stored, parts): (Stored, &[Part]),
-        scheme: Option<Scheme>,
+        holding: Holding,
     ) -> Result<Linear, ModelError> {
         let stored = self.checkpoint.stored(stored);
         let mut found = Vec::with_capacity(parts.len());
@@ -70,16 +68,35 @@ impl Source<'_> {
                 Stored::Rows => [part.outputs, inputs],
                 Stored::Columns => [inputs, part.outputs],
             };
-            let weight = self.checkpoint.tensor(&part.weight, &shape)?;
+            let weight = match holding {
+                Holding::Quantised(scheme) if self.checkpoint.is_quantised() => {
+                    self.checkpoint.count(shape);
+                    self.checkpoint.matrix(&part.weight, shape, scheme)?
+                }
+                _ => self.checkpoint.tensor(&part.weight, &shape)?,
+            };
             let bias =
                 part.bias.as_ref().map(|name| self.checkpoint.tensor(name, &[part.outputs])).transpose()?;
-            found.push((part.outputs, weight, bias));
+            found.push(Found { name: part.weight.clone(), outputs: part.outputs, weight, bias });
         }
+        self.packed(inputs, (stored, &found), holding)
+    }
 
-        let outputs = parts.iter().map(|part| part.outputs).sum();
-        let mut packer = self.packer((inputs, outputs), scheme)?;
+    /// Packs matrices that were found.
+    pub(super) fn packed(
+        &self,
+        inputs: usize,
+        (stored, found): (Stored, &[Found]),
+        holding: Holding,
+    ) -> Result<Linear, ModelError> {
+        let outputs = found.iter().map(|part| part.outputs).sum();
+        let mut packer = self.packer((inputs, outputs), found, holding)?;
+        if self.packing.lists() {
+            found.iter().for_each(|part| self.packing.list(part, stored, holding));
+            return Ok(packer.finish());
+        }
         let mut first = 0;
-        for (outputs, weight, bias) in &found {
+        for Found { outputs, weight, bias, .. } in found {
             match stored {
                 Stored::Rows => packer.rows(first, weight),
                 Stored::Columns => packer.columns(first, weight),
@@ -87,9 +104,33 @@ impl Source<'_> {
             if let Some(bias) = bias {
                 packer.bias(first, bias);
             }
-            weight.release();
             first += outputs;
         }
-        Ok(packer.finish())
+        let layer = self.packing.layer(&found[0].name, packer, &*self.kernels);
+        self.progress.add(found.iter().map(|part| part.weight.bytes().len() as u64).sum())?;
+        Ok(layer)
+    }
+
+    /// An empty layer that is held as `holding` says.
+    fn packer(
+        &self,
+        (inputs, outputs): (usize, usize),
+        found: &[Found],
+        holding: Holding,
+    ) -> Result<Packer, ModelError> {
+        Ok(match holding {
+            Holding::Floats => Packer::new(inputs, outputs, self.dtype)?,
+            Holding::Quantised(scheme) if !self.checkpoint.is_quantised() => {
+                Packer::quantising((inputs, outputs), scheme, self.dtype)?
+            }
+            Holding::Quantised(_) | Holding::Stored => {
+                let views: Vec<&TensorView> = found.iter().map(|part| &part.weight).collect();
+                match Packer::keeping(outputs, &views, self.dtype)? {
+                    Some(packer) => packer,
+                    // Of a matrix of floats that is stacked with quantised ones, all become floats.
+                    None => Packer::new(inputs, outputs, self.dtype)?,
+                }
+            }
+        })
     }
 }

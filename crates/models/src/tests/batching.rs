@@ -11,7 +11,7 @@ use super::folder::{Folder, Random, VOCABULARY};
 use crate::{Batch, CausalLm};
 
 /// Rows of one batch, as the folders are loaded.
-const ROWS: usize = 128;
+pub(super) const ROWS: usize = 128;
 
 /// One sequence of a scenario.
 #[derive(Clone, Debug)]
@@ -113,22 +113,27 @@ fn check(model: &mut dyn CausalLm, visits: &[Visit], seed: u64) {
     }
 }
 
+/// Checks random scenarios: `cases` with a few sequences, and a third of that with many.
+pub(super) fn equals_single(model: &mut dyn CausalLm, cases: u32, what: &str) {
+    let model = RefCell::new(model);
+    let few = (proptest::collection::vec(visit(), 2..7), any::<u64>());
+    let many = (proptest::collection::vec(visit(), 30..65), any::<u64>());
+    for (scenarios, cases) in [(few.boxed(), cases), (many.boxed(), cases / 3)] {
+        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        let ran = runner.run(&scenarios, |(visits, seed)| {
+            check(&mut **model.borrow_mut(), &visits, seed);
+            Ok(())
+        });
+        ran.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
 /// Checks random scenarios on every instruction set, with one and two threads, in both types.
 fn batch_equals_single(folder: &Folder) {
     for isa in Isa::available() {
         for (threads, dtype) in [(1, Dtype::F32), (2, Dtype::F32), (1, Dtype::Bf16), (2, Dtype::Bf16)] {
-            let model = RefCell::new(folder.load(Some(dtype), isa, threads).unwrap().model);
-            let few = (proptest::collection::vec(visit(), 2..7), any::<u64>());
-            let many = (proptest::collection::vec(visit(), 30..65), any::<u64>());
-            for (scenarios, cases) in [(few.boxed(), 6), (many.boxed(), 2)] {
-                let mut runner =
-                    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-                let ran = runner.run(&scenarios, |(visits, seed)| {
-                    check(&mut **model.borrow_mut(), &visits, seed);
-                    Ok(())
-                });
-                ran.unwrap_or_else(|error| panic!("{isa}, {threads} threads, {dtype}: {error}"));
-            }
+            let mut loaded = folder.load(Some(dtype), isa, threads).unwrap();
+            equals_single(&mut *loaded.model, 6, &format!("{isa}, {threads} threads, {dtype}"));
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Stored {
 
 /// A model folder in memory.
 #[derive(Clone)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     pub(super) config: Value,
     pub(super) tensors: BTreeMap<String, Stored>,
     /// Files beside config.json and model.safetensors; `None` removes one of these.
@@ -57,7 +57,7 @@ impl Folder {
     }
 
     /// A GPT-2 with two layers, stored under names with `prefix`.
-    pub(super) fn gpt2(hidden: usize, heads: usize, prefix: &str, seed: u64) -> Self {
+    pub(crate) fn gpt2(hidden: usize, heads: usize, prefix: &str, seed: u64) -> Self {
         let (vocabulary, positions, inner, layers) = (VOCABULARY, 96, 3 * hidden + 1, 2);
         let mut folder = Self::new(
             json!({
@@ -91,7 +91,7 @@ impl Folder {
 
     /// A Qwen3 with two layers; `shape` is hidden size, query heads, key heads, head width. `settings` go to
     /// config.json and decide on biases and tying.
-    pub(super) fn qwen3(shape: [usize; 4], settings: Value, seed: u64) -> Self {
+    pub(crate) fn qwen3(shape: [usize; 4], settings: Value, seed: u64) -> Self {
         let [hidden, heads, kv, dim] = shape;
         let (inner, layers) = (2 * hidden + 3, 2);
         let mut config = json!({
@@ -161,7 +161,7 @@ impl Folder {
     }
 
     /// The files by name.
-    pub(super) fn contents(&self) -> BTreeMap<&'static str, Vec<u8>> {
+    pub(crate) fn contents(&self) -> BTreeMap<&'static str, Vec<u8>> {
         let mut files = BTreeMap::from([
             ("config.json", self.config.to_string().into_bytes()),
             ("model.safetensors", safetensors(self.tensors.iter())),
@@ -176,7 +176,7 @@ impl Folder {
     }
 
     /// The folder as files compiled into the program; they live until the tests end.
-    pub(super) fn repository(&self) -> Repository {
+    pub(crate) fn repository(&self) -> Repository {
         let files = self.contents().into_iter().map(|(name, content)| (name, &*content.leak()));
         Repository::embedded("tiny", files.collect::<Vec<_>>().leak())
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use tensor::stored::BlockFormat;
 use tensor::{Dtype, Isa, KvArena, PAGE_TOKENS};
 
+use super::batching::{self, ROWS};
 use super::folder::{Folder, Random, Stored};
 use crate::tokenizer::SpecialTokens;
 use crate::{Batch, LoadOptions, LoadedModel, Repository};
@@ -120,16 +121,18 @@ fn a_file_is_called_by_its_name() {
     assert_eq!(names, ["gpt2-f32", "model", "qwen3-bf16", "model"]);
 }
 
-/// Writes every matrix of the model that is wide enough as random blocks of `format`, and puts what they stand for into
-/// the folder.
-fn quantise(folder: &mut Folder, format: BlockFormat) -> File {
+/// Writes every matrix of the model that is wide enough as random blocks, in the formats by turns, and puts what they
+/// stand for into the folder.
+fn quantise(folder: &mut Folder, formats: &[BlockFormat]) -> File {
     let mut file = File::of(folder);
-    let mut random = Random(format as u64);
+    let mut random = Random(formats[0] as u64);
+    let mut formats = formats.iter().copied().cycle();
     for (name, tensor) in &mut folder.tensors {
         let stored = file.tensor_mut(name);
+        let fits = |format: &BlockFormat| stored.shape[1].is_multiple_of(format.elements());
         if tensor.shape.len() == 2
-            && stored.shape[1].is_multiple_of(format.elements())
             && !name.contains("wpe")
+            && let Some(format) = formats.next().filter(fits)
         {
             stored.random_blocks(format, &mut random);
         }
@@ -146,20 +149,87 @@ fn quantise(folder: &mut Folder, format: BlockFormat) -> File {
     file
 }
 
+/// Every format alone, and all of them in one model, so that most stacked layers have parts of several.
+fn mixtures() -> impl Iterator<Item = Vec<BlockFormat>> {
+    let mut all = BlockFormat::ALL.to_vec();
+    all.rotate_left(3);
+    BlockFormat::ALL.into_iter().map(|format| vec![format]).chain([all])
+}
+
+fn folders(formats: &[BlockFormat]) -> [Folder; 2] {
+    let width = formats.iter().map(|format| format.elements()).max().unwrap_or_default().max(64);
+    let tied = json!({"tie_word_embeddings": formats[0].bits() == 4});
+    [Folder::gpt2(width, 4, "", 3), Folder::qwen3([width, 4, 2, width / 4], tied, 4)]
+}
+
 #[test]
 fn quantised_models_have_the_logits_of_what_their_blocks_stand_for() {
-    for format in BlockFormat::ALL {
-        let width = format.elements().max(64);
-        let tied = json!({"tie_word_embeddings": format.bits() == 4});
-        for mut folder in [Folder::gpt2(width, 4, "", 3), Folder::qwen3([width, 4, 2, width / 4], tied, 4)] {
-            let file = quantise(&mut folder, format).repository();
-            let ids: Vec<u32> = (0..9).map(|i| i * i * 7 % 250).collect();
+    let ids: Vec<u32> = (0..9).map(|i| i * i * 7 % 250).collect();
+    for formats in mixtures() {
+        for mut folder in folders(&formats) {
+            let file = quantise(&mut folder, &formats).repository();
             for dtype in [Dtype::F32, Dtype::Bf16] {
                 let mut widened = folder.load(Some(dtype), Isa::best(), 1).unwrap();
-                let mut kept = load(&file, Some(dtype), Isa::best());
-                assert!(logits(&mut kept, &ids) == logits(&mut widened, &ids), "{format} {}", kept.family);
+                let mut same = load(&file, Some(dtype), Isa::best());
+                assert!(logits(&mut same, &ids) == logits(&mut widened, &ids), "{formats:?} {}", same.family);
+                assert_eq!((same.dtype, same.precision()), (dtype, dtype.to_string()));
             }
-            assert_eq!(load(&file, None, Isa::best()).dtype, Dtype::Bf16);
+        }
+    }
+}
+
+#[test]
+fn blocks_that_are_kept_cost_no_accuracy_and_less_memory() {
+    let ids: Vec<u32> = (0..40).map(|i| i * i * 7 % 250).collect();
+    for formats in mixtures() {
+        for mut folder in folders(&formats) {
+            let mut file = quantise(&mut folder, &formats);
+            let values = |loaded: &mut LoadedModel| -> Vec<f64> {
+                logits(loaded, &ids).into_iter().map(|bits| f64::from(f32::from_bits(bits))).collect()
+            };
+            let mut widened = folder.load(Some(Dtype::F32), Isa::best(), 1).unwrap();
+            let expected = values(&mut widened);
+            let largest = expected.iter().fold(1.0, |largest: f64, logit| largest.max(logit.abs()));
+            let kept = load(&file.clone().repository(), None, Isa::best());
+            assert_eq!(kept.dtype, Dtype::Bf16);
+            let [bytes, more] = [&kept, &widened].map(|loaded| loaded.model.shape().weight_bytes);
+            assert!(bytes < more, "{formats:?}: {bytes} and {more} bytes");
+            if let [format] = formats[..] {
+                assert_eq!(kept.precision(), format.to_string());
+            }
+
+            // A file whose largest matrix is F32 computes in f32, where only other orders of the same sums are left.
+            let spare = file
+                .tensor_mut(
+                    folder
+                        .tensors
+                        .keys()
+                        .find(|name| name.contains("norm") || name.contains("ln_f"))
+                        .unwrap(),
+                )
+                .clone();
+            let bytes = vec![0; 4 << 20];
+            file.tensors.insert("spare".to_owned(), file::Tensor { shape: vec![1024, 1024], bytes, ..spare });
+            let mut kept = load(&file.repository(), None, Isa::best());
+            assert_eq!(kept.dtype, Dtype::F32);
+            let found = values(&mut kept);
+            let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest;
+            assert!(off < 2e-4, "{formats:?} {}: {off}", kept.family);
+        }
+    }
+}
+
+#[test]
+fn kept_blocks_in_batches_equal_kept_blocks_alone() {
+    for formats in mixtures() {
+        for mut folder in folders(&formats) {
+            let file = quantise(&mut folder, &formats).repository();
+            for isa in Isa::available() {
+                let options =
+                    LoadOptions { dtype: None, quantise: None, max_batch_tokens: ROWS, max_outputs: ROWS };
+                let mut kept = crate::load(&file, &options, tensor::kernels(isa, 2)).unwrap();
+                batching::equals_single(&mut *kept.model, 2, &format!("{formats:?} on {isa}"));
+            }
         }
     }
 }

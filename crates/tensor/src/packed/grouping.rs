@@ -11,11 +11,14 @@
 //! - 4 bits: input `i` at bit `8 · (i mod 4) + 4 · (i div 4)`, so that the lower halves of a word's bytes are its first four
 //!   inputs, and the upper halves its last four.
 
+use serde::{Deserialize, Serialize};
+
 use super::{DEPTH, PANEL};
 use crate::quantised::{Bits, GROUP_STEP, Quantised, Scheme};
+use crate::stored::{Encoding, TensorView};
 
 /// How the weights of a quantised layer are grouped and stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub(crate) struct Grouping {
     pub(crate) bits: Bits,
     /// Inputs of a group, the last one aside.
@@ -92,9 +95,42 @@ impl Grouping {
         Self { bits, group, inputs: columns, offsets: offsets.is_some() }
     }
 
+    /// The grouping that a stored matrix has, if it is quantised.
+    pub(super) fn of_stored(view: &TensorView) -> Option<Self> {
+        let [_, inputs] = *view.shape() else { return None };
+        match view.encoding() {
+            Encoding::Float(_) => None,
+            Encoding::Quantised(scheme) => Some(Self::of_scheme(scheme, inputs)),
+            Encoding::Blocks(format) => {
+                let (bits, offsets) = (format.held_bits(), format.has_offsets());
+                Some(Self { bits, group: format.group().min(inputs), inputs, offsets })
+            }
+        }
+    }
+
+    /// The coarsest grouping that holds what either holds. Numbers of 4 bits have another range where there are offsets,
+    /// so 4 bits hold both only if both have offsets or neither.
+    pub(super) fn common(self, other: Self) -> Self {
+        assert_eq!(self.inputs, other.inputs, "matrices of one layer have the same inputs");
+        let alike = self.bits == other.bits && self.offsets == other.offsets;
+        Self {
+            bits: if alike { self.bits } else { Bits::Eight },
+            // Both are powers of two, or all inputs.
+            group: self.group.min(other.group),
+            inputs: self.inputs,
+            offsets: self.offsets || other.offsets,
+        }
+    }
+
     /// The scheme that quantises into this grouping.
     pub(super) fn scheme(self) -> Scheme {
         Scheme { bits: self.bits, group: (self.group < self.inputs).then_some(self.group) }
+    }
+
+    /// Whether kernels read such groups.
+    pub(super) fn is_sound(self) -> bool {
+        let Self { group, inputs, .. } = self;
+        inputs > 0 && (group == inputs || (group > 0 && group < inputs && group.is_multiple_of(GROUP_STEP)))
     }
 
     /// Inputs with padding.

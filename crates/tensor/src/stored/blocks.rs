@@ -16,7 +16,7 @@ use crate::quantised::{Bits, Quantised};
 const MOST: usize = 256;
 
 /// The formats that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BlockFormat {
     /// 4 bits, symmetric, groups of 32.
     Q4_0,
@@ -97,6 +97,11 @@ impl BlockFormat {
         }
     }
 
+    /// Bits that its whole numbers are held in.
+    pub(crate) const fn held_bits(self) -> Bits {
+        if self.bits() == 4 { Bits::Four } else { Bits::Eight }
+    }
+
     /// Whether groups have offsets.
     pub const fn has_offsets(self) -> bool {
         matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
@@ -133,7 +138,7 @@ impl BlockFormat {
                 offsets.extend_from_slice(&unpacked.offsets[..groups]);
             }
         }
-        let bits = if self.bits() == 4 { Bits::Four } else { Bits::Eight };
+        let bits = self.held_bits();
         Quantised {
             rows: elements.checked_div(columns).unwrap_or(0),
             columns,

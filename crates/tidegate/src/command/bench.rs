@@ -133,14 +133,16 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
         stdout().write_all(text.as_bytes())?;
         return Ok(Exit::Done);
     }
-    let opened = loading::open(&arguments.roomy(), talk)?;
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let Some(opened) = loading::wait(&runtime, arguments.roomy(), talk)? else {
+        return Ok(Exit::Interrupted);
+    };
     let loaded = Memory::now();
     let load = arguments.load();
     check_room(&opened, load)?;
     if talk == Talk::Normal {
         eprintln!("{}", greeting(&opened.summary));
     }
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let total = arguments.warmup + arguments.repeat.get();
     let progress = progress(&arguments, talk);
     let (mut runs, mut burst_runs) = (Vec::new(), Vec::new());

@@ -54,7 +54,9 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
         return Err(Misuse(told.to_owned()).into());
     }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let opened = loading::open(&arguments.inference, talk)?;
+    let Some(opened) = loading::wait(&runtime, arguments.inference.clone(), talk)? else {
+        return Ok(Exit::Interrupted);
+    };
     if talk == Talk::Normal {
         eprintln!("{}", greeting(&opened.summary));
     }

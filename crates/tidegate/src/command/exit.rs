@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use engine::EngineError;
+use models::ModelError;
 use protocol::{Failure, Refusal};
 use tensor::TensorError;
 use tidegate::OpenError;
@@ -85,6 +86,7 @@ fn is_wrong_setting(error: &OpenError) -> bool {
         OpenError::Engine(EngineError::Setting { .. })
             | OpenError::Tensor(TensorError::IsaUnavailable { .. })
             | OpenError::Key { .. }
+            | OpenError::Model(ModelError::InTheWay { .. } | ModelError::QuantisedAlready { .. })
             | OpenError::NoKeys { .. }
             | OpenError::SameName { .. }
     )
@@ -128,7 +130,7 @@ mod tests {
         check(refusal.into(), Exit::WrongUse);
         check(Refusal::NotReady { reason: "loading".into() }.into(), Exit::Failed);
         check(OpenError::NoKeys { path: "keys".into() }.into(), Exit::WrongUse);
-        let model = models::ModelError::NotAFolder { path: "x".into() };
+        let model = ModelError::NotAFolder { path: "x".into() };
         check(OpenError::Model(model).into(), Exit::Failed);
     }
 }

@@ -103,7 +103,9 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let stdin_is = if stdin().is_terminal() { Stdin::Terminal } else { Stdin::Pipe };
     let source = source(arguments.prompt.as_deref(), stdin_is, stdin().lock())?;
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let opened = loading::open(&arguments.inference, talk)?;
+    let Some(opened) = loading::wait(&runtime, arguments.inference.clone(), talk)? else {
+        return Ok(Exit::Interrupted);
+    };
     let has_template = opened.summary.card.chat;
     let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
     let asking = Asking::new(&arguments, style);

@@ -50,11 +50,8 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     // The port is taken before the model is loaded: a port in use shall not cost the time to load.
     let listener = listen(&settings.server).await?;
     let address = listener.local_addr().context("the socket has no address")?;
-    let inference = settings.inference.clone();
-    let opened = tokio::task::spawn_blocking(move || loading::open(&inference, talk));
-    let opened = tokio::select! {
-        opened = opened => opened.context("loading broke off")??,
-        () = interrupts.next() => return Ok(Exit::Interrupted),
+    let Some(opened) = loading::open(settings.inference.clone(), talk, &mut interrupts).await? else {
+        return Ok(Exit::Interrupted);
     };
     if talk == Talk::Normal {
         eprintln!("{}", banner(&opened, &settings.server, address, started));

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
-use models::Quantisation;
+use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
 use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, positive};
@@ -28,6 +28,9 @@ pub struct InferenceSettings {
     /// How much memory is taken.
     #[command(flatten)]
     pub memory: MemorySettings,
+    /// What is kept on the disk.
+    #[command(flatten)]
+    pub cache: CacheSettings,
 }
 
 /// Which model.
@@ -41,8 +44,9 @@ pub struct ModelSettings {
     /// Name under which requests ask for the first model; without it, the name of its folder or file.
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
-    /// Type of the weights; without it, what the checkpoint says. Activations, keys and values are f32 with f32, and bf16
-    /// with all others. With int8 and int4, weights are quantised as they are loaded.
+    /// Type of the weights; without it, what the checkpoint says, and what a GGUF file has quantised stays as it is.
+    /// Activations, keys and values are f32 with f32, and bf16 with all others. With int8 and int4, weights are quantised
+    /// as they are loaded.
     #[arg(long, env = "TIDEGATE_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<Precision>,
     /// Most tokens of prompt and output together; without it, what the model and the memory allow.
@@ -125,6 +129,47 @@ impl fmt::Display for Switch {
     }
 }
 
+/// What is kept on the disk between starts.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(next_help_heading = "Cache")]
+pub struct CacheSettings {
+    /// Folder for packed weights, which make the next start of the same model faster; without it, tidegate in the user's
+    /// cache folder ($XDG_CACHE_HOME or ~/.cache).
+    #[arg(long, env = "TIDEGATE_CACHE_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub cache_dir: Option<PathBuf>,
+    /// Most that packed weights may take there, of which the least recently used go first; 0 keeps none.
+    #[arg(long, env = "TIDEGATE_CACHE_SIZE", value_name = "BYTES", default_value_t = Self::default().cache_size)]
+    pub cache_size: ByteSize,
+    /// Keep nothing and use nothing that was kept.
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
+impl Default for CacheSettings {
+    fn default() -> Self {
+        Self { cache_dir: None, cache_size: ByteSize(16 << 30), no_cache: false }
+    }
+}
+
+impl CacheSettings {
+    /// The cache, unless there is to be none or nobody says where.
+    pub fn packed(&self) -> Option<PackedCache> {
+        let wanted = !self.no_cache && self.cache_size.0 > 0;
+        let folder = self.cache_dir.clone().or_else(user_cache)?;
+        wanted.then(|| PackedCache::new(folder, self.cache_size.0))
+    }
+}
+
+/// Our part of the user's cache folder, by the XDG Base Directory Specification: a relative path there does not count.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn user_cache() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let stated = std::env::var_os("XDG_CACHE_HOME").and_then(|path| absolute(path.into()));
+    let home =
+        || std::env::var_os("HOME").and_then(|path| absolute(path.into())).map(|home| home.join(".cache"));
+    Some(stated.or_else(home)?.join("tidegate"))
+}
+
 /// Type of the weights, and with it of activations, keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
@@ -148,7 +193,7 @@ impl Precision {
     }
 
     /// How weights are quantised, if they are.
-    pub(crate) fn quantisation(self) -> Option<Quantisation> {
+    pub fn quantisation(self) -> Option<Quantisation> {
         match self {
             Self::F32 | Self::Bf16 => None,
             Self::Int8 => Some(Quantisation::INT8),

@@ -5,6 +5,7 @@
 mod config;
 mod embed;
 mod interrupted;
+mod loading;
 mod pages;
 mod program;
 mod run;

@@ -42,6 +42,8 @@ pub(crate) fn tidegate(folder: &Folder, arguments: &[&str]) -> Command {
     for name in ours {
         command.env_remove(name);
     }
+    // What a test keeps on the disk is its own.
+    command.env("XDG_CACHE_HOME", folder.path().join("cache"));
     command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
     command
 }

@@ -1,0 +1,265 @@
+//! What is kept is found again, is never wrong, is bounded, and stops no start.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tensor::{Dtype, Isa, KvArena};
+
+use super::*;
+use crate::tests::folder::Folder;
+use crate::{Batch, LoadOptions, LoadedModel, Loading, ModelError, Quantisation, Repository, Watch};
+
+/// A folder on the disk, removed at the end.
+pub(crate) struct Place(pub(crate) PathBuf);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tidegate-cache-{}-{count}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A model folder in it.
+    fn model(&self, name: &str, folder: &Folder) -> Repository {
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).unwrap();
+        for (file, content) in folder.contents() {
+            fs::write(path.join(file), content).unwrap();
+        }
+        Repository::open(path).unwrap()
+    }
+
+    fn cache(&self, budget: u64) -> PackedCache {
+        PackedCache::new(self.0.join("cache"), budget)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Remembers what it is told, and stops after so many layers.
+#[derive(Default)]
+struct Memory {
+    complaints: RefCell<Vec<String>>,
+    layers: Cell<usize>,
+    stop_after: Option<usize>,
+}
+
+impl Watch for Memory {
+    fn packed(&self, done: u64, total: u64) -> ControlFlow<()> {
+        assert!(0 < done && done <= total);
+        self.layers.set(self.layers.get() + 1);
+        if self.stop_after == Some(self.layers.get()) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn cache_failed(&self, error: &CacheError) {
+        self.complaints.borrow_mut().push(error.to_string());
+    }
+}
+
+const HELD: [(Option<Dtype>, Option<Quantisation>); 3] =
+    [(Some(Dtype::F32), None), (Some(Dtype::Bf16), None), (Some(Dtype::Bf16), Some(Quantisation::INT4))];
+
+fn folder() -> Folder {
+    Folder::qwen3([48, 4, 2, 12], json!({"tie_word_embeddings": true, "attention_bias": true}), 5)
+}
+
+fn load_on(
+    isa: Isa,
+    repository: &Repository,
+    (dtype, quantise): (Option<Dtype>, Option<Quantisation>),
+    loading: Loading<'_>,
+) -> Result<LoadedModel, ModelError> {
+    let options = LoadOptions { dtype, quantise, max_batch_tokens: 16, max_outputs: 16 };
+    crate::load_with(repository, &options, tensor::kernels(isa, 2), loading)
+}
+
+/// Loads with a cache and returns logits and complaints.
+fn logits(
+    repository: &Repository,
+    held: (Option<Dtype>, Option<Quantisation>),
+    cache: Option<&PackedCache>,
+) -> (Vec<u32>, Vec<String>) {
+    let watch = Memory::default();
+    let mut loaded = load_on(Isa::best(), repository, held, Loading { watch: &watch, cache }).unwrap();
+    let mut kv = KvArena::new(loaded.model.shape().kv, 1).unwrap();
+    let mut batch = Batch::default();
+    batch.push(&[3, 1, 4, 1, 5], 0, &[0]);
+    batch.outputs.extend(0..5);
+    let logits = loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()).collect();
+    (logits, watch.complaints.into_inner())
+}
+
+/// The layers that packed weights hold, to see whether they were kept or made again.
+fn names(cache: &PackedCache) -> Vec<(PathBuf, u64)> {
+    let mut names: Vec<_> =
+        cache.entries().unwrap().into_iter().map(|entry| (entry.path, entry.bytes)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn kept_weights_give_the_same_bits_and_are_not_packed_again() {
+    let place = Place::new();
+    let (repository, cache) = (place.model("tiny", &folder()), place.cache(1 << 30));
+    for held in HELD {
+        let expected = logits(&repository, held, None);
+        assert_eq!(logits(&repository, held, Some(&cache)), expected);
+        let kept = names(&cache);
+        let written = fs::metadata(&kept[0].0).unwrap().ino();
+        assert_eq!(logits(&repository, held, Some(&cache)), expected);
+        // A file that was made again would be another one.
+        assert_eq!((names(&cache), fs::metadata(&kept[0].0).unwrap().ino()), (kept, written));
+    }
+    assert_eq!(names(&cache).len(), HELD.len());
+    let first = names(&cache)[0].0.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(first.starts_with("tiny-bf16-"), "{first}");
+    // What every instruction set reads is kept once.
+    for isa in Isa::available() {
+        drop(
+            load_on(isa, &repository, HELD[2], Loading { cache: Some(&cache), ..Loading::default() })
+                .unwrap(),
+        );
+    }
+    assert_eq!(names(&cache).len(), HELD.len());
+    assert!(cache.clear().unwrap() > 0);
+    assert!(names(&cache).is_empty());
+}
+
+#[test]
+fn damaged_files_are_made_again() {
+    let place = Place::new();
+    let (repository, cache) = (place.model("tiny", &folder()), place.cache(1 << 30));
+    let (expected, _) = logits(&repository, HELD[2], Some(&cache));
+    let (path, length) = names(&cache).remove(0);
+    let sound = fs::read(&path).unwrap();
+    let check = |broken: Vec<u8>, word: &str| {
+        fs::write(&path, &broken).unwrap();
+        let (found, complaints) = logits(&repository, HELD[2], Some(&cache));
+        assert_eq!(found, expected);
+        assert!(complaints.len() == 1 && complaints[0].contains(word), "{word}: {complaints:?}");
+        assert_eq!(fs::read(&path).unwrap(), sound, "{word}: the file is whole again");
+    };
+    let turned = |at: usize| {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    check(turned(0), "no file of packed weights");
+    check(turned(5000), "is damaged; packing the weights again");
+    check(turned(length as usize - 40), "directory is damaged");
+    check(turned(length as usize - 4), "layout has version");
+    check(sound[..5000].to_vec(), "no file of packed weights");
+    check(Vec::new(), "no file of packed weights");
+    check(vec![0xff; 70_000], "no file of packed weights");
+}
+
+#[test]
+fn another_file_or_type_is_another_model() {
+    let place = Place::new();
+    let (cache, other) = (
+        place.cache(1 << 30),
+        Folder::qwen3([48, 4, 2, 12], json!({"tie_word_embeddings": true, "attention_bias": true}), 6),
+    );
+    let repository = place.model("tiny", &folder());
+    logits(&repository, HELD[1], Some(&cache));
+    // The same length and the same names, other numbers.
+    let repository = place.model("tiny", &other);
+    let (expected, _) = logits(&repository, HELD[1], None);
+    assert_eq!(logits(&repository, HELD[1], Some(&cache)), (expected.clone(), vec![]));
+    assert_eq!(names(&cache).len(), 2);
+    // A file under the name of another one is found out by the key inside.
+    let (first, second) = (names(&cache)[0].0.clone(), names(&cache)[1].0.clone());
+    let bytes = [&first, &second].map(|path| fs::read(path).unwrap());
+    fs::write(&first, &bytes[1]).unwrap();
+    fs::write(&second, &bytes[0]).unwrap();
+    let (found, complaints) = logits(&repository, HELD[1], Some(&cache));
+    assert_eq!(found, expected);
+    assert!(complaints[0].contains("made of other files or another type"), "{complaints:?}");
+}
+
+#[test]
+fn the_least_recently_used_goes_first_and_the_budget_holds() {
+    let place = Place::new();
+    let roomy = place.cache(1 << 30);
+    let repository = place.model("tiny", &folder());
+    let one = |held, cache: &PackedCache| logits(&repository, held, Some(cache)).1;
+    for (held, age) in [(HELD[2], 300), (HELD[1], 200)] {
+        one(held, &roomy);
+        let newest = roomy.entries().unwrap().remove(0);
+        let then = SystemTime::now() - Duration::from_secs(age);
+        File::options().append(true).open(&newest.path).unwrap().set_modified(then).unwrap();
+    }
+    let [bf16, int4] = [0, 1].map(|at| roomy.entries().unwrap()[at].clone());
+    assert!(int4.used < bf16.used);
+    // Starting from the older one makes it the newer one.
+    one(HELD[2], &roomy);
+    assert_eq!(roomy.entries().unwrap()[0].path, int4.path);
+    let left = roomy.folder().join("x.unfinished");
+    fs::write(&left, "what a killed process left").unwrap();
+    let long_ago = SystemTime::now() - 2 * ABANDONED;
+    File::options().append(true).open(&left).unwrap().set_modified(long_ago).unwrap();
+
+    let tight = place.cache(3 * bf16.bytes);
+    assert_eq!(one(HELD[0], &tight), Vec::<String>::new());
+    let paths: Vec<PathBuf> = tight.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+    assert!(!paths.contains(&bf16.path) && paths.contains(&int4.path), "{paths:?}");
+    assert!(tight.entries().unwrap().iter().map(|entry| entry.bytes).sum::<u64>() <= 3 * bf16.bytes);
+    assert!(!left.exists());
+
+    let tiny = place.cache(bf16.bytes / 2);
+    let complaints = one(HELD[1], &tiny);
+    assert!(complaints.len() == 1 && complaints[0].contains("larger than the"), "{complaints:?}");
+    assert!(tiny.files(UNFINISHED).unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_written_or_was_stopped_leaves_nothing() {
+    let place = Place::new();
+    let repository = place.model("tiny", &folder());
+    fs::write(place.0.join("file"), "").unwrap();
+    let cache = PackedCache::new(place.0.join("file/cache"), 1 << 30);
+    let (found, complaints) = logits(&repository, HELD[1], Some(&cache));
+    assert_eq!(found, logits(&repository, HELD[1], None).0);
+    assert!(complaints.iter().any(|said| said.contains("going on without")), "{complaints:?}");
+
+    let cache = place.cache(1 << 30);
+    let watch = Memory { stop_after: Some(3), ..Memory::default() };
+    let stopped = load_on(Isa::best(), &repository, HELD[1], Loading { watch: &watch, cache: Some(&cache) });
+    assert!(matches!(stopped, Err(ModelError::Stopped)));
+    assert_eq!(watch.layers.get(), 3);
+    assert!(cache.files(ENDING).unwrap().is_empty() && cache.files(UNFINISHED).unwrap().is_empty());
+}
+
+#[test]
+fn loaders_at_the_same_time_do_not_disturb_each_other() {
+    let place = Place::new();
+    let (repository, cache) = (place.model("tiny", &folder()), place.cache(1 << 30));
+    let (expected, _) = logits(&repository, HELD[2], None);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    assert_eq!(logits(&repository, HELD[2], Some(&cache)), (expected.clone(), vec![]));
+                }
+            });
+        }
+    });
+    assert_eq!(names(&cache).len(), 1);
+    assert!(cache.files(UNFINISHED).unwrap().is_empty());
+}
