@@ -28,9 +28,10 @@ def test_an_unknown_model_names_those_there_are(client, model):
         ({"messages": []}, "invalid_value", "messages"),
         ({"messages": [{"role": "user"}]}, "missing_required_parameter", "messages[0].content"),
         ({"top_logprobs": 21, "logprobs": True}, "invalid_value", "top_logprobs"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "unsupported_parameter", "tools"),
-        ({"response_format": {"type": "json_object"}}, "unsupported_parameter", "response_format"),
-        ({"extra_body": {"guided_regex": "a+"}}, "unsupported_parameter", "guided_regex"),
+        ({"tools": [{"type": "function", "function": {}}]}, "missing_required_parameter", "tools[0].function.name"),
+        ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+        ({"response_format": {"type": "xml"}}, "invalid_value", "response_format.type"),
+        ({"extra_body": {"guided_regex": 3}}, "invalid_type", "guided_regex"),
         ({"extra_body": {"stop_token_ids": [1 << 31]}}, "invalid_value", "stop_token_ids"),
         ({"logit_bias": {"99999999": 1}}, "invalid_value", "logit_bias"),
         (

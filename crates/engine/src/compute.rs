@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use models::tokenizer::Tokenizer;
 use models::{Batch, CausalLm};
-use protocol::TokenLogprob;
+use protocol::{Failure, TokenLogprob};
 use tensor::KvArena;
 
+use crate::form::Masks;
 use crate::plan::Work;
 use crate::sampler::{Ranking, Sampler};
 use crate::sequence::Sequence;
@@ -22,6 +23,15 @@ pub(crate) struct Sampled {
     pub(crate) logprob: Option<TokenLogprob>,
 }
 
+/// What a step comes to. Kept from step to step for its memory.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// The tokens that were chosen.
+    pub(crate) sampled: Vec<Sampled>,
+    /// Running sequences for which none could be chosen, by their own doing.
+    pub(crate) lost: Vec<(usize, Failure)>,
+}
+
 /// The model with all that a step computes in.
 pub(crate) struct Compute {
     model: Box<dyn CausalLm>,
@@ -30,6 +40,7 @@ pub(crate) struct Compute {
     batch: Batch,
     sampler: Sampler,
     ranking: Ranking,
+    masks: Masks,
 }
 
 impl Compute {
@@ -43,6 +54,7 @@ impl Compute {
             batch: Batch::default(),
             sampler: Sampler::default(),
             ranking: Ranking::default(),
+            masks: Masks::default(),
         }
     }
 
@@ -72,37 +84,53 @@ impl Compute {
     /// What the model said when it panicked; nothing is appended then.
     pub(crate) fn run(
         &mut self,
-        (running, work): (&[Sequence], &[Work]),
+        (running, work): (&mut [Sequence], &[Work]),
         tokenizer: &Tokenizer,
-        sampled: &mut Vec<Sampled>,
+        outcome: &mut Outcome,
     ) -> Result<(), String> {
-        let before = sampled.len();
-        let step = || self.forward_and_sample((running, work), tokenizer, sampled);
-        let outcome = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| Err(message(&*panic)));
-        if outcome.is_err() {
-            sampled.truncate(before);
+        let before = (outcome.sampled.len(), outcome.lost.len());
+        let step = || self.forward_and_sample((running, work), tokenizer, outcome);
+        let ran = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| Err(message(&*panic)));
+        if ran.is_err() {
+            outcome.sampled.truncate(before.0);
+            outcome.lost.truncate(before.1);
         }
-        outcome
+        // After a panic the guides are still away.
+        self.masks.collect(|index, guide, _| running[index].return_guide(guide));
+        ran
     }
 
     fn forward_and_sample(
         &mut self,
-        (running, work): (&[Sequence], &[Work]),
+        (running, work): (&mut [Sequence], &[Work]),
         tokenizer: &Tokenizer,
-        sampled: &mut Vec<Sampled>,
+        outcome: &mut Outcome,
     ) -> Result<(), String> {
-        let samples = |work: &&Work| running[work.index].samples_after(work.rows);
         self.batch.clear();
         for work in work {
-            let sequence = &running[work.index];
+            let sequence = &mut running[work.index];
             self.batch.push(sequence.chunk(work.rows), sequence.computed(), sequence.pages());
-            if samples(&work) {
+            if sequence.samples_after(work.rows) {
                 self.batch.want_last();
+                sequence.lend_guide().into_iter().for_each(|guide| self.masks.begin(work.index, guide));
             }
         }
         let logits = self.model.forward(&self.batch, &mut self.kv);
+        self.masks.collect(|index, guide, looked| {
+            running[index].return_guide(guide);
+            outcome.lost.extend(looked.err().map(|message| (index, Failure::Form { message })));
+        });
+        let samples = |work: &&Work| running[work.index].samples_after(work.rows);
         for (work, row) in work.iter().filter(samples).zip(logits.chunks_exact(self.vocabulary)) {
             let sequence = &running[work.index];
+            if outcome.lost.iter().any(|(index, _)| *index == work.index) {
+                continue;
+            }
+            if sequence.is_lost() {
+                let message = "the thread that follows it has ended".to_owned();
+                outcome.lost.push((work.index, Failure::Form { message }));
+                continue;
+            }
             let token = self.sampler.sample(row, &sequence.ask());
             let token = token.ok_or("the model's logits leave no token to choose from")?;
             let logprob = sequence.logprobs().map(|k| {
@@ -115,7 +143,7 @@ impl Compute {
                     best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect(),
                 )
             });
-            sampled.push(Sampled { index: work.index, token, logprob });
+            outcome.sampled.push(Sampled { index: work.index, token, logprob });
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ impl RunLoop {
         sequence.ended = ended.is_some();
         let last = sequence.last_token_at.replace(now);
 
+        let reasoned = sequence.reasoned;
         let Some(request) = self.requests.get_mut(&rank.order) else { return };
         let meters = &self.shared.meters;
         if let Some(last) = last {
@@ -30,7 +31,7 @@ impl RunLoop {
             meters.first_token.observe(wait);
         }
         if let Some(reason) = ended
-            && request.finish(rank.choice, reason)
+            && request.finish((rank.choice, reason), reasoned)
             && let Some(request) = self.requests.remove(&rank.order)
         {
             meters.completed(request.first_reason);
@@ -61,7 +62,7 @@ impl RunLoop {
         let prompt: usize = self.plan.work.iter().map(read).sum();
         meters.steps.fetch_add(1, Relaxed);
         meters.prompt_tokens.fetch_add(prompt as u64, Relaxed);
-        meters.generated_tokens.fetch_add(self.sampled.len() as u64, Relaxed);
+        meters.generated_tokens.fetch_add(self.outcome.sampled.len() as u64, Relaxed);
         meters.step.observe(duration);
         meters.step_tokens.observe(rows);
         if self.faulty && self.broken.is_empty() {

@@ -186,7 +186,6 @@ impl<M: BatchModel> Dynamic<M> {
     pub fn status(&self) -> Status {
         let Shared { gate, meters, clock, turnstile, .. } = &*self.shared;
         Status {
-            pid: protocol::status::PidState::default(),
             phase: meters.phase(),
             health: meters.health(clock.now(), self.shared.stall_after),
             load: protocol::status::Load {
@@ -198,6 +197,7 @@ impl<M: BatchModel> Dynamic<M> {
             },
             counters: meters.counters(),
             latency: meters.latencies(),
+            ..Status::default()
         }
     }
 

@@ -22,9 +22,10 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
 use crate::compute::Compute;
+use crate::form::Forms;
 use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
-use crate::parameters::{self, Bounds, Parameters};
+use crate::parameters::{self, Bounds, Parameters, Prepared};
 use crate::prefix::Scope;
 use crate::prompt::{Reader, text_bytes};
 use crate::request::{Request, Seat};
@@ -45,6 +46,7 @@ pub struct Engine {
     memory: MemoryPlan,
     pages: usize,
     reader: Reader,
+    forms: Forms,
     defaults: GenerationDefaults,
     bounds: Bounds,
     shared: Shared,
@@ -114,6 +116,8 @@ impl Engine {
             chat: reader.has_template(),
             tasks: vec![Task::Generate],
             dimensions: None,
+            reasoning: reader.reasoning(),
+            calls: reader.calls(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };
         let mut compute = Compute::new(loaded.model, KvArena::new(shape.kv, pages)?);
@@ -122,6 +126,8 @@ impl Engine {
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
+        let ends = loaded.generation.eos_token_ids.clone();
+        let forms = Forms::new(loaded.tokenizer.clone(), shape.vocabulary, ends, settings.form_timeout);
         let (policy, recorder) = (settings.policy.clone(), settings.recorder.clone());
         let rules = Rules { policy, width, pid: settings.pid, recorder };
         let run_loop = RunLoop::new((compute, loaded.tokenizer), rules, shared.clone(), inbox);
@@ -132,6 +138,7 @@ impl Engine {
             settings,
             pages,
             reader,
+            forms,
             defaults: loaded.generation,
             bounds: Bounds { vocabulary: shape.vocabulary, context },
             shared,
@@ -165,13 +172,16 @@ impl Engine {
         let tenant = Arc::from(request.tenant.0.as_str());
         let permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
-        let prompt = self.read(&request.prompt).await;
+        let prepared = self.prepare(&request).await;
         preparing.done();
         let id = request.id.clone();
-        let parameters = parameters::resolve(request, prompt?, &self.defaults, self.bounds)?;
+        let parameters = parameters::resolve(request, prepared?, &self.defaults, self.bounds)?;
         let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
+        let reasons_at_once = parameters.reasoning.is_inside();
         let events = self.submit(parameters, tenant, (permit, member))?;
-        Ok(Generation::new(id, self.card.id.clone(), prompt_tokens, events))
+        let mut generation = Generation::new(id, self.card.id.clone(), prompt_tokens, events);
+        generation.reasons_at_once = reasons_at_once;
+        Ok(generation)
     }
 
     fn submit(
@@ -224,6 +234,16 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    async fn prepare(&self, request: &GenerateRequest) -> Result<Prepared, Refusal> {
+        let prompt = self.read(&request.prompt).await?;
+        let reasoning = self.reader.begins(&request.prompt, &prompt);
+        let form = match &request.form {
+            Some(form) => Some(self.forms.template(form).await?),
+            None => None,
+        };
+        Ok(Prepared { prompt, reasoning, form })
     }
 
     /// Tokenises on a blocking thread where there is much text and a runtime to ask for one.
@@ -320,6 +340,7 @@ impl Inference for Engine {
             },
             counters: meters.counters(),
             latency: meters.latencies(),
+            ..Status::default()
         }
     }
 

@@ -42,6 +42,7 @@ mod delivery;
 mod dynamic;
 mod engine;
 mod error;
+mod form;
 mod line;
 mod meters;
 mod outbox;
@@ -51,7 +52,9 @@ mod pid;
 mod plan;
 mod prefix;
 mod prompt;
+mod reasoning;
 mod request;
+mod reuse;
 mod roll;
 mod router;
 mod run_loop;
@@ -75,6 +78,7 @@ pub use parameters::{
     MAX_CACHE_SALT_BYTES, MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
 };
 pub use pid::{Gains, PidSettings};
+pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use router::Router;
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use turns::{Seat, Turns};

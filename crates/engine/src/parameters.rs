@@ -6,7 +6,9 @@ use std::time::Duration;
 use models::generation::GenerationDefaults;
 use protocol::{GenerateRequest, Limits, Priority, Refusal, Sampling};
 
+use crate::form::Template;
 use crate::prefix::Scope;
+use crate::reasoning::Reasoning;
 use crate::sampler::Settings;
 
 /// The most continuations of one request.
@@ -52,6 +54,10 @@ pub(crate) struct Parameters {
     pub(crate) held_off: Vec<u32>,
     /// Texts that end a continuation.
     pub(crate) stops: Vec<String>,
+    /// What the answer of every continuation is kept to.
+    pub(crate) form: Option<Template>,
+    /// Where every continuation begins.
+    pub(crate) reasoning: Reasoning,
     /// Alternatives to report per token.
     pub(crate) logprobs: Option<u32>,
     /// Urgency.
@@ -88,6 +94,10 @@ pub(crate) fn check(request: &GenerateRequest, bounds: Bounds) -> Result<(), Ref
             "cache_salt",
             format!("a cache salt must have between 1 and {most} bytes, got {found}"),
         ));
+    }
+    if request.form.is_some() && request.limits.min_tokens > 0 {
+        let told = "min_tokens cannot be combined with a form of the output: the form says when it may end";
+        return Err(invalid("min_tokens", told.to_owned()));
     }
     match request.logprobs {
         Some(k) if k > MAX_LOGPROBS => {
@@ -184,10 +194,17 @@ fn check_limits(limits: &Limits, bounds: Bounds) -> Result<(), Refusal> {
     }
 }
 
-/// Joins a checked request with its prompt's tokens and the model's defaults.
+/// What was made of the parts of a request that take time to read.
+pub(crate) struct Prepared {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) reasoning: Reasoning,
+    pub(crate) form: Option<Template>,
+}
+
+/// Joins a checked request with what was prepared for it and the model's defaults.
 pub(crate) fn resolve(
     request: GenerateRequest,
-    prompt: Vec<u32>,
+    Prepared { prompt, reasoning, form }: Prepared,
     defaults: &GenerationDefaults,
     bounds: Bounds,
 ) -> Result<Parameters, Refusal> {
@@ -216,6 +233,8 @@ pub(crate) fn resolve(
         ends,
         held_off,
         stops: limits.stop,
+        form,
+        reasoning,
         logprobs,
         priority,
         deadline,

@@ -4,8 +4,10 @@ use models::LoadedModel;
 use models::chat_template::ChatTemplate;
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
-use protocol::{Chat, Content, Prompt, Refusal};
+use protocol::{Chat, Content, Marks, Prompt, Refusal};
 use serde_json::Value;
+
+use crate::reasoning::{Reasoning, Section};
 
 /// What turns prompts into tokens. Usable from many threads at once, and cheap to clone.
 #[derive(Clone)]
@@ -13,6 +15,7 @@ pub(crate) struct Reader {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     first: Option<u32>,
+    section: Option<Section>,
 }
 
 impl Reader {
@@ -23,6 +26,7 @@ impl Reader {
         Self {
             tokenizer: loaded.tokenizer.clone(),
             template: loaded.chat_template.clone(),
+            section: Section::of(&loaded.tokenizer),
             first: bos_token_id.or(eos_token_ids.first().copied()),
         }
     }
@@ -41,6 +45,27 @@ impl Reader {
         first.ok_or_else(|| {
             invalid("prompt", "the prompt is empty and the model has no token to begin with".to_owned())
         })
+    }
+
+    /// Where the answer to a prompt, read as `ids`, begins: a model reasons in conversations only.
+    pub(crate) fn begins(&self, prompt: &Prompt, ids: &[u32]) -> Reasoning {
+        match (prompt, self.section) {
+            (Prompt::Chat(_), Some(section)) => Reasoning::after(ids, section),
+            _ => Reasoning::Over,
+        }
+    }
+
+    /// Between which texts the model reasons.
+    pub(crate) fn reasoning(&self) -> Option<Marks> {
+        self.section.map(|_| Section::marks())
+    }
+
+    /// Between which texts the model calls tools, if its template tells it of them.
+    pub(crate) fn calls(&self) -> Option<Marks> {
+        self.template
+            .as_ref()
+            .filter(|template| template.knows_tools())
+            .map(|_| Marks::new("<tool_call>", "</tool_call>"))
     }
 
     /// Whether conversations can be rendered.

@@ -34,6 +34,7 @@ pub(crate) struct Request {
     sampled: u32,
     /// Tokens of its prompt that were not computed because others had computed them.
     pub(crate) cached: usize,
+    reasoned: u32,
     /// Why its first choice ended.
     pub(crate) first_reason: FinishReason,
 }
@@ -66,6 +67,7 @@ impl Request {
             open: parameters.choices,
             sampled: 0,
             cached: 0,
+            reasoned: 0,
             first_reason: FinishReason::Stop,
             parameters: Arc::new(parameters),
         }
@@ -153,12 +155,13 @@ impl Request {
         })
     }
 
-    /// Ends one choice; returns whether it was the last one.
-    pub(crate) fn finish(&mut self, choice: u32, reason: FinishReason) -> bool {
+    /// Ends one choice, which spent so many tokens on reasoning; returns whether it was the last one.
+    pub(crate) fn finish(&mut self, (choice, reason): (u32, FinishReason), reasoned: u32) -> bool {
         self.outbox.send(Event::Finished { choice, reason });
         if choice == 0 {
             self.first_reason = reason;
         }
+        self.reasoned += reasoned;
         self.open -= 1;
         self.open == 0
     }
@@ -172,6 +175,7 @@ impl Request {
             prompt_tokens: u32::try_from(self.parameters.prompt.len()).unwrap_or(u32::MAX),
             cached_tokens: u32::try_from(self.cached).unwrap_or(u32::MAX),
             completion_tokens: self.sampled,
+            reasoning_tokens: self.reasoned,
         };
         let total = now.saturating_sub(self.accepted_at);
         let timing =

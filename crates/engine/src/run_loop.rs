@@ -17,7 +17,7 @@ use tensor::PAGE_TOKENS;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::compute::{Compute, Sampled};
+use crate::compute::{Compute, Outcome};
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
 use crate::pacing::Pacing;
@@ -98,8 +98,9 @@ pub(crate) struct RunLoop {
     /// By page: how many have been seen to hold it; zero between two counts.
     pub(crate) holders: Vec<u32>,
     pub(crate) plan: StepPlan,
-    pub(crate) sampled: Vec<Sampled>,
-    pub(crate) broken: Vec<(u64, String)>,
+    pub(crate) outcome: Outcome,
+    /// Requests that cannot go on.
+    pub(crate) broken: Vec<(u64, Failure)>,
     /// Requests all of whose choices ended in this step.
     pub(crate) completed: Vec<Request>,
     pub(crate) text: String,
@@ -134,7 +135,7 @@ impl RunLoop {
             lobby: Vec::new(),
             slots: Vec::new(),
             plan: StepPlan::default(),
-            sampled: Vec::new(),
+            outcome: Outcome::default(),
             broken: Vec::new(),
             completed: Vec::new(),
             text: String::new(),

@@ -89,6 +89,8 @@ pub struct Ask<'a> {
     pub history: &'a History,
     /// Tokens that must not be chosen here.
     pub suppressed: &'a [u32],
+    /// Tokens that may be chosen here, if not all: bit `id % 32` of word `id / 32` stands for token `id`.
+    pub allowed: Option<&'a [u32]>,
     /// Where the token stands.
     pub place: Place,
 }
@@ -104,11 +106,13 @@ impl Sampler {
     /// The next token, or `None` if no logit is a number above minus infinity.
     pub fn sample(&mut self, logits: &[f32], ask: &Ask<'_>) -> Option<u32> {
         let settings = ask.settings;
-        let logits = if settings.changes_logits() || !ask.suppressed.is_empty() {
+        let restricted = !ask.suppressed.is_empty() || ask.allowed.is_some();
+        let logits = if settings.changes_logits() || restricted {
             self.row.clear();
             self.row.extend_from_slice(logits);
             penalise(&mut self.row, settings, ask.history);
             suppress(&mut self.row, ask.suppressed);
+            restrict(&mut self.row, ask.allowed);
             &self.row
         } else {
             logits
@@ -119,6 +123,22 @@ impl Sampler {
         self.candidates.gather(logits, settings);
         let u = uniform(ask.place.seed, ask.place.choice, ask.place.position);
         draw(self.candidates.probabilities(), u).map(|index| self.candidates.ids()[index])
+    }
+}
+
+/// Rules out every token whose bit is not set; tokens beyond the last word have none.
+fn restrict(logits: &mut [f32], allowed: Option<&[u32]>) {
+    let Some(words) = allowed else { return };
+    let words = words.iter().copied().chain(std::iter::repeat(0));
+    for (block, word) in logits.chunks_mut(32).zip(words) {
+        match word {
+            0 => block.fill(f32::NEG_INFINITY),
+            u32::MAX => {}
+            word => {
+                let ruled_out = block.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
+                ruled_out.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            }
+        }
     }
 }
 

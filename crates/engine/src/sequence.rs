@@ -8,9 +8,11 @@ use models::tokenizer::{Tokenizer, Utf8Stream};
 use protocol::FinishReason;
 use tensor::PAGE_TOKENS;
 
+use crate::form::{Guide, Template};
 use crate::parameters::Parameters;
 use crate::plan::{Rank, Slot};
 use crate::prefix::{PrefixCache, Scope};
+use crate::reasoning::Reasoning;
 use crate::sampler::{Ask, History, Place};
 use crate::stop_text::{StopText, Verdict};
 
@@ -24,6 +26,8 @@ pub(crate) struct Sequence {
     pub(crate) rank: Rank,
     /// When its last token was sampled.
     pub(crate) last_token_at: Option<Duration>,
+    /// Tokens with which it reasoned.
+    pub(crate) reasoned: u32,
     /// Whether it will sample no more.
     pub(crate) ended: bool,
     /// How often it had to give its pages back.
@@ -36,6 +40,9 @@ pub(crate) struct Sequence {
     decoder: Utf8Stream,
     stop: StopText,
     piece: String,
+    /// Where it stands in its form; away while the next tokens are looked for.
+    guide: Option<Guide>,
+    reasoning: Reasoning,
 }
 
 impl Sequence {
@@ -48,6 +55,7 @@ impl Sequence {
         Self {
             rank,
             last_token_at: None,
+            reasoned: 0,
             ended: false,
             preemptions: 0,
             tokens: parameters.prompt.clone(),
@@ -57,6 +65,8 @@ impl Sequence {
             decoder: Utf8Stream::default(),
             stop: StopText::new(parameters.stops.clone()),
             piece: String::new(),
+            guide: parameters.form.as_ref().map(Template::guide),
+            reasoning: parameters.reasoning,
             parameters,
         }
     }
@@ -168,13 +178,35 @@ impl Sequence {
     pub(crate) fn ask(&self) -> Ask<'_> {
         let parameters = &*self.parameters;
         let sampled = self.sampled();
-        let suppressed = if sampled < parameters.min_tokens { &parameters.held_off[..] } else { &[] };
+        let unfinished = parameters.form.is_some() && self.reasoning.is_inside();
+        let suppressed =
+            if unfinished || sampled < parameters.min_tokens { &parameters.held_off[..] } else { &[] };
+        let allowed = self.guide.as_ref().filter(|_| !self.reasoning.is_inside()).and_then(Guide::allowed);
         Ask {
             settings: &parameters.settings,
             history: &self.history,
             suppressed,
+            allowed,
             place: Place { seed: parameters.seed, choice: self.rank.choice, position: sampled as u64 },
         }
+    }
+
+    /// Its guide, if the form has a say in its next token. The token that opens a reasoning is allowed beside it.
+    pub(crate) fn lend_guide(&mut self) -> Option<Guide> {
+        if self.reasoning.is_inside() { None } else { self.guide.take() }
+    }
+
+    /// Takes its guide back.
+    pub(crate) fn return_guide(&mut self, mut guide: Guide) {
+        if let Some(opening) = self.reasoning.opening() {
+            guide.allow(opening);
+        }
+        self.guide = Some(guide);
+    }
+
+    /// Whether the form that it is kept to cannot be followed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.parameters.form.is_some() && self.guide.is_none()
     }
 
     /// Alternatives to report per token, if log-probabilities were asked for.
@@ -203,6 +235,9 @@ impl Sequence {
             self.finish(text);
             return Some(FinishReason::Stop);
         }
+        let reasons = self.reasoning.accept(token);
+        self.reasoned += u32::from(reasons);
+        let complete = !reasons && self.guide.as_mut().is_some_and(|guide| guide.accept(token));
         if !tokenizer.is_special(token) {
             self.piece.clear();
             self.decoder.push(tokenizer.bytes(token), &mut self.piece);
@@ -212,12 +247,12 @@ impl Sequence {
                 return Some(FinishReason::Stop);
             }
         }
-        if self.sampled() < self.parameters.max_tokens {
+        if !complete && self.sampled() < self.parameters.max_tokens {
             return None;
         }
         match self.finish(text) {
-            Verdict::Stop => Some(FinishReason::Stop),
-            Verdict::Continue => Some(FinishReason::Length),
+            Verdict::Continue if !complete => Some(FinishReason::Length),
+            _ => Some(FinishReason::Stop),
         }
     }
 

@@ -42,6 +42,8 @@ pub struct EngineSettings {
     pub prefix: PrefixSharing,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
     pub max_context: Option<usize>,
+    /// A form of the output that is not compiled after so long is refused.
+    pub form_timeout: Duration,
     /// With work to do and no step finished for so long, the engine calls itself unhealthy.
     pub stall_after: Duration,
 }
@@ -62,6 +64,7 @@ impl Default for EngineSettings {
             recorder: None,
             prefix: PrefixSharing::default(),
             max_context: None,
+            form_timeout: Duration::from_secs(10),
             stall_after: Duration::from_secs(30),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::Failure;
 
-use crate::compute::Sampled;
+use crate::compute::Outcome;
 use crate::plan::{self, Admission, Work};
 use crate::request::Request;
 use crate::run_loop::RunLoop;
@@ -58,21 +58,20 @@ impl RunLoop {
     /// Runs the model over the plan. If it panics, every sequence is computed again alone, which gives the same bits,
     /// so that only the request that cannot be computed fails.
     fn forward_and_sample(&mut self) {
-        self.sampled.clear();
-        let mut run = |work: &[Work], sampled: &mut Vec<Sampled>| {
-            self.compute.run((&self.running, work), &self.tokenizer, sampled)
+        let mut run = |work: &[Work], outcome: &mut Outcome| {
+            self.compute.run((&mut self.running, work), &self.tokenizer, outcome)
         };
         let work = &self.plan.work;
         if work.is_empty() {
             return;
         }
-        let Err(message) = run(work, &mut self.sampled) else { return };
+        let Err(message) = run(work, &mut self.outcome) else { return };
         tracing::error!(%message, sequences = work.len(), "a step failed");
         self.shared.meters.fault(&message, self.shared.clock.now());
         self.faulty = true;
         for one in work.chunks(1) {
-            if let Err(message) = run(one, &mut self.sampled) {
-                self.broken.push((self.running[one[0].index].rank.order, message));
+            if let Err(message) = run(one, &mut self.outcome) {
+                self.outcome.lost.push((one[0].index, Failure::Engine { message }));
             }
         }
     }
@@ -80,6 +79,8 @@ impl RunLoop {
     /// Sends what was sampled, and lets go of what has ended or broken.
     fn emit(&mut self, began: Duration) {
         let now = self.shared.clock.now();
+        let lost = self.outcome.lost.drain(..);
+        self.broken.extend(lost.map(|(index, failure)| (self.running[index].rank.order, failure)));
         self.count_step(now.saturating_sub(began));
         self.pace(began, now);
         for work in &self.plan.work {
@@ -89,11 +90,11 @@ impl RunLoop {
                 sequence.advance(work.rows, &mut self.pages);
             }
         }
-        let mut sampled = std::mem::take(&mut self.sampled);
-        for token in sampled.drain(..) {
+        let mut outcome = std::mem::take(&mut self.outcome);
+        for token in outcome.sampled.drain(..) {
             self.deliver(token, now);
         }
-        self.sampled = sampled;
+        self.outcome = outcome;
         self.dismiss_ended();
         // Whoever hears that a request has ended sees its pages free.
         self.publish();
@@ -101,8 +102,8 @@ impl RunLoop {
             self.let_go(&request);
             request.complete(now);
         }
-        while let Some((order, message)) = self.broken.pop() {
-            self.fail(order, Failure::Engine { message });
+        while let Some((order, failure)) = self.broken.pop() {
+            self.fail(order, failure);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The engine end to end on a small deterministic model, stepped by hand under a virtual clock.
 
-mod bench;
+pub(crate) mod bench;
 mod equality;
 mod lifecycle;
 mod limits;
-mod model;
+pub(crate) mod model;
 mod prefix;
 mod real;
 mod scenarios;

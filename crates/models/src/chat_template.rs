@@ -45,6 +45,8 @@ pub struct ChatTemplate {
 }
 
 struct Shared {
+    /// Whether a template tells the model of tools and how to call them.
+    tools: bool,
     environment: Environment<'static>,
     /// Special tokens by the names that templates use: `bos_token`, `eos_token`, ….
     tokens: Map<String, Value>,
@@ -78,12 +80,20 @@ impl ChatTemplate {
 
     fn compile(sources: Sources) -> Result<Self, ModelError> {
         let Sources { path, templates, tokens } = sources;
+        let tools =
+            templates.iter().any(|(_, source)| source.contains("tools") && source.contains("<tool_call>"));
         let mut environment = environment().map_err(|error| parse_error(&path, &error))?;
         for (name, source) in templates {
             let added = environment.add_template_owned(name, without_generation_tags(&source));
             added.map_err(|error| parse_error(&path, &error))?;
         }
-        Ok(Self { shared: Arc::new(Shared { environment, tokens }) })
+        Ok(Self { shared: Arc::new(Shared { tools, environment, tokens }) })
+    }
+
+    /// Whether the template tells the model of tools, to be called as `<tool_call>{"name": …, "arguments": …}</tool_call>`,
+    /// the way of Qwen and Hermes models.
+    pub fn knows_tools(&self) -> bool {
+        self.shared.tools
     }
 
     /// Renders a conversation. `messages` is a JSON array; `options` become variables of the template

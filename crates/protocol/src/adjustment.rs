@@ -9,6 +9,13 @@ use std::time::Duration;
 pub enum Adjustment {
     /// Forget the keys and values of all prompts, as when they must not be reused after a test. What runs keeps its own.
     ClearPrefixCache,
+    /// Forget the answers that are kept.
+    ClearResults,
+    /// Keep answers within so many bytes; 0 keeps none.
+    KeepResults {
+        /// The bound.
+        bytes: usize,
+    },
     /// Aim at this time between two tokens of a stream; `None` is throughput mode.
     InterTokenTarget(Option<Duration>),
     /// Serve what waits in another order. What is left out stays as it is.

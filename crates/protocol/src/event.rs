@@ -18,6 +18,10 @@ pub struct Generation {
     pub model: String,
     /// Tokens of the prompt after templating.
     pub prompt_tokens: u32,
+    /// Whether the prompt ends inside of the model's reasoning, so that the output begins there without its mark.
+    pub reasons_at_once: bool,
+    /// Where the answer comes from, if it was not computed for this request.
+    pub reused: Option<Reused>,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
 }
 
@@ -29,8 +33,29 @@ impl Generation {
         prompt_tokens: u32,
         events: impl Stream<Item = Event> + Send + 'static,
     ) -> Self {
-        Self { id, model: model.into(), prompt_tokens, events: Box::pin(events) }
+        Self {
+            id,
+            model: model.into(),
+            prompt_tokens,
+            reasons_at_once: false,
+            reused: None,
+            events: Box::pin(events),
+        }
     }
+}
+
+/// Where an answer comes from that was not computed for its request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reused {
+    /// From the same request, which was running.
+    InFlight,
+    /// From the same request, which had been answered.
+    Kept,
+    /// From a similar request, which had been answered.
+    Similar {
+        /// How similar, from 0 to 1.
+        likeness: f32,
+    },
 }
 
 impl Stream for Generation {
@@ -131,6 +156,12 @@ pub enum Failure {
     /// The engine stops and will not finish the request.
     #[error("the engine is shutting down")]
     ShuttingDown,
+    /// The output could not be kept to the form that was asked for.
+    #[error("the output could not be kept to its form: {message}; simplify the schema or grammar")]
+    Form {
+        /// What stood in the way.
+        message: String,
+    },
     /// The engine failed; the message is for people.
     #[error("the engine failed: {message}")]
     Engine {
@@ -148,6 +179,8 @@ pub struct Usage {
     pub cached_tokens: u32,
     /// Tokens sampled over all choices, end-of-sequence tokens included.
     pub completion_tokens: u32,
+    /// Tokens of these with which the model reasoned before it answered.
+    pub reasoning_tokens: u32,
 }
 
 /// Where the time of one request went.

@@ -9,6 +9,7 @@
 
 pub mod adjustment;
 pub mod event;
+pub mod form;
 pub mod inference;
 pub mod reading;
 pub mod refusal;
@@ -17,7 +18,8 @@ pub mod scripted;
 pub mod status;
 
 pub use adjustment::Adjustment;
-pub use event::{Delta, Event, Failure, FinishReason, Generation, Timing, TokenLogprob, Usage};
+pub use event::{Delta, Event, Failure, FinishReason, Generation, Reused, Timing, TokenLogprob, Usage};
+pub use form::{Form, Marks};
 pub use inference::Inference;
 pub use reading::{
     EmbedRequest, Embedding, Embeddings, Measure, Overlong, Purpose, ScoreRequest, Scores, TextInput,
@@ -25,6 +27,7 @@ pub use reading::{
 };
 pub use refusal::Refusal;
 pub use request::{
-    Chat, Content, GenerateRequest, Limits, Message, Part, Priority, Prompt, RequestId, Sampling, TenantId,
+    Chat, Content, GenerateRequest, Limits, Message, Part, Priority, Prompt, RequestId, Sampling, Sharing,
+    TenantId,
 };
 pub use status::{Health, ModelCard, Phase, Status, Task};

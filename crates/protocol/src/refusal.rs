@@ -61,6 +61,22 @@ pub enum Refusal {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// The form that the output should have cannot be used.
+    #[error("the {kind} cannot be used: {message}")]
+    InvalidForm {
+        /// Which kind of form.
+        kind: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Making a form ready took too long.
+    #[error("the {kind} was not ready after {} s; make it simpler", seconds(*waited))]
+    FormTimeout {
+        /// Which kind of form.
+        kind: &'static str,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// Loading, draining or restarting.
     #[error("the engine is not ready: {reason}")]
     NotReady {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::Form;
+
 /// Names one request in logs, metrics and streams. Chosen by the client or by the server; never interpreted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub String);
@@ -45,6 +47,9 @@ pub struct GenerateRequest {
     pub sampling: Sampling,
     /// When to stop.
     pub limits: Limits,
+    /// The form that every choice must have; `None` leaves it free. A model that reasons before it answers may do so,
+    /// and only its answer is kept to the form.
+    pub form: Option<Form>,
     /// Number of independent continuations, at least 1.
     pub choices: u32,
     /// With `Some(k)`: report the log-probability of every sampled token and of the `k` most probable ones.
@@ -57,6 +62,24 @@ pub struct GenerateRequest {
     pub deadline: Option<Duration>,
     /// Keys and values of prompts are shared among requests of one tenant with the same salt, and with nobody else.
     pub cache_salt: Option<String>,
+    /// Whose computing it may be answered from.
+    pub sharing: Sharing,
+}
+
+/// Whose computing a request may be answered from. It is always its own tenant's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Sharing {
+    /// That of the same request, if the answer is determined (greedy, or with a seed): nobody can tell the difference.
+    #[default]
+    Identical,
+    /// Nobody's.
+    None,
+    /// Also that of a request whose prompt is this similar, from 0 to 1, and which is the same otherwise. The answer may
+    /// be the wrong one; [`crate::Generation::reused`] tells.
+    Similar {
+        /// The least similarity.
+        least: f32,
+    },
 }
 
 impl GenerateRequest {
@@ -68,12 +91,14 @@ impl GenerateRequest {
             prompt,
             sampling: Sampling::default(),
             limits: Limits::default(),
+            form: None,
             choices: 1,
             logprobs: None,
             tenant: TenantId::default(),
             priority: Priority::default(),
             deadline: None,
             cache_salt: None,
+            sharing: Sharing::Identical,
         }
     }
 }

@@ -101,6 +101,8 @@ impl Scripted {
             chat: true,
             tasks: vec![Task::Generate, Task::Embed, Task::Score],
             dimensions: Some(reading::WIDTH),
+            reasoning: None,
+            calls: None,
             created: 1_700_000_000,
         }])
     }
@@ -167,9 +169,11 @@ impl Scripted {
             outcome
         });
         let (model, play) = outcome?;
-        let prompt_tokens = play.prompt_tokens;
+        let (prompt_tokens, reasons_at_once) = (play.prompt_tokens, play.reasons_at_once);
         let playback = Playback::new(Arc::clone(&self.stage), request.id.clone(), play);
-        Ok(Generation::new(request.id, model, prompt_tokens, playback))
+        let mut generation = Generation::new(request.id, model, prompt_tokens, playback);
+        generation.reasons_at_once = reasons_at_once;
+        Ok(generation)
     }
 }
 

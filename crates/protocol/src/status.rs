@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Marks;
+
 /// One model that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCard {
@@ -25,6 +27,10 @@ pub struct ModelCard {
     pub tasks: Vec<Task>,
     /// Width of its vectors, if it embeds.
     pub dimensions: Option<u32>,
+    /// Between which texts the model reasons before it answers, if it has been taught to.
+    pub reasoning: Option<Marks>,
+    /// Between which texts the model calls a tool, as `{"name": …, "arguments": {…}}`, if its template knows tools.
+    pub calls: Option<Marks>,
     /// Unix time in seconds at which it was loaded.
     pub created: u64,
 }
@@ -86,6 +92,25 @@ pub enum Health {
     Unhealthy(Vec<String>),
 }
 
+/// What was answered without computing it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReuseStatus {
+    /// Requests that joined the same request while it ran.
+    pub joined: u64,
+    /// Requests for which a kept answer was looked for.
+    pub asked: u64,
+    /// Requests of these that were answered from the same request.
+    pub same: u64,
+    /// Requests of these that were answered from a similar one.
+    pub similar: u64,
+    /// Answers that are kept.
+    pub kept: u64,
+    /// Bytes that they take.
+    pub kept_bytes: u64,
+    /// Bytes that they may take; 0 if none are kept.
+    pub kept_bytes_limit: u64,
+}
+
 /// A snapshot of an engine. Counters only grow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -95,6 +120,8 @@ pub struct Status {
     pub health: Health,
     /// What is in the engine now.
     pub load: Load,
+    /// What was answered without computing it again.
+    pub reuse: ReuseStatus,
     /// How large steps are made.
     pub pid: PidState,
     /// What has happened since the start.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::status::Task;
 use protocol::{Inference, ModelCard};
 use tokio::sync::watch;
 
@@ -47,10 +48,18 @@ impl App {
         format!("{prefix}{high:016x}{low:016x}")
     }
 
+    /// The model of that name, or the one that generates by default.
+    pub(crate) fn card(&self, model: Option<&str>) -> Option<ModelCard> {
+        let asked_for = |card: &ModelCard| match model {
+            Some(model) => card.id == model,
+            None => card.tasks.contains(&Task::Generate),
+        };
+        self.inference.models().into_iter().find(asked_for)
+    }
+
     /// Changes with everything that decides which text a seed gives, as far as the model card tells.
     pub(crate) fn fingerprint(&self, model: &str) -> String {
-        let card = self.inference.models().into_iter().find(|card| card.id == model);
-        let told = card.map_or_else(String::new, |card| told(&card));
+        let told = self.card(Some(model)).map_or_else(String::new, |card| told(&card));
         // FNV-1a, because the standard hasher may change from one release of the language to the next.
         let hash = told.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -184,6 +184,11 @@ fn refused(refusal: &Refusal, overload: Overload) -> (StatusCode, &'static str, 
         Refusal::ContextLength { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "context_length_exceeded"),
         Refusal::InvalidParameter { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_value"),
         Refusal::Unable { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "unsupported_model"),
+        Refusal::InvalidForm { kind: "JSON schema", .. } => {
+            (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_json_schema")
+        }
+        Refusal::InvalidForm { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_grammar"),
+        Refusal::FormTimeout { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "grammar_timeout"),
         Refusal::NotReady { .. } => (Is::SERVICE_UNAVAILABLE, SERVER, "not_ready"),
         _ => (Is::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
     }
@@ -192,6 +197,7 @@ fn refused(refusal: &Refusal, overload: Overload) -> (StatusCode, &'static str, 
 fn failed(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
     match failure {
         Failure::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "timeout", "deadline_exceeded"),
+        Failure::Form { .. } => (StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_grammar"),
         Failure::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, SERVER, "not_ready"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_error"),
     }

@@ -13,6 +13,7 @@ mod body;
 mod endpoints;
 mod failure;
 mod fields;
+mod forms;
 mod keys;
 mod linger;
 mod metrics;
@@ -20,11 +21,14 @@ mod observe;
 mod parameters;
 mod reading;
 mod reply;
+mod reuse;
 mod serve;
 mod settings;
+mod speech;
 mod sse;
 #[cfg(test)]
 mod testing;
+mod tools;
 mod wire;
 
 use std::sync::Arc;

@@ -172,6 +172,7 @@ impl Collector for Engine {
         page.state(&status)?;
         page.load(&status.load)?;
         page.pid(&status.pid)?;
+        page.reuse(&status.reuse)?;
         page.counters(&status.counters)?;
         page.latencies(&status.latency)
     }
@@ -231,6 +232,19 @@ impl Page<'_> {
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
+    }
+
+    fn reuse(&mut self, reuse: &status::ReuseStatus) -> fmt::Result {
+        let help = "Requests that joined the same request while it ran";
+        self.counter("coalesced_requests", help, reuse.joined)?;
+        let help = "Requests for which a kept answer was looked for";
+        self.counter("result_cache_queries", help, reuse.asked)?;
+        let help = "Requests that were answered from the same request's kept answer";
+        self.counter("result_cache_hits", help, reuse.same)?;
+        let help = "Requests that were answered from a similar request's kept answer, as they asked";
+        self.counter("result_cache_similar_hits", help, reuse.similar)?;
+        let help = "Memory that kept answers take";
+        self.gauge("result_cache_bytes", help, reuse.kept_bytes as f64)
     }
 
     fn pid(&mut self, pid: &status::PidState) -> fmt::Result {

@@ -4,11 +4,13 @@ mod unsupported;
 
 use std::time::Duration;
 
-use protocol::{GenerateRequest, Limits, Priority, Prompt, RequestId, Sampling, TenantId};
+use protocol::{Form, GenerateRequest, Limits, Priority, Prompt, RequestId, Sampling, Sharing, TenantId};
 use serde_json::Value;
 
 use crate::failure::Problem;
 use crate::fields::{self, Fields};
+use crate::forms;
+use crate::reuse;
 use crate::settings;
 
 pub(crate) use unsupported::refuse_unsupported;
@@ -23,10 +25,12 @@ pub(crate) struct Parameters {
     pub(crate) sampling: Sampling,
     pub(crate) limits: Limits,
     pub(crate) choices: u32,
+    pub(crate) form: Option<Form>,
     pub(crate) logprobs: Option<u32>,
     pub(crate) urgency: Urgency,
     pub(crate) deadline: Option<Duration>,
     pub(crate) cache_salt: Option<String>,
+    pub(crate) sharing: Sharing,
     pub(crate) delivery: Delivery,
 }
 
@@ -54,10 +58,12 @@ impl Parameters {
             sampling: sampling(fields, most)?,
             limits: limits(fields, most)?,
             choices: choices(fields, most)?,
+            form: forms::read(fields)?,
             logprobs: None,
             urgency: urgency(fields)?,
             deadline: fields.number("timeout", 0.001..=1e6)?.map(Duration::from_secs_f32),
             cache_salt: fields.text("cache_salt")?,
+            sharing: reuse::read(fields)?,
             delivery: delivery(fields)?,
         })
     }
@@ -69,12 +75,14 @@ impl Parameters {
             prompt,
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
+            form: self.form.clone(),
             choices: self.choices,
             logprobs: self.logprobs,
             tenant,
             priority: self.urgency.priority,
             deadline: self.deadline,
             cache_salt: self.cache_salt.clone(),
+            sharing: self.sharing,
         }
     }
 }

@@ -5,18 +5,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::stream::{BoxStream, SelectAll, StreamExt, once};
-use protocol::{Delta, Event, Failure, FinishReason, GenerateRequest, Generation, TokenLogprob, Usage};
+use protocol::{
+    Delta, Event, Failure, FinishReason, GenerateRequest, Generation, Reused, TokenLogprob, Usage,
+};
 use tokio::sync::watch;
 
 use crate::app::{App, Stage};
 use crate::failure::Problem;
 use crate::observe::Call;
+use crate::speech::Begins;
 
 /// The joined events of the generations behind one HTTP request. Choices are numbered through: those of the second
 /// prompt come after those of the first. Dropping it cancels them all.
 pub(crate) struct Reply {
     /// The model that answers.
     pub(crate) model: String,
+    /// Whether the prompt has opened the model's reasoning.
+    pub(crate) begins: Begins,
+    /// Where the answer to the first prompt comes from, if it was not computed for this request.
+    pub(crate) reused: Option<Reused>,
     events: SelectAll<BoxStream<'static, Tagged>>,
     /// Choices per prompt.
     choices: u32,
@@ -45,6 +52,11 @@ pub(crate) async fn admit(
         let refused = |refusal| Problem::Refused { refusal, prompt, overload };
         generations.push(app.inference.generate(request).await.map_err(refused)?);
     }
+    let reused = generations.first().and_then(|first| first.reused);
+    let begins = match generations.first().is_some_and(|first| first.reasons_at_once) {
+        true => Begins::InReasoning,
+        false => Begins::AtStart,
+    };
     let model = generations.first().map_or_else(String::new, |first| first.model.clone());
     let prompt_tokens = generations.iter().map(|generation| generation.prompt_tokens).sum();
     call.note(|facts| {
@@ -53,6 +65,8 @@ pub(crate) async fn admit(
     });
     Ok(Reply {
         model,
+        begins,
+        reused,
         owed: vec![true; generations.len()],
         events: generations.into_iter().zip(0..).map(tagged).collect(),
         choices,
@@ -100,6 +114,7 @@ impl Reply {
                 self.usage.prompt_tokens += usage.prompt_tokens;
                 self.usage.cached_tokens += usage.cached_tokens;
                 self.usage.completion_tokens += usage.completion_tokens;
+                self.usage.reasoning_tokens += usage.reasoning_tokens;
                 self.owed[place as usize] = false;
                 (!self.owed.contains(&true)).then_some(Event::Done { usage: self.usage, timing })
             }

@@ -64,13 +64,13 @@ struct CompletionDetails {
 
 impl From<Usage> for UsageTold {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens } = usage;
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
             prompt_tokens_details: PromptDetails { cached_tokens },
-            completion_tokens_details: CompletionDetails { reasoning_tokens: 0 },
+            completion_tokens_details: CompletionDetails { reasoning_tokens },
         }
     }
 }

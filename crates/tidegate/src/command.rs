@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod embed;
 mod exit;
+mod form;
 mod interrupts;
 mod loading;
 mod logging;

@@ -13,6 +13,7 @@ mod log;
 mod pace;
 mod queue;
 mod rate;
+mod reuse;
 mod server;
 mod units;
 
@@ -33,6 +34,7 @@ pub use log::{LogFormat, LogSettings};
 pub use pace::{ItlGains, ItlTarget};
 pub use queue::QueueSettings;
 pub use rate::{Period, RequestRate};
+pub use reuse::ReuseSettings;
 pub use server::{OverloadStatus, Secret, ServerSettings};
 pub use units::{ByteSize, TenantWeight, TimeSpan};
 
@@ -42,6 +44,9 @@ pub struct Settings {
     /// What runs, and how much of the machine it may use.
     #[command(flatten)]
     pub inference: InferenceSettings,
+    /// What is computed once for several requests.
+    #[command(flatten)]
+    pub reuse: ReuseSettings,
     /// Where and to whom it is served.
     #[command(flatten)]
     pub server: ServerSettings,
@@ -81,6 +86,9 @@ pub const KEYS: &[Key] = &[
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "cache_dir", section: "cache", name: "dir", unset: "tidegate in the user's cache folder" },
     Key { id: "cache_size", section: "cache", name: "size", unset: "" },
+    Key { id: "coalesce", section: "reuse", name: "coalesce", unset: "" },
+    Key { id: "result_cache", section: "reuse", name: "results", unset: "" },
+    Key { id: "result_cache_ttl", section: "reuse", name: "ttl", unset: "" },
     Key { id: "host", section: "server", name: "host", unset: "" },
     Key { id: "port", section: "server", name: "port", unset: "" },
     Key { id: "api_key", section: "server", name: "api_key", unset: "anyone may ask" },

@@ -79,6 +79,8 @@ impl EncoderEngine {
         };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let card = ModelCard {
+            reasoning: None,
+            calls: None,
             id: name,
             family: loaded.family.to_owned(),
             context: count(loaded.reader.tokenizer.max_tokens()),

@@ -200,8 +200,13 @@ fn sampler_draws_with_the_frequencies_of_the_distribution() {
     let mut counts = [0f64; 5];
     for position in 0..20_000 {
         let place = Place { seed: 11, choice: 0, position };
-        let ask =
-            Ask { settings: &Settings::default(), history: &History::default(), suppressed: &[], place };
+        let ask = Ask {
+            settings: &Settings::default(),
+            history: &History::default(),
+            suppressed: &[],
+            allowed: None,
+            place,
+        };
         counts[sampler.sample(&logits, &ask).unwrap() as usize] += 1.0;
     }
     let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
@@ -217,7 +222,13 @@ fn extremes_are_survived() {
     let mut sampler = Sampler::default();
     let mut check = |logits: &[f32], settings: Settings, suppressed: &[u32], expected: Option<u32>| {
         let place = Place { seed: 1, choice: 0, position: 0 };
-        let ask = Ask { settings: &settings, history: &History::of_prompt(&[1, 1, 77]), suppressed, place };
+        let ask = Ask {
+            settings: &settings,
+            history: &History::of_prompt(&[1, 1, 77]),
+            suppressed,
+            allowed: None,
+            place,
+        };
         assert_eq!(sampler.sample(logits, &ask), expected, "{logits:?} {settings:?}");
     };
     let with = |temperature: f32| Settings { temperature, ..Settings::default() };

@@ -20,12 +20,12 @@ use crate::run_loop::RunLoop;
 use crate::{Engine, EngineSettings, KvBudget};
 
 #[derive(Default)]
-pub(super) struct ManualClock {
+pub(crate) struct ManualClock {
     millis: AtomicU64,
 }
 
 impl ManualClock {
-    pub(super) fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 }
@@ -36,15 +36,15 @@ impl Clock for ManualClock {
     }
 }
 
-pub(super) fn tokenizer_file() -> Vec<u8> {
+pub(crate) fn tokenizer_file() -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/tokenizer.json")).unwrap()
 }
 
-pub(super) fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     Tokenizer::parse(Path::new("tokenizer.json"), &tokenizer_file()).unwrap()
 }
 
-pub(super) fn loaded(model: HashModel) -> LoadedModel {
+pub(crate) fn loaded(model: HashModel) -> LoadedModel {
     LoadedModel {
         family: "hash",
         dtype: Dtype::F32,
@@ -57,7 +57,7 @@ pub(super) fn loaded(model: HashModel) -> LoadedModel {
 }
 
 /// Settings small enough that everything happens: chunks, waiting, preemption.
-pub(super) fn settings(pages: usize, max_batch_tokens: usize, max_sequences: usize) -> EngineSettings {
+pub(crate) fn settings(pages: usize, max_batch_tokens: usize, max_sequences: usize) -> EngineSettings {
     EngineSettings {
         name: "hash".to_owned(),
         max_batch_tokens,
@@ -67,27 +67,27 @@ pub(super) fn settings(pages: usize, max_batch_tokens: usize, max_sequences: usi
     }
 }
 
-pub(super) struct Bench {
-    pub(super) engine: Engine,
-    pub(super) run_loop: RunLoop,
-    pub(super) clock: Arc<ManualClock>,
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) run_loop: RunLoop,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl Bench {
-    pub(super) fn new(model: HashModel, settings: EngineSettings) -> Self {
+    pub(crate) fn new(model: HashModel, settings: EngineSettings) -> Self {
         let clock = Arc::new(ManualClock::default());
         let (engine, run_loop) = Engine::assemble(loaded(model), settings, clock.clone()).unwrap();
         Self { engine, run_loop, clock }
     }
 
-    pub(super) fn ask(&self, request: GenerateRequest) -> Result<Client, Refusal> {
+    pub(crate) fn ask(&self, request: GenerateRequest) -> Result<Client, Refusal> {
         let answer = self.engine.generate(request).now_or_never();
         let generation = answer.expect("short prompts are read at once")?;
         Ok(Client { generation, events: Vec::new() })
     }
 
     /// Takes commands and makes one step, checking that pages are neither lost nor shared.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         self.run_loop.obey_all();
         if self.run_loop.has_work() {
             self.run_loop.step();
@@ -119,7 +119,7 @@ impl Bench {
     }
 
     /// Steps until nothing is left to do.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for _ in 0..200_000 {
             self.run_loop.obey_all();
             if !self.run_loop.has_work() {
@@ -131,48 +131,48 @@ impl Bench {
     }
 }
 
-pub(super) struct Client {
+pub(crate) struct Client {
     generation: Generation,
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 impl Client {
     /// Reads what has come in.
-    pub(super) fn read(&mut self) -> &[Event] {
+    pub(crate) fn read(&mut self) -> &[Event] {
         while let Some(Some(event)) = self.generation.next().now_or_never() {
             self.events.push(event);
         }
         &self.events
     }
 
-    pub(super) fn transcript(mut self) -> Transcript {
+    pub(crate) fn transcript(mut self) -> Transcript {
         self.read();
         Transcript::of(&self.events)
     }
 }
 
 /// A token and the bits of its log-probability.
-pub(super) type Scored = (u32, u32);
+pub(crate) type Scored = (u32, u32);
 
 /// What one choice said, with log-probabilities as bits.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Said {
-    pub(super) text: String,
-    pub(super) tokens: Vec<u32>,
-    pub(super) logprobs: Vec<(Scored, Vec<Scored>)>,
-    pub(super) reason: Option<FinishReason>,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logprobs: Vec<(Scored, Vec<Scored>)>,
+    pub(crate) reason: Option<FinishReason>,
 }
 
 /// What a request heard, however its deltas were merged.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Transcript {
-    pub(super) said: Vec<Said>,
+pub(crate) struct Transcript {
+    pub(crate) said: Vec<Said>,
     /// The terminal event, without times and what was cached.
-    pub(super) end: Option<Event>,
+    pub(crate) end: Option<Event>,
 }
 
 impl Transcript {
-    pub(super) fn of(events: &[Event]) -> Self {
+    pub(crate) fn of(events: &[Event]) -> Self {
         let mut said: Vec<Said> = Vec::new();
         let mut end = None;
         for event in events {
@@ -216,7 +216,7 @@ fn bits(entry: &TokenLogprob) -> (Scored, Vec<Scored>) {
 }
 
 /// A request for `max` tokens after the given ones.
-pub(super) fn tokens(prompt: Vec<u32>, max: u32) -> GenerateRequest {
+pub(crate) fn tokens(prompt: Vec<u32>, max: u32) -> GenerateRequest {
     let mut request = GenerateRequest::new("test", Prompt::Tokens(prompt));
     request.limits.max_tokens = Some(max);
     request.sampling.temperature = Some(0.0);

@@ -8,25 +8,25 @@ use tensor::{Dtype, KvArena, KvLayout, PAGE_TOKENS};
 
 use crate::sampler::mix;
 
-pub(super) const VOCABULARY: usize = 512;
-pub(super) const END: u32 = 511;
+pub(crate) const VOCABULARY: usize = 512;
+pub(crate) const END: u32 = 511;
 /// Reading this token makes the model panic. Neither this nor the next one is sampled.
-pub(super) const POISON: u32 = 510;
+pub(crate) const POISON: u32 = 510;
 /// Reading this token makes the logits NaN.
-pub(super) const NAN: u32 = 509;
+pub(crate) const NAN: u32 = 509;
 
 #[derive(Default)]
-pub(super) struct HashModel {
+pub(crate) struct HashModel {
     /// Overrides the hash: the token that follows a context of that length.
-    pub(super) script: Vec<u32>,
+    pub(crate) script: Vec<u32>,
     /// What was computed: per span the first token of its sequence, the context and the rows.
-    pub(super) seen: Arc<Mutex<Vec<(u32, usize, usize)>>>,
-    pub(super) max_positions: usize,
-    pub(super) logits: Vec<f32>,
+    pub(crate) seen: Arc<Mutex<Vec<(u32, usize, usize)>>>,
+    pub(crate) max_positions: usize,
+    pub(crate) logits: Vec<f32>,
 }
 
 impl HashModel {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { max_positions: 4096, ..Self::default() }
     }
 }

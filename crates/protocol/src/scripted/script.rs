@@ -19,6 +19,7 @@ pub struct Script {
     choice: u32,
     prompt_tokens: Option<u32>,
     cached_tokens: u32,
+    reasons_at_once: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +35,7 @@ enum Step {
 /// A script fitted to one request: what the stream will do.
 pub(super) struct Play {
     pub(super) prompt_tokens: u32,
+    pub(super) reasons_at_once: bool,
     pub(super) cues: VecDeque<Cue>,
 }
 
@@ -51,6 +53,13 @@ impl Script {
     /// Refuses the request.
     pub fn refuse(refusal: Refusal) -> Self {
         Self::new().step(Step::Refuse(refusal))
+    }
+
+    /// Pretends that the prompt ends inside of the model's reasoning.
+    #[must_use]
+    pub fn reasons_at_once(mut self) -> Self {
+        self.reasons_at_once = true;
+        self
     }
 
     /// Starts, says each piece as one token, and stops.
@@ -146,7 +155,8 @@ impl Script {
     /// When the script breaks the contract of [`Event`] for this request.
     pub(super) fn play(self, request: &GenerateRequest) -> Result<Play, Refusal> {
         let prompt_tokens = self.prompt_tokens.unwrap_or(7);
-        let mut usage = Usage { prompt_tokens, cached_tokens: self.cached_tokens, completion_tokens: 0 };
+        let mut usage = Usage { prompt_tokens, cached_tokens: self.cached_tokens, ..Usage::default() };
+        let reasons_at_once = self.reasons_at_once;
         let mut contract = Contract::of(request);
         let mut cues = VecDeque::new();
         for step in self.steps {
@@ -156,7 +166,7 @@ impl Script {
                     cues.push_back(Cue::Gate(gate));
                     continue;
                 }
-                Step::Cut => return Ok(Play { prompt_tokens, cues }),
+                Step::Cut => return Ok(Play { prompt_tokens, reasons_at_once, cues }),
                 Step::Emit(event) => event,
                 Step::Say { choice, text } => {
                     Event::Delta(delta(choice, text, usage.completion_tokens, request.logprobs))
@@ -170,7 +180,7 @@ impl Script {
             cues.push_back(Cue::Emit(event));
         }
         assert!(contract.at == At::Over, "a script ends with done(), fail() or, knowing what it does, cut()");
-        Ok(Play { prompt_tokens, cues })
+        Ok(Play { prompt_tokens, reasons_at_once, cues })
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/admin/status", access: Access::Admin, route: || get(status) },
     Endpoint { path: "/admin/settings", access: Access::Admin, route: || patch(change) },
     Endpoint { path: "/admin/prefix-cache/clear", access: Access::Admin, route: || post(clear_prefix_cache) },
+    Endpoint { path: "/admin/results/clear", access: Access::Admin, route: || post(clear_results) },
     // The name that operators of vLLM know.
     Endpoint { path: "/reset_prefix_cache", access: Access::Admin, route: || post(clear_prefix_cache) },
 ];
@@ -30,6 +31,11 @@ async fn clear_prefix_cache(State(app): State<Arc<App>>) -> Result<Json<Value>, 
     Ok(Json(json!({ "prefix_cache": "cleared" })))
 }
 
+async fn clear_results(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    adjust(&app, Adjustment::ClearResults).await?;
+    Ok(Json(json!({ "results": "cleared" })))
+}
+
 async fn status(State(app): State<Arc<App>>) -> Json<Status> {
     Json(app.inference.status())
 }
@@ -37,10 +43,10 @@ async fn status(State(app): State<Arc<App>>) -> Json<Status> {
 /// Everything is read before anything is changed.
 async fn change(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
     let mut fields = body::read(request, &app.settings).await?;
-    let changes = [queue(&mut fields)?, target(&mut fields)?];
+    let changes = [queue(&mut fields)?, target(&mut fields)?, results(&mut fields)?];
     if let Some(name) = fields.rest().keys().next() {
-        let told = "it cannot be changed while the server runs; target_itl_ms, queue_policy, queue_age_step_s and \
-                    tenant_weights can.";
+        let told = "it cannot be changed while the server runs; target_itl_ms, queue_policy, queue_age_step_s, \
+                    tenant_weights and result_cache_bytes can.";
         return Err(Problem::unsupported(name, told));
     }
     for change in changes.into_iter().flatten() {
@@ -70,6 +76,12 @@ fn target(fields: &mut Fields) -> Result<Option<Adjustment>, Problem> {
         let target = (millis >= 1.0).then(|| Duration::from_millis(millis.round() as u64));
         Adjustment::InterTokenTarget(target)
     }))
+}
+
+/// 0 keeps no answers.
+fn results(fields: &mut Fields) -> Result<Option<Adjustment>, Problem> {
+    let bytes = fields.integer("result_cache_bytes", 0..=i64::MAX)?;
+    Ok(bytes.map(|bytes| Adjustment::KeepResults { bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }))
 }
 
 /// Resolves when the change is in effect.
@@ -115,11 +127,13 @@ mod tests {
         let body = r#"{"target_itl_ms": 50, "queue_policy": "fair_share", "tenant_weights": {"alice": 4}}"#;
         assert_eq!(change(&bench, body).await, 200);
         assert_eq!(change(&bench, r#"{"target_itl_ms": 0}"#).await, 200);
+        assert_eq!(change(&bench, r#"{"result_cache_bytes": 9}"#).await, 200);
         let weights = vec![("alice".to_owned(), NonZeroU32::new(4).unwrap())];
         let expected = [
             Adjustment::Queue { policy: Some("fair_share".to_owned()), age_step: None, weights },
             Adjustment::InterTokenTarget(Some(Duration::from_millis(50))),
             Adjustment::InterTokenTarget(None),
+            Adjustment::KeepResults { bytes: 9 },
         ];
         assert_eq!(bench.scripted.ledger().adjustments, expected);
         for wrong in [
@@ -130,7 +144,7 @@ mod tests {
         ] {
             assert_eq!(change(&bench, wrong).await, 400, "{wrong}");
         }
-        assert_eq!(bench.scripted.ledger().adjustments.len(), 3);
+        assert_eq!(bench.scripted.ledger().adjustments.len(), 4);
     }
 
     #[tokio::test]

@@ -1,14 +1,18 @@
 //! `POST /v1/chat/completions`: the next turn of a conversation.
 
+mod chunks;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json};
-use protocol::{Chat, Content, Delta, FinishReason, Message, Prompt, TokenLogprob, Usage};
-use serde::Serialize;
-use serde_json::Value;
+use protocol::{Chat, Content, Message, ModelCard, Prompt};
+use serde_json::{Map, Value};
 
 use super::{Access, Endpoint};
 use crate::app::App;
@@ -17,10 +21,16 @@ use crate::failure::Problem;
 use crate::fields::{self, Fields};
 use crate::observe::Call;
 use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
-use crate::reply::{self, Choice, finish_reason};
+use crate::reply;
+use crate::reuse;
 use crate::settings::Limits;
-use crate::sse::{self, Chunks, Frames};
-use crate::wire::{Head, Kind, UsageTold, token_text, told_logprob};
+use crate::speech::{Language, Speech};
+use crate::sse;
+use crate::tools::Tools;
+use crate::wire::{Head, Kind};
+
+use chunks::ChatChunks;
+use wire::whole;
 
 pub(super) const ENDPOINTS: &[Endpoint] =
     &[Endpoint { path: "/v1/chat/completions", access: Access::Work, route: || post(create) }];
@@ -34,36 +44,66 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let fields = body::read(request, &app.settings).await?;
-    let (asked, chat) = read(fields, &app.settings.limits)?;
+    let Asked { parameters: asked, chat, language } = Asked::read(fields, &app)?;
     let request = asked.request(call.id.to_string(), call.tenant(), Prompt::Chat(chat));
     let reply = reply::admit(&app, &call, vec![request], "messages").await?;
+    let speech = Speech::new(language, reply.begins);
+    let reused = reply.reused;
     if asked.delivery == Delivery::Whole {
         let head = Head::new(&app, &reply, &asked, WHOLE);
         let (choices, usage) = reply::collect(reply, asked.choices as usize).await?;
-        return Ok(Json(whole(&head, &asked, choices, usage)).into_response());
+        let turns = choices.into_iter().map(|choice| wire::WholeChoice::new(choice, speech.clone(), &app));
+        return Ok(reuse::marked(Json(whole(&head, &asked, turns.collect(), usage)).into_response(), reused));
     }
-    let chunks = ChatChunks {
-        head: Head::new(&app, &reply, &asked, CHUNK),
-        greeted: vec![false; asked.choices as usize],
-        delivery: asked.delivery,
-    };
-    Ok(sse::respond(reply, chunks, app.settings.timeouts.keep_alive))
+    let head = Head::new(&app, &reply, &asked, CHUNK);
+    let chunks = ChatChunks::new(app.clone(), head, speech, &asked);
+    Ok(reuse::marked(sse::respond(reply, chunks, app.settings.timeouts.keep_alive), reused))
 }
 
-fn read(mut fields: Fields, most: &Limits) -> Result<(Parameters, Chat), Problem> {
-    parameters::refuse_unsupported(&mut fields)?;
-    let messages = messages(fields.required("messages")?, most)?;
-    let mut asked = Parameters::read(&mut fields, most)?;
-    asked.logprobs = logprobs(&mut fields)?;
-    let chat = Chat { messages, template_options: template_options(&mut fields)? };
-    if fields.boolean("echo")?.unwrap_or(false) {
-        return Err(Problem::unsupported(
-            "echo",
-            "a conversation is not repeated; /v1/completions can echo a prompt.",
-        ));
+/// A request, read.
+struct Asked {
+    parameters: Parameters,
+    chat: Chat,
+    /// The marks that the answer is to be read by.
+    language: Language,
+}
+
+impl Asked {
+    fn read(mut fields: Fields, app: &App) -> Result<Self, Problem> {
+        let most = &app.settings.limits;
+        parameters::refuse_unsupported(&mut fields)?;
+        let messages = messages(fields.required("messages")?, most)?;
+        let mut parameters = Parameters::read(&mut fields, most)?;
+        parameters.logprobs = logprobs(&mut fields)?;
+        let tools = Tools::read(&mut fields)?;
+        let card = app.card(parameters.model.as_deref());
+        let language = language(&tools, card.as_ref())?;
+        let mut template_options = template_options(&mut fields, &language)?;
+        template_options.extend(tools.for_template().map(|tools| ("tools".to_owned(), tools)));
+        if let Some(marks) = &language.calls {
+            parameters.form = tools.form(marks, parameters.form.take())?;
+            parameters.limits.stop.extend(tools.stop(marks).map(str::to_owned));
+        }
+        if fields.boolean("echo")?.unwrap_or(false) {
+            return Err(Problem::unsupported(
+                "echo",
+                "a conversation is not repeated; /v1/completions can echo a prompt.",
+            ));
+        }
+        parameters::note_unknown(fields);
+        Ok(Self { parameters, chat: Chat { messages, template_options }, language })
     }
-    parameters::note_unknown(fields);
-    Ok((asked, chat))
+}
+
+/// What the answer is read by. A model that nobody knows is refused later, by its name.
+fn language(tools: &Tools, card: Option<&ModelCard>) -> Result<Language, Problem> {
+    let Some(card) = card else { return Ok(Language::default()) };
+    let calls = card.calls.clone().filter(|_| tools.may_be_called());
+    if tools.may_be_called() && calls.is_none() {
+        let told = "the model's chat template knows no tools; leave it out or set tool_choice to 'none'.";
+        return Err(Problem::unsupported(tools.asked_by(), told));
+    }
+    Ok(Language { reasoning: card.reasoning.clone(), calls })
 }
 
 fn logprobs(fields: &mut Fields) -> Result<Option<u32>, Problem> {
@@ -78,10 +118,15 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u32>, Problem> {
     }
 }
 
-fn template_options(fields: &mut Fields) -> Result<serde_json::Map<String, Value>, Problem> {
+fn template_options(fields: &mut Fields, language: &Language) -> Result<Map<String, Value>, Problem> {
     let mut options = fields.object("chat_template_kwargs")?.map(Fields::rest).unwrap_or_default();
     if let Some(add) = fields.boolean("add_generation_prompt")? {
         options.insert("add_generation_prompt".to_owned(), Value::Bool(add));
+    }
+    // Templates of models that reason ask for it by this name, and know no degrees of it.
+    let effort = fields.text("reasoning_effort")?;
+    if language.reasoning.is_some() && effort.as_deref() == Some("none") {
+        options.entry("enable_thinking").or_insert(Value::Bool(false));
     }
     Ok(options)
 }
@@ -137,148 +182,3 @@ fn text_of(content: Value, path: &str) -> Result<String, Problem> {
     let texts: Result<Vec<String>, Problem> = parts.into_iter().enumerate().map(part_text).collect();
     Ok(texts?.join("\n"))
 }
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    #[serde(flatten)]
-    head: &'a Head,
-    choices: Vec<WholeChoice>,
-    usage: UsageTold,
-}
-
-#[derive(Serialize)]
-struct WholeChoice {
-    index: usize,
-    message: Turn,
-    logprobs: Option<Logprobs>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Turn {
-    role: &'static str,
-    content: String,
-    refusal: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    #[serde(flatten)]
-    head: &'a Head,
-    choices: Vec<ChunkChoice>,
-    /// Absent unless asked for, and then null in every chunk but the last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<UsageTold>>,
-}
-
-#[derive(Serialize)]
-struct ChunkChoice {
-    index: u32,
-    delta: DeltaTold,
-    logprobs: Option<Logprobs>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Default, Serialize)]
-struct DeltaTold {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Logprobs {
-    content: Vec<Position>,
-    refusal: Option<Vec<Position>>,
-}
-
-#[derive(Serialize)]
-struct Position {
-    #[serde(flatten)]
-    token: Token,
-    top_logprobs: Vec<Token>,
-}
-
-#[derive(Serialize)]
-struct Token {
-    token: String,
-    logprob: f32,
-    bytes: Vec<u8>,
-}
-
-impl From<&TokenLogprob> for Token {
-    fn from(entry: &TokenLogprob) -> Self {
-        Self { token: token_text(&entry.bytes), logprob: told_logprob(entry), bytes: entry.bytes.clone() }
-    }
-}
-
-impl From<Vec<TokenLogprob>> for Logprobs {
-    fn from(entries: Vec<TokenLogprob>) -> Self {
-        let position = |entry: &TokenLogprob| Position {
-            token: entry.into(),
-            top_logprobs: entry.top.iter().map(Token::from).collect(),
-        };
-        Self { content: entries.iter().map(position).collect(), refusal: None }
-    }
-}
-
-fn whole<'a>(head: &'a Head, asked: &Parameters, choices: Vec<Choice>, usage: Usage) -> Completion<'a> {
-    let told = |(index, choice): (usize, Choice)| WholeChoice {
-        index,
-        message: Turn { role: "assistant", content: choice.text, refusal: None },
-        logprobs: asked.logprobs.map(|_| choice.logprobs.into()),
-        finish_reason: choice.finish.map(finish_reason),
-    };
-    Completion { head, choices: choices.into_iter().enumerate().map(told).collect(), usage: usage.into() }
-}
-
-struct ChatChunks {
-    head: Head,
-    /// For each choice, whether its first chunk, which names the role, was sent.
-    greeted: Vec<bool>,
-    delivery: Delivery,
-}
-
-impl ChatChunks {
-    fn chunk(&self, choice: ChunkChoice, frames: &mut Frames) {
-        let usage = (self.delivery == Delivery::StreamWithUsage).then_some(None);
-        frames.data(&Chunk { head: &self.head, choices: vec![choice], usage });
-    }
-
-    fn greet(&mut self, index: u32, frames: &mut Frames) {
-        let greeted = self.greeted.get_mut(index as usize);
-        if greeted.is_some_and(|greeted| !std::mem::replace(greeted, true)) {
-            let delta = DeltaTold { role: Some("assistant"), content: Some(String::new()) };
-            self.chunk(ChunkChoice { index, delta, logprobs: None, finish_reason: None }, frames);
-        }
-    }
-}
-
-impl Chunks for ChatChunks {
-    fn delta(&mut self, delta: Delta, frames: &mut Frames) {
-        self.greet(delta.choice, frames);
-        // Text may be held back for a stop text while its tokens are told already.
-        if delta.text.is_empty() && delta.logprobs.is_empty() {
-            return;
-        }
-        let logprobs = (!delta.logprobs.is_empty()).then(|| delta.logprobs.into());
-        let told = DeltaTold { role: None, content: Some(delta.text) };
-        self.chunk(ChunkChoice { index: delta.choice, delta: told, logprobs, finish_reason: None }, frames);
-    }
-
-    fn finished(&mut self, index: u32, reason: FinishReason, frames: &mut Frames) {
-        self.greet(index, frames);
-        let finish_reason = Some(finish_reason(reason));
-        self.chunk(ChunkChoice { index, delta: DeltaTold::default(), logprobs: None, finish_reason }, frames);
-    }
-
-    fn done(&mut self, usage: Usage, frames: &mut Frames) {
-        if self.delivery == Delivery::StreamWithUsage {
-            frames.data(&Chunk { head: &self.head, choices: Vec::new(), usage: Some(Some(usage.into())) });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

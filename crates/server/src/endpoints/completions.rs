@@ -18,8 +18,10 @@ use crate::fields::{self, Fields};
 use crate::observe::Call;
 use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
 use crate::reply::{self, Choice, finish_reason};
+use crate::reuse;
 use crate::settings::Limits;
 use crate::sse::{self, Chunks, Frames};
+use crate::tools::Tools;
 use crate::wire::{Head, Kind, UsageTold, token_text, told_logprob};
 
 pub(super) const ENDPOINTS: &[Endpoint] =
@@ -40,12 +42,13 @@ async fn create(
     let reply = reply::admit(&app, &call, asked.requests(&call), "prompt").await?;
     let head = Head::new(&app, &reply, &asked.parameters, KIND);
     let texts = asked.texts();
+    let reused = reply.reused;
     if asked.parameters.delivery == Delivery::Whole {
         let (choices, usage) = reply::collect(reply, texts.len()).await?;
-        return Ok(Json(whole(&head, texts, choices, usage)).into_response());
+        return Ok(reuse::marked(Json(whole(&head, texts, choices, usage)).into_response(), reused));
     }
     let chunks = TextChunks { head, texts, delivery: asked.parameters.delivery };
-    Ok(sse::respond(reply, chunks, app.settings.timeouts.keep_alive))
+    Ok(reuse::marked(sse::respond(reply, chunks, app.settings.timeouts.keep_alive), reused))
 }
 
 struct Asked {
@@ -65,6 +68,11 @@ impl Asked {
         parameters::refuse_unsupported(&mut fields)?;
         let prompts = prompts(fields.required("prompt")?, most)?;
         let mut parameters = Parameters::read(&mut fields, most)?;
+        let tools = Tools::read(&mut fields)?;
+        if tools.may_be_called() {
+            let told = "only a conversation can call tools; send it to /v1/chat/completions.";
+            return Err(Problem::unsupported(tools.asked_by(), told));
+        }
         parameters.logprobs = fields.integer("logprobs", 0..=MOST_LOGPROBS)?.map(|top| top as u32);
         let limits = &mut parameters.limits;
         limits.max_tokens = limits.max_tokens.or(Some(DEFAULT_MAX_TOKENS.max(limits.min_tokens)));

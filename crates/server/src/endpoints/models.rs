@@ -115,6 +115,8 @@ mod tests {
             chat: tasks.contains(&Task::Generate),
             tasks: tasks.to_vec(),
             dimensions: tasks.contains(&Task::Embed).then_some(384),
+            reasoning: None,
+            calls: None,
             created: 1_700_000_000,
         };
         Bench::over(Scripted::with_models(vec![

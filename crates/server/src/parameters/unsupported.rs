@@ -13,9 +13,8 @@ struct Unsupported {
     told: &'static str,
 }
 
-const TOOLS: &str = "the model cannot call tools; leave it out or set tool_choice to 'none'.";
-const STRUCTURE: &str =
-    "output cannot be constrained to a grammar or schema; ask for the format in the prompt.";
+const FUNCTIONS: &str = "it is no longer used; send 'tools' and 'tool_choice'.";
+const STRUCTURE: &str = "say it as response_format or structured_outputs.";
 const TEXT_ONLY: &str = "this server reads and writes text only.";
 const SAMPLER: &str = "there is no such sampler; temperature, top_p, top_k and min_p are available.";
 const TEMPLATE: &str = "the model's own chat template is used; chat_template_kwargs reach it.";
@@ -30,15 +29,8 @@ const fn unsupported(
 }
 
 const TABLE: &[Unsupported] = &[
-    unsupported("functions", empty, TOOLS),
-    unsupported("function_call", none_or_auto, TOOLS),
-    unsupported("response_format", plain_text, STRUCTURE),
-    unsupported("structured_outputs", never, STRUCTURE),
-    unsupported("guided_json", never, STRUCTURE),
-    unsupported("guided_regex", never, STRUCTURE),
-    unsupported("guided_choice", never, STRUCTURE),
-    unsupported("guided_grammar", never, STRUCTURE),
-    unsupported("guided_decoding_backend", never, STRUCTURE),
+    unsupported("functions", empty, FUNCTIONS),
+    unsupported("function_call", none_or_auto, FUNCTIONS),
     unsupported("structural_tag", never, STRUCTURE),
     unsupported("grammar", empty, STRUCTURE),
     unsupported("json_schema", empty, STRUCTURE),
@@ -79,7 +71,6 @@ const TABLE: &[Unsupported] = &[
 
 /// Refuses the first parameter that would change the reply and cannot be honoured, and takes the rest of them out.
 pub(crate) fn refuse_unsupported(fields: &mut Fields) -> Result<(), Problem> {
-    refuse_tools(fields)?;
     for parameter in TABLE {
         let Some(value) = fields.take(parameter.name) else { continue };
         if !(parameter.asks_nothing)(&value) {
@@ -87,18 +78,6 @@ pub(crate) fn refuse_unsupported(fields: &mut Fields) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-/// Tools that the client itself forbids to call may be described; without any, the choice among them says nothing.
-fn refuse_tools(fields: &mut Fields) -> Result<(), Problem> {
-    let tools = fields.take("tools").is_some_and(|tools| !empty(&tools));
-    match fields.take("tool_choice") {
-        Some(Value::String(choice)) if choice == "none" => Ok(()),
-        Some(Value::String(choice)) if choice == "auto" && !tools => Ok(()),
-        Some(_) => Err(Problem::unsupported("tool_choice", TOOLS)),
-        None if tools => Err(Problem::unsupported("tools", TOOLS)),
-        None => Ok(()),
-    }
 }
 
 fn never(_: &Value) -> bool {
@@ -132,10 +111,6 @@ fn is_one(value: &Value) -> bool {
 
 fn none_or_auto(value: &Value) -> bool {
     matches!(value.as_str(), Some("none" | "auto"))
-}
-
-fn plain_text(value: &Value) -> bool {
-    value.get("type").and_then(Value::as_str) == Some("text")
 }
 
 fn text_modality(value: &Value) -> bool {

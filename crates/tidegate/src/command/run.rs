@@ -11,6 +11,7 @@ use tidegate::settings::{InferenceSettings, LogSettings, TimeSpan};
 use tokio::runtime::{Builder, Runtime};
 
 use super::answer::{Answer, Ending, Form, Printer, follow};
+use super::form::FormArguments;
 use super::interrupts::Interrupts;
 use super::prompt::{Source, Stdin, source};
 use super::sampling::SamplingArguments;
@@ -35,6 +36,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TIME")]
     timeout: Option<TimeSpan>,
     #[command(flatten)]
+    form: FormArguments,
+    #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
     inference: InferenceSettings,
@@ -47,6 +50,7 @@ pub(super) struct Arguments {
 pub(super) struct Asking {
     pub(super) system: Option<String>,
     style: Style,
+    form: Option<protocol::Form>,
     sampling: Sampling,
     limits: Limits,
     timeout: Option<Duration>,
@@ -63,14 +67,15 @@ pub(super) enum Style {
 }
 
 impl Asking {
-    fn new(arguments: &Arguments, style: Style) -> Self {
-        Self {
+    fn new(arguments: &Arguments, style: Style) -> anyhow::Result<Self> {
+        Ok(Self {
+            form: arguments.form.form()?,
             system: arguments.system.clone(),
             style,
             sampling: arguments.sampling.sampling(),
             limits: arguments.sampling.limits(),
             timeout: arguments.timeout.map(|span| span.0),
-        }
+        })
     }
 
     pub(super) fn style(&self) -> Style {
@@ -79,6 +84,7 @@ impl Asking {
 
     pub(super) fn request(&self, prompt: Prompt) -> GenerateRequest {
         let mut request = GenerateRequest::new("run", prompt);
+        request.form = self.form.clone();
         request.sampling = self.sampling.clone();
         request.limits = self.limits.clone();
         request.deadline = self.timeout;
@@ -108,7 +114,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     };
     let has_template = opened.summary.card.chat;
     let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
-    let asking = Asking::new(&arguments, style);
+    let asking = Asking::new(&arguments, style)?;
     let inference = opened.inference;
     match source {
         Source::Chat => {

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use engine::Reuse;
+use protocol::Inference;
 use protocol::Task;
 use server::Ending;
 use tidegate::settings::{ServerSettings, Settings};
@@ -61,8 +63,9 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     }
     // This line stays even when quiet: with --port 0 nothing else says where the server is.
     eprintln!("listening on http://{address}");
-    let pulse = tokio::spawn(pulse::report(Arc::clone(&opened.inference)));
-    let serving = server::serve(listener, Arc::clone(&opened.inference), front, async {
+    let inference: Arc<dyn Inference> = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
+    let pulse = tokio::spawn(pulse::report(Arc::clone(&inference)));
+    let serving = server::serve(listener, inference, front, async {
         interrupts.next().await;
         tracing::info!("finishing what runs; a second signal ends at once");
     });

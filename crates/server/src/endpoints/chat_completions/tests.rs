@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use protocol::scripted::{Gate, Script, Scripted};
-use protocol::{Delta, Event, Failure, TokenLogprob};
+use protocol::{Delta, Event, Failure, FinishReason, Form, Inference, Marks, Refusal, TokenLogprob};
+use serde_json::json;
 
-use super::*;
 use crate::testing::{Bench, check, check_refusals, compare};
 
 const PATH: &str = "/v1/chat/completions";
@@ -166,10 +166,10 @@ async fn what_cannot_be_honoured_is_refused() {
         r#""tool_choice": "required""#,
         r#""tools": [{}], "tool_choice": "auto""#,
         r#""functions": [{"name": "f"}]"#,
-        r#""response_format": {"type": "json_object"}"#,
+        r#""response_format": {"type": "xml"}"#,
         r#""response_format": {"type": "json_schema", "json_schema": {}}"#,
-        r#""structured_outputs": {"regex": "a"}"#,
-        r#""guided_json": {}"#,
+        r#""structured_outputs": {"backend": "x"}"#,
+        r#""guided_choice": "one""#,
         r#""audio": {"voice": "alloy"}"#,
         r#""modalities": ["text", "audio"]"#,
         r#""prediction": {"type": "content", "content": "x"}"#,
@@ -235,6 +235,82 @@ async fn what_makes_no_sense_is_refused() {
     ];
     let bodies: Vec<&str> = invalid.iter().map(String::as_str).chain(bodies).collect();
     check_refusals("chat/invalid", &bench, PATH, &bodies).await;
+}
+
+/// A model that reasons and calls tools.
+fn taught(script: Script) -> Bench {
+    let mut card = Scripted::new().models().remove(0);
+    card.reasoning = Some(Marks::new("<think>", "</think>"));
+    card.calls = Some(Marks::new("<tool_call>", "</tool_call>"));
+    Bench::over(Scripted::with_models(vec![card]).always(script))
+}
+
+const TOOLS: &str = r#", "tools": [{"type": "function", "function": {"name": "add", "description": "Adds.",
+  "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}}]"#;
+
+fn calls_twice() -> Script {
+    Script::text(&[
+        "<think>\nAdd",
+        " it.\n</think>\n",
+        "\nI add.\n<tool",
+        "_call>\n{\"name\": \"add\", \"arguments\": {\"a\"",
+        ": 1}}\n</tool_call>",
+        "\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 2}}\n</tool_call>",
+    ])
+}
+
+#[tokio::test]
+async fn reasoning_and_calls_are_told_apart() {
+    check("chat/calls", &taught(calls_twice()), &post(TOOLS)).await;
+    check("chat/calls_stream", &taught(calls_twice()), &post(&format!("{TOOLS}, \"stream\": true"))).await;
+    let cut = Script::new()
+        .started()
+        .say("<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1")
+        .finish(FinishReason::Length)
+        .done();
+    check("chat/calls_cut", &taught(cut), &post(TOOLS)).await;
+    let inside = Script::text(&["hm", "</think>", "yes"]).reasons_at_once();
+    check("chat/reasons_at_once", &taught(inside), &post("")).await;
+    // Where no tool is offered, a mark is text.
+    check("chat/calls_unasked", &taught(Script::text(&["<tool_call>{}</tool_call>"])), &post("")).await;
+}
+
+#[tokio::test]
+async fn forms_and_tools_reach_the_engine() {
+    let asked = async |fields: &str| {
+        let bench = taught(hello());
+        assert_eq!(bench.send(&post(fields)).await.status(), 200, "{fields}");
+        bench.scripted.ledger().accepted.remove(0)
+    };
+    let format =
+        r#", "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "null"}}}"#;
+    assert_eq!(asked(format).await.form, Some(Form::JsonSchema(json!({"type": "null"}))));
+    let free = asked(TOOLS).await;
+    let protocol::Prompt::Chat(chat) = &free.prompt else { panic!("{free:?}") };
+    assert_eq!(chat.template_options["tools"][0]["function"]["name"], "add");
+    assert_eq!((free.form, free.limits.stop), (None, vec![]));
+    let one = asked(&format!(r#"{TOOLS}, "parallel_tool_calls": false"#)).await;
+    assert_eq!(one.limits.stop, ["</tool_call>"]);
+    let demanded = asked(&format!(r#"{TOOLS}, "tool_choice": "required""#)).await;
+    assert!(matches!(demanded.form, Some(Form::Grammar(grammar)) if grammar.contains("<tool_call>")));
+    let forbidden = asked(&format!(r#"{TOOLS}, "tool_choice": "none", "reasoning_effort": "none""#)).await;
+    let protocol::Prompt::Chat(chat) = &forbidden.prompt else { panic!("{forbidden:?}") };
+    assert_eq!(serde_json::Value::Object(chat.template_options.clone()), json!({"enable_thinking": false}));
+}
+
+#[tokio::test]
+async fn forms_that_the_engine_refuses_are_the_clients_mistake() {
+    let refusals = [
+        Refusal::InvalidForm { kind: "JSON schema", message: "unknown keyword 'x'".to_owned() },
+        Refusal::InvalidForm { kind: "grammar", message: "unknown name 'x'".to_owned() },
+        Refusal::FormTimeout { kind: "JSON schema", waited: Duration::from_secs(10) },
+    ];
+    let mut shown = String::new();
+    for refusal in refusals {
+        let error = Bench::saying(Script::refuse(refusal)).json(&post("")).await;
+        shown += &format!("{error:#}\n");
+    }
+    compare("chat/forms_refused", &shown);
 }
 
 #[tokio::test]

@@ -163,7 +163,8 @@ fn sample(logits: &[f32], vocabulary: usize, settings: &Settings) -> Duration {
             let start = Instant::now();
             for (row, choice) in logits.chunks_exact(vocabulary).zip(0..) {
                 let place = Place { seed: 7, choice, position: pass as u64 };
-                sampler.sample(row, &Ask { settings, history: &history, suppressed: &[], place });
+                sampler
+                    .sample(row, &Ask { settings, history: &history, suppressed: &[], allowed: None, place });
             }
             start.elapsed()
         })
