@@ -125,7 +125,7 @@ fn pretty(body: &str) -> String {
 fn masked(text: &str) -> String {
     let digits = |letter: char| letter.is_ascii_digit();
     let hex = |letter: char| letter.is_ascii_hexdigit();
-    let text = ["chatcmpl-", "cmpl-", "rerank-", "score-", "req_", "fp_"]
+    let text = ["chatcmpl-", "cmpl-", "rerank-", "score-", "call_", "req_", "fp_"]
         .iter()
         .fold(text.to_owned(), |text, mark| mask(&text, mark, hex));
     ["\"created\": ", "\"created\":"].iter().fold(text, |text, mark| mask(&text, mark, digits))
