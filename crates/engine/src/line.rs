@@ -117,7 +117,7 @@ impl Line {
 
     /// When the request came that has waited longest.
     pub(crate) fn oldest(&self) -> Option<Duration> {
-        self.queue.iter().next().map(|(_, request)| request.accepted_at)
+        self.queue.oldest().map(|(_, request)| request.accepted_at)
     }
 
     /// The orders of the waiting requests, first come first.

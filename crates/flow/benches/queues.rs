@@ -1,6 +1,8 @@
 //! The queue beside the channels that people use for the same work: 64-byte messages, 1024 slots, two workers.
 //!
-//! The channels know no policy, tickets, bounds by cost or dead letters; they are here as what speed costs nothing.
+//! The channels know no policy, tickets, bounds by cost or dead letters; they are here as what speed costs nothing. An
+//! item's ticket says what the policy asks about and no more: nothing for fifo, as in a channel; the level for priority;
+//! one of 64 owners for round_robin and fair_share, which are held against fifo with the same tickets.
 
 mod measure;
 #[path = "queues/peers.rs"]
@@ -31,17 +33,49 @@ const TAKE: usize = 32;
 struct Ours {
     queue: Queue<Message>,
     owners: Arc<[Arc<str>]>,
+    ticket: fn(&[Arc<str>], u64) -> Ticket,
+}
+
+/// What items say of themselves.
+mod tickets {
+    use super::{Arc, LEVELS, Ticket};
+
+    pub(super) fn plain(_owners: &[Arc<str>], _number: u64) -> Ticket {
+        Ticket::default()
+    }
+
+    pub(super) fn levels(_owners: &[Arc<str>], number: u64) -> Ticket {
+        Ticket::default().level((number % LEVELS) as u8)
+    }
+
+    pub(super) fn owned(owners: &[Arc<str>], number: u64) -> Ticket {
+        Ticket::of(owners[number as usize % owners.len()].clone())
+    }
 }
 
 impl Ours {
     fn new(policy: &str) -> Self {
+        let ticket = match policy {
+            "fifo" | "deadline" => tickets::plain,
+            "priority" => tickets::levels,
+            _ => tickets::owned,
+        };
+        Self::with(policy, ticket)
+    }
+
+    /// A first-come queue whose tickets name owners all the same.
+    fn owned() -> Self {
+        Self::with("fifo", tickets::owned)
+    }
+
+    fn with(policy: &str, ticket: fn(&[Arc<str>], u64) -> Ticket) -> Self {
         let policy: Discipline = policy.parse().expect("a policy that exists");
         let owners = (0..64).map(|number| format!("tenant {number}").into()).collect();
-        Self { queue: Queue::builder(Capacity::items(SLOTS)).policy(policy).build(), owners }
+        Self { queue: Queue::builder(Capacity::items(SLOTS)).policy(policy).build(), owners, ticket }
     }
 
     fn ticket(&self, number: u64) -> Ticket {
-        Ticket::of(self.owners[number as usize % 64].clone()).level((number % LEVELS) as u8)
+        (self.ticket)(&self.owners, number)
     }
 }
 
@@ -165,7 +199,8 @@ fn one_by_one(runtime: &Runtime) {
                 "tokio mpsc" => Tokio::new(), "flume" => Flume::new(), "kanal" => Kanal::new(),
                 "async-channel" => AsyncChannel::new(), "crossfire" => Crossfire::new(),
                 "async-priority-channel" => Priority::new(),
-                "queue, fifo" => Ours::new("fifo"), "queue, priority" => Ours::new("priority"),
+                "queue, fifo" => Ours::new("fifo"), "queue, fifo, 64 owners" => Ours::owned(),
+                "queue, priority" => Ours::new("priority"),
                 "queue, round_robin" => Ours::new("round_robin"), "queue, fair_share" => Ours::new("fair_share"),
                 "queue, deadline" => Ours::new("deadline"), "queue, fifo, leased" => Leased(Ours::new("fifo")),
             )
@@ -188,7 +223,7 @@ fn one_by_one(runtime: &Runtime) {
     );
     bar(&four, "queue, priority", "async-priority-channel", 5.0, Better::Higher);
     for policy in ["queue, fair_share", "queue, round_robin"] {
-        bar(&four, policy, "queue, fifo", 0.5, Better::Higher);
+        bar(&four, policy, "queue, fifo, 64 owners", 0.5, Better::Higher);
     }
 }
 
@@ -200,16 +235,18 @@ fn in_batches(runtime: &Runtime) {
     table.extend(contenders!(runtime, |runtime, channel: &_| passing(runtime, channel, 4, 1),
         "tokio mpsc recv_many, one taker" => TokioMany::new(TAKE),
     ));
-    for policy in ["fifo", "priority", "round_robin", "fair_share", "deadline"] {
-        let channel = Many(Ours::new(policy));
-        table.push(Contender::new(format!("queue, {policy}"), move || passing(runtime, &channel, 4, 4)));
+    let policies = ["fifo", "priority", "round_robin", "fair_share", "deadline"];
+    let ours = policies.into_iter().map(|policy| (format!("queue, {policy}"), Ours::new(policy)));
+    for (name, queue) in ours.chain([("queue, fifo, 64 owners".to_owned(), Ours::owned())]) {
+        let channel = Many(queue);
+        table.push(Contender::new(name, move || passing(runtime, &channel, 4, 4)));
     }
     let outcomes = compare("four putters of 16, four takers of 32", "M/s", table);
     bar(&outcomes, "queue, fifo", "tokio mpsc recv_many, one taker", 4.0, Better::Higher);
     bar(&outcomes, "queue, fifo", "tokio mpsc recv_many, takers in turn", 4.0, Better::Higher);
     bar(&outcomes, "queue, priority", "async-priority-channel", 10.0, Better::Higher);
     for policy in ["queue, fair_share", "queue, round_robin"] {
-        bar(&outcomes, policy, "queue, fifo", 0.5, Better::Higher);
+        bar(&outcomes, policy, "queue, fifo, 64 owners", 0.5, Better::Higher);
     }
 }
 

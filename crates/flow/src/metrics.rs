@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::time::Instant;
 
+pub(crate) use histogram::Recorder;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use system::{GroupMemory, MemoryStatistics, ProcessStatistics, Stalls, System};
 pub use watched::{Report, Watched};

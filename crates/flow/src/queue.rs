@@ -25,11 +25,14 @@ mod gate;
 mod gone;
 mod journal;
 mod keys;
+mod lanes;
 mod lease;
 mod leases;
 pub mod line;
 mod opening;
 mod overload;
+mod owners;
+mod pace;
 mod past;
 pub mod policy;
 mod put;
@@ -44,7 +47,6 @@ mod take;
 mod taking;
 mod throttle;
 mod ticket;
-mod tickets;
 mod timekeeper;
 mod waiters;
 
@@ -76,9 +78,8 @@ pub use stats::{RejectedTally, Stats, Tally};
 pub use streams::QueueSink;
 pub use taking::UpTo;
 pub use throttle::Rate;
-pub use ticket::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
+pub use ticket::{Capacity, Owner, Reason, Refused, Taken, Ticket, TicketId};
 
-use crate::metrics::Histogram;
 use books::Books;
 use exchange::Exchange;
 use policy::PolicySettings;
@@ -97,7 +98,6 @@ struct Shared<T> {
     exchange: Exchange<Books<T>>,
     clock: Clock,
     memory: Option<Memory<T>>,
-    waits: Histogram,
     rest: Arc<Notify>,
     has_keeper: AtomicBool,
 }
@@ -229,8 +229,7 @@ impl<T: Send + 'static> Queue<T> {
 
     /// The queue at this moment, and what it has done so far.
     pub fn stats(&self) -> Stats {
-        let waits = self.shared.waits.snapshot();
-        self.shared.with(|books| books.stats(waits))
+        self.shared.with(Books::stats)
     }
 
     /// The items that were given up.

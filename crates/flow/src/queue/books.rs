@@ -29,7 +29,7 @@ use super::store::Entry;
 use super::throttle::Throttle;
 use super::ticket::Load;
 use super::{Capacity, Line, Stats, Taken, TicketId};
-use crate::metrics::HistogramSnapshot;
+use crate::metrics::Recorder;
 use crate::rate::DrainRate;
 
 pub(super) use offer::{Answer, Noted, Offer, Parcel, Patience};
@@ -60,6 +60,8 @@ pub(super) struct Books<T> {
     pub(super) service: Service,
     pub(super) tally: Tally,
     pub(super) flow: Flow,
+    /// How long items waited that were handed out for the first time.
+    waits: Recorder,
     pub(super) journal: Option<Journal>,
     gone: Vec<Gone<T>>,
     /// Items on their way to the disk whose putters went away, and who sees to them.
@@ -69,6 +71,12 @@ pub(super) struct Books<T> {
     pub(super) rest: Arc<Notify>,
     /// Something falls due then, or later; never before.
     due: Duration,
+}
+
+/// Items that arrived at one time.
+struct Same {
+    arrived: Duration,
+    count: u64,
 }
 
 /// How fast items leave, measured in steps so that taking one costs a count.
@@ -117,6 +125,7 @@ impl<T> Books<T> {
             service: Service::default(),
             tally: Tally::default(),
             flow: Flow { rate, left: 0, next: Duration::ZERO },
+            waits: Recorder::new(),
             journal: None,
             gone: Vec::new(),
             orphans: Vec::new(),
@@ -193,28 +202,57 @@ impl<T> Books<T> {
     pub(super) fn pop_at_once(&mut self, place: &mut Option<Taken<T>>) {
         if self.overload.is_some() {
             *place = self.take_next_in_time();
-        } else if self.line.take_to(self.now, |taken| *place = Some(taken)).is_some() {
+            if let Some(taken) = place {
+                self.note_waits(Same { arrived: taken.arrived, count: 1 });
+                self.give_away(taken.id);
+            }
+        } else if let Some(slot) = self.line.serve(self.now) {
             self.flow.left += 1;
-        }
-        if let Some(taken) = place {
-            self.give_away(taken.id);
+            self.note_waits(Same { arrived: Duration::from_nanos(slot.arrived), count: 1 });
+            self.give_away(slot.id);
+            *place = Some(self.line.unpack(slot));
         }
     }
 
     /// Takes items for good, as many as are wanted and there are.
     fn pop_many_at_once(&mut self, want: &mut Want<T>) {
-        let (mut popped, most) = (0, want.most - want.len());
+        // What was put together mostly leaves together.
+        self.pop_blocks_at_once(want);
+        let (mut popped, mut same) = (0, Same { arrived: Duration::ZERO, count: 0 });
+        let most = want.most - want.len();
         while popped < most
-            && let Some(id) = self.line.take_to(self.now, |taken| {
-                let id = taken.id;
-                want.items.push(taken);
-                id
-            })
+            && let Some(slot) = self.line.serve(self.now)
         {
-            self.give_away(id);
+            let arrived = Duration::from_nanos(slot.arrived);
+            if arrived != same.arrived {
+                self.note_waits(std::mem::replace(&mut same, Same { arrived, count: 0 }));
+            }
+            same.count += 1;
+            self.give_away(slot.id);
             popped += 1;
+            want.several().push(self.line.unpack(slot));
         }
+        self.note_waits(same);
         self.flow.left += popped as u64;
+    }
+
+    /// Takes blocks of items for good that are next as a whole, to be taken apart outside of the lock.
+    fn pop_blocks_at_once(&mut self, want: &mut Want<T>) {
+        while self.pasts.is_empty()
+            && self.journal.is_none()
+            && let Some(block) = self.line.take_block(self.now, want.most - want.len())
+        {
+            let count = block.len() as u64;
+            block.each_arrival(|arrived, count| self.note_waits(Same { arrived, count }));
+            self.tally.taken += count;
+            self.tally.done += count;
+            self.flow.left += count;
+            want.blocks.push(block);
+        }
+    }
+
+    fn note_waits(&mut self, same: Same) {
+        self.waits.record_many(self.now.saturating_sub(same.arrived), same.count);
     }
 
     /// Takes the next item on lease.
@@ -251,6 +289,9 @@ impl<T> Books<T> {
         let past = if self.pasts.is_empty() { None } else { self.pasts.get(&taken.id) };
         let (attempts, history) = past.map_or((0, Vec::new()), |past| (past.attempts, past.history.clone()));
         let attempt = attempts + 1;
+        if attempt == 1 {
+            self.waits.record_many(self.now.saturating_sub(taken.arrived), 1);
+        }
         self.mention(Entry::Taken { id: taken.id, attempt });
         let lease = self.settings.visibility.as_ref().map(|visibility| {
             let Taken { item, id, ticket, arrived } = &taken;
@@ -280,7 +321,7 @@ impl<T> Books<T> {
         self.due = self.due.min(due);
     }
 
-    pub(super) fn stats(&mut self, waits: HistogramSnapshot) -> Stats {
+    pub(super) fn stats(&mut self) -> Stats {
         let put_off = self.put_off.values().map(|taken| self.now.saturating_sub(taken.arrived)).max();
         Stats {
             depth: self.depth(),
@@ -291,7 +332,7 @@ impl<T> Books<T> {
             dead_letters: self.dead.letters.len(),
             per_second: self.flow.per_second(self.now),
             service: self.service.median(),
-            waits,
+            waits: self.waits.snapshot(),
             totals: self.tally,
         }
     }
@@ -325,11 +366,11 @@ impl<T> Stock for Books<T> {
     }
 
     fn fill(&mut self, want: &mut Want<T>) -> bool {
-        want.at = self.now;
-        want.reserve(self.line.len());
         let is_bounded = want.cost < u64::MAX;
-        if want.way == Way::ForGood && !is_bounded && self.overload.is_none() {
+        if want.way == Way::ForGood && want.most > 1 && !is_bounded && self.overload.is_none() {
             self.pop_many_at_once(want);
+        } else {
+            want.reserve(self.line.len());
         }
         while want.len() < want.most {
             if is_bounded && want.len() > 0 && self.next_cost().is_none_or(|cost| cost > want.cost) {
@@ -345,6 +386,7 @@ impl<T> Stock for Books<T> {
                     want.leases.push(goods);
                 }
                 Way::ForGood => {
+                    self.note_waits(Same { arrived: taken.arrived, count: 1 });
                     self.give_away(taken.id);
                     want.items.push(taken);
                 }
@@ -363,6 +405,15 @@ impl<T> Stock for Books<T> {
 
     fn due(&self) -> Duration {
         self.due
+    }
+
+    #[inline]
+    fn is_exact(&self) -> bool {
+        self.due < Duration::MAX
+            || self.overload.is_some()
+            || self.keys.is_some()
+            || self.settings.visibility.is_some()
+            || !self.throttle.is_open()
     }
 
     fn has_aftermath(&self) -> bool {

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::pace::{Keeper, Pace};
 use super::sync::{Mutex, MutexGuard, lock};
 use super::waiters::Waiters;
 
@@ -52,6 +53,9 @@ pub(super) trait Stock {
     /// When something falls due, at the earliest.
     fn due(&self) -> Duration;
 
+    /// Whether what happens depends on what time it is exactly.
+    fn is_exact(&self) -> bool;
+
     /// Whether anything has come up that must not be done under the lock.
     fn has_aftermath(&self) -> bool;
 
@@ -83,6 +87,7 @@ struct State<S: Stock> {
     takers: Waiters<u32>,
     /// The appetite of the takers that were called and have not looked yet.
     called_for: u64,
+    pace: Pace,
     /// The task that comes back when something falls due, and when it will.
     alarm: Option<Waker>,
     alarm_at: Duration,
@@ -165,7 +170,7 @@ impl<S: Stock> State<S> {
     /// When something falls due, in the stock or in the lines.
     fn due(&self) -> Duration {
         let later = self.later.first().map_or(Duration::MAX, |(due, _)| *due);
-        later.min(self.stock.due())
+        later.min(self.stock.due()).min(self.pace.tick())
     }
 
     fn set_alarm(&mut self, parting: &mut Parting<S::Aftermath>) {
@@ -182,6 +187,16 @@ impl<S: Stock> State<S> {
         self.putters.step_aside(name);
         self.putters.what(name).later = Some(due);
         self.later.insert((due, name));
+    }
+
+    /// The time, as exactly as it matters.
+    #[inline]
+    fn time(&mut self, clock: impl Fn() -> Duration) -> Duration {
+        if self.stock.is_exact() || !self.later.is_empty() {
+            return clock();
+        }
+        let keeper = if self.alarm.is_some() { Keeper::Listens } else { Keeper::Away };
+        self.pace.read(clock, keeper)
     }
 
     /// Moves time on: what was due in the stock happens, and putters whose time has come stand in line again.
@@ -268,6 +283,7 @@ impl<S: Stock> Exchange<S> {
             later: BTreeSet::new(),
             takers: Waiters::new(),
             called_for: 0,
+            pace: Pace::new(),
             alarm: None,
             alarm_at: Duration::MAX,
         };
@@ -278,6 +294,24 @@ impl<S: Stock> Exchange<S> {
     #[inline]
     fn act<R>(&self, now: Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
         let mut state = self.lock();
+        state.pace.set(now);
+        Self::act_on(state, now, act)
+    }
+
+    /// The same, at a time that is only as exact as it matters.
+    #[inline]
+    fn act_at_pace<R>(&self, clock: impl Fn() -> Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
+        let mut state = self.lock();
+        let now = state.time(clock);
+        Self::act_on(state, now, act)
+    }
+
+    #[inline]
+    fn act_on<R>(
+        mut state: MutexGuard<'_, State<S>>,
+        now: Duration,
+        act: impl FnOnce(&mut State<S>) -> R,
+    ) -> R {
         state.advance(now);
         let result = act(&mut state);
         if state.has_to_serve() {
@@ -297,10 +331,20 @@ impl<S: Stock> Exchange<S> {
         self.act(now, |state| act(&mut state.stock))
     }
 
+    /// The same, at a time that is only as exact as it matters.
+    #[inline]
+    pub(super) fn with_at_pace<R>(&self, clock: impl Fn() -> Duration, act: impl FnOnce(&mut S) -> R) -> R {
+        self.act_at_pace(clock, |state| act(&mut state.stock))
+    }
+
     /// Changes the stock, unless a putter waits.
     #[inline]
-    pub(super) fn unless_someone_waits<R>(&self, now: Duration, act: impl FnOnce(&mut S) -> R) -> Option<R> {
-        self.act(now, |state| state.putters.first().is_none().then(|| act(&mut state.stock)))
+    pub(super) fn unless_someone_waits<R>(
+        &self,
+        clock: impl Fn() -> Duration,
+        act: impl FnOnce(&mut S) -> R,
+    ) -> Option<R> {
+        self.act_at_pace(clock, |state| state.putters.first().is_none().then(|| act(&mut state.stock)))
     }
 
     /// Answers an offer that will not wait.
@@ -312,8 +356,8 @@ impl<S: Stock> Exchange<S> {
     }
 
     /// Hands out what there is, without waiting; whether that is all the taker will get.
-    pub(super) fn want_at_once(&self, now: Duration, want: &mut S::Want) -> bool {
-        self.act(now, |state| state.stock.fill(want))
+    pub(super) fn want_at_once(&self, clock: impl Fn() -> Duration, want: &mut S::Want) -> bool {
+        self.act_at_pace(clock, |state| state.stock.fill(want))
     }
 
     /// Brings an offer and waits for its answer.
@@ -330,6 +374,7 @@ impl<S: Stock> Exchange<S> {
     pub(super) fn watch(&self, now: Duration, waker: &Waker) -> Duration {
         self.act(now, |state| {
             state.alarm = None;
+            state.pace.come_by(now);
         });
         let mut state = self.lock();
         state.alarm_at = state.due();

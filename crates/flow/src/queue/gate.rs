@@ -110,7 +110,7 @@ impl Gate {
         if let Some(reason) = self.capacity.objection(inside.held, 1, 0) {
             return Err(inside.full(reason, now));
         }
-        if let Err(brake) = inside.throttle.pass(owner, now, Queueing::New) {
+        if let Err(brake) = inside.throttle.pass(&Arc::clone(owner).into(), now, Queueing::New) {
             let held = inside.held.items;
             return Err(Denied { reason: Denial::Rate, held, retry_after: brake.wait() });
         }

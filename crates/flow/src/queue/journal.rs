@@ -60,7 +60,7 @@ impl Journal {
         now: Duration,
     ) -> Result<Position, StoreError> {
         let facts = Facts {
-            owner: Arc::clone(&ticket.owner),
+            owner: (&ticket.owner).into(),
             level: ticket.level,
             cost: ticket.cost,
             accepted: self.epoch + now,

@@ -1,26 +1,23 @@
 //! A bounded line of items whose order is a policy's: the queue without waiting, time or threads.
 //!
-//! The line keeps the items and knows their tickets; the policy orders the tickets and never sees an item. Nothing is
-//! lost: an item that was accepted leaves by exactly one of [`Line::take`], [`Line::remove`], [`Line::expire`] and
-//! [`Line::drain`], and an item that is not accepted is given back.
+//! Items lie in lanes; the policy says which lane an item joins and which is served next, and never sees an item.
+//! Nothing is lost: an item that was accepted leaves by exactly one of [`Line::take`], [`Line::remove`],
+//! [`Line::expire`] and [`Line::drain`], and an item that is not accepted is given back.
 
-mod index;
-mod roster;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use roster::{Gone, Roster};
-
-use super::policy::PolicySettings;
+use super::lanes::{Block, Lanes, Slot, nanos};
+use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
-use super::tickets::{Place, Slab};
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
 
-/// A line that becomes empty gives its memory back if it has more slots than these.
-const KEPT_SLOTS: usize = 1024;
+/// A line that becomes empty gives its memory back if so many have waited at once.
+const KEPT: usize = 1024;
 
 /// A bounded queue of items with tickets.
 ///
@@ -38,15 +35,40 @@ const KEPT_SLOTS: usize = 1024;
 /// ```
 pub struct Line<T> {
     capacity: Capacity,
-    roster: Roster,
-    items: Slab<Option<T>>,
+    settings: PolicySettings,
+    policy: Chosen,
+    lanes: Lanes<T>,
+    /// Items whose deadline has passed: gone from their lanes, not yet handed out.
+    overdue: BTreeMap<TicketId, Slot<T>>,
+    len: usize,
+    cost: u64,
+    bytes: u64,
+    /// The most that have waited since the line was empty.
+    most: usize,
+    next_id: u64,
+    now: Duration,
     is_open: bool,
 }
 
 impl<T> Line<T> {
     /// An empty, open queue.
     pub fn new(capacity: Capacity, policy: impl Into<PolicySettings>) -> Self {
-        Self { capacity, roster: Roster::new(policy.into()), items: Slab::default(), is_open: true }
+        let settings = policy.into();
+        let policy = settings.build();
+        Self {
+            capacity,
+            lanes: Lanes::new(policy.lanes()),
+            settings,
+            policy,
+            overdue: BTreeMap::new(),
+            len: 0,
+            cost: 0,
+            bytes: 0,
+            most: 0,
+            next_id: 0,
+            now: Duration::ZERO,
+            is_open: true,
+        }
     }
 
     /// Adds an item behind those that are already there, as far as the policy goes by arrival.
@@ -56,13 +78,13 @@ impl<T> Line<T> {
     ///
     /// # Errors
     /// Gives the item back when the queue is full or closed.
-    pub fn try_put(&mut self, item: T, ticket: Ticket, now: Duration) -> Result<TicketId, Refused<T>> {
-        self.roster.advance(now);
+    pub fn try_put(&mut self, item: T, mut ticket: Ticket, now: Duration) -> Result<TicketId, Refused<T>> {
+        self.advance(now);
         if let Some(reason) = self.objection(&ticket) {
             return Err(Refused { item, reason });
         }
-        let (id, place) = self.roster.enter(ticket);
-        self.items.put(place, Some(item));
+        let id = TicketId(self.next_id);
+        self.admit(id, self.now, &mut ticket, item);
         Ok(id)
     }
 
@@ -76,30 +98,40 @@ impl<T> Line<T> {
 
     /// The ticket that `take` would take now, for an owner that must see whether it fits before taking it.
     pub fn next_ticket(&mut self, now: Duration) -> Option<(TicketId, Ticket)> {
-        let place = self.roster.next(now)?;
-        Some((self.roster.id(place), self.roster.ticket(place)))
+        let next = self.next(now)?;
+        self.waiting(next).map(|slot| (slot.id, self.lanes.rares.ticket(slot)))
     }
 
     /// The item that `take` would take now.
     pub fn peek(&mut self, now: Duration) -> Option<&T> {
-        let place = self.roster.next(now)?;
-        self.items.at(place).as_ref()
+        let next = self.next(now)?;
+        self.waiting(next).map(|slot| &slot.item)
     }
 
     /// Takes the item that is next under the policy; never one whose deadline has passed. A closed queue gives out
     /// what it has.
     pub fn take(&mut self, now: Duration) -> Option<Taken<T>> {
-        self.take_to(now, |taken| taken)
+        let slot = self.serve(now)?;
+        Some(self.unpack(slot))
     }
 
-    /// The same, with the item moved no more often than its receiver moves it.
+    /// The same, with the item still packed as it waited: unpacking it is best the last thing that is done, since then
+    /// it is moved no more often than need be.
     #[inline(always)]
-    pub(super) fn take_to<R>(&mut self, now: Duration, to: impl FnOnce(Taken<T>) -> R) -> Option<R> {
-        let Gone { place, id, ticket, arrived } = self.roster.serve(now)?;
-        let item = self.items.at_mut(place).take()?;
-        let result = to(Taken { item, id, ticket, arrived });
-        self.tidy();
-        Some(result)
+    pub(super) fn serve(&mut self, now: Duration) -> Option<Slot<T>> {
+        let (lane, slot) = match self.next(now)? {
+            Next::First(lane) => (lane, self.lanes.pop_first(lane)?),
+            Next::Within(lane, id) => (lane, self.lanes.remove(id, lane)?),
+        };
+        let cost = self.note_gone(&slot);
+        self.policy.served(&Served { lane, cost, now: nanos(self.now) }, &self.lanes);
+        Some(slot)
+    }
+
+    /// An item that has gone, and its ticket.
+    #[inline(always)]
+    pub(super) fn unpack(&mut self, slot: Slot<T>) -> Taken<T> {
+        self.lanes.rares.unpack(slot)
     }
 
     /// Puts back an item that was taken from this queue. It keeps its arrival and with it its place among those that
@@ -109,16 +141,16 @@ impl<T> Line<T> {
     /// # Panics
     /// If the ticket is one that waits here already, which means that the item was taken from another queue.
     pub fn put_back(&mut self, taken: Taken<T>) {
-        assert!(self.roster.find(taken.id).is_none(), "{:?} waits here already", taken.id);
-        let Taken { item, id, ticket, arrived } = taken;
-        self.admit(id, arrived, ticket, item);
+        assert!(!self.is_here(taken.id), "{:?} waits here already", taken.id);
+        let Taken { item, id, mut ticket, arrived } = taken;
+        self.admit(id, arrived, &mut ticket, item);
     }
 
     /// Says what serving an item has cost in truth, when that is not what its ticket said: shares are counted by what
     /// was spent, and that is often known only afterwards. To be called once for every time that an item was taken; an
     /// `actual` of 0 counts as 1, like a ticket's cost.
     pub fn charge(&mut self, ticket: &Ticket, actual: u64) {
-        self.roster.charge(ticket, actual);
+        self.policy.charge(ticket, actual);
     }
 
     /// Takes out an item wherever it stands, overdue or not.
@@ -128,40 +160,53 @@ impl<T> Line<T> {
 
     /// Takes out an item with its ticket, wherever it stands, without counting it as served.
     pub(super) fn pull(&mut self, id: TicketId) -> Option<Taken<T>> {
-        self.withdraw(self.roster.find(id)?)
+        let slot = self.withdraw(id).or_else(|| self.overdue.remove(&id))?;
+        Some(self.let_go(slot))
     }
 
     /// The item that came last of those whose deadline has not passed.
     pub(super) fn newest(&self) -> Option<TicketId> {
-        self.roster.newest()
+        self.lanes.newest()
     }
 
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
     pub fn expire(&mut self, now: Duration) -> Vec<Taken<T>> {
-        self.roster.advance(now);
-        std::iter::from_fn(|| self.withdraw(self.roster.first_overdue()?)).collect()
+        self.advance(now);
+        let overdue = std::mem::take(&mut self.overdue);
+        overdue.into_values().map(|slot| self.let_go(slot)).collect()
     }
 
     /// The earliest deadline of the items that wait: the next moment at which `expire` has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.roster.next_deadline()
+        if self.overdue.is_empty() { self.lanes.next_deadline() } else { Some(self.now) }
     }
 
     /// Takes out everything, in order of arrival.
     pub fn drain(&mut self) -> Vec<Taken<T>> {
-        let places: Vec<Place> = self.roster.places().collect();
-        places.into_iter().filter_map(|place| self.withdraw(place)).collect()
+        let ids: Vec<TicketId> = self.iter().map(|(id, _)| id).collect();
+        ids.into_iter().filter_map(|id| self.pull(id)).collect()
     }
 
     /// Goes on under another policy or other settings of the same one. Everything that waits keeps its arrival. What
     /// owners were charged is forgotten with the discipline that counted it, and kept if only settings change.
     pub fn set_policy(&mut self, policy: impl Into<PolicySettings>) {
-        self.roster.set_policy(policy.into());
+        let settings = policy.into();
+        if settings.discipline == self.settings.discipline {
+            self.policy.configure(&settings, &self.lanes);
+        } else {
+            let mut ids: Vec<TicketId> = self.lanes.iter().map(|slot| slot.id).collect();
+            ids.sort_unstable();
+            let waiting: Vec<Slot<T>> = ids.into_iter().filter_map(|id| self.withdraw(id)).collect();
+            self.policy = settings.build();
+            self.lanes.recount(self.policy.lanes());
+            waiting.into_iter().for_each(|slot| self.enter(slot));
+        }
+        self.settings = settings;
     }
 
     /// The policy and its settings.
     pub fn policy(&self) -> &PolicySettings {
-        self.roster.settings()
+        &self.settings
     }
 
     /// Goes on with other bounds. What waits beyond them stays; nothing more comes in until there is room.
@@ -186,27 +231,38 @@ impl<T> Line<T> {
 
     /// The tickets in the order in which they would be taken if nothing else came or went and no time passed.
     pub fn order(&mut self, now: Duration) -> Vec<TicketId> {
-        self.roster.order(now)
+        self.advance(now);
+        self.policy.order(&self.lanes, nanos(self.now))
     }
 
     /// The item of a ticket that waits.
     pub fn item(&self, id: TicketId) -> Option<&T> {
-        self.items.at(self.roster.find(id)?).as_ref()
+        self.lanes.get(id).or_else(|| self.overdue.get(&id)).map(|slot| &slot.item)
     }
 
     /// The item of a ticket that waits, to be changed in its place.
     pub fn item_mut(&mut self, id: TicketId) -> Option<&mut T> {
-        self.items.at_mut(self.roster.find(id)?).as_mut()
+        match self.lanes.get_mut(id) {
+            Some(slot) => Some(&mut slot.item),
+            None => self.overdue.get_mut(&id).map(|slot| &mut slot.item),
+        }
     }
 
     /// All items in order of arrival, those included whose deadline has passed and which `expire` has not handed out.
     pub fn iter(&self) -> impl Iterator<Item = (TicketId, &T)> {
-        self.roster.places().filter_map(|place| Some((self.roster.id(place), self.items.at(place).as_ref()?)))
+        let mut all: Vec<&Slot<T>> = self.lanes.iter().chain(self.overdue.values()).collect();
+        all.sort_unstable_by_key(|slot| slot.id);
+        all.into_iter().map(|slot| (slot.id, &slot.item))
+    }
+
+    /// The item that arrived first.
+    pub fn oldest(&self) -> Option<(TicketId, &T)> {
+        self.oldest_slot().map(|slot| (slot.id, &slot.item))
     }
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.roster.len()
+        self.len
     }
 
     /// Whether there is no item.
@@ -216,12 +272,12 @@ impl<T> Line<T> {
 
     /// Sum of the costs of all items.
     pub fn cost(&self) -> u64 {
-        self.roster.cost()
+        self.cost
     }
 
     /// Sum of the bytes of all items, as their tickets say.
     pub fn bytes(&self) -> u64 {
-        self.roster.bytes()
+        self.bytes
     }
 
     /// The bounds.
@@ -231,7 +287,8 @@ impl<T> Line<T> {
 
     /// How long the item that arrived first has been waiting; time spent outside between `take` and `put_back` counts.
     pub fn oldest_age(&self, now: Duration) -> Option<Duration> {
-        Some(now.saturating_sub(self.roster.oldest_arrival()?))
+        let arrived = Duration::from_nanos(self.oldest_slot()?.arrived);
+        Some(now.saturating_sub(arrived))
     }
 
     fn objection(&self, ticket: &Ticket) -> Option<Reason> {
@@ -242,39 +299,124 @@ impl<T> Line<T> {
         self.capacity.objection(held, ticket.cost, ticket.bytes)
     }
 
-    /// Takes in an item under its own name and arrival, whatever the bounds.
-    #[inline]
-    pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: Ticket, item: T) {
-        let place = self.roster.admit(id, ticket, arrived);
-        self.items.put(place, Some(item));
+    /// Takes in an item under its own name and arrival, whatever the bounds. What is left of the ticket is of no use.
+    #[inline(always)]
+    pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
+        self.next_id = self.next_id.max(id.0 + 1);
+        self.len += 1;
+        self.most = self.most.max(self.len);
+        self.cost = self.cost.saturating_add(ticket.cost);
+        self.bytes = self.bytes.saturating_add(ticket.bytes);
+        let slot = self.lanes.rares.pack(id, nanos(arrived), ticket, item);
+        self.enter(slot);
     }
 
-    fn withdraw(&mut self, place: Place) -> Option<Taken<T>> {
-        let gone = self.roster.withdraw(place);
-        self.hand_out(gone)
+    /// Takes in a block of new items, of which the first has that name, whatever the bounds.
+    pub(super) fn admit_block(&mut self, first: TicketId, arrived: Duration, mut block: Block<T>) {
+        self.len += block.len();
+        self.most = self.most.max(self.len);
+        self.cost = self.cost.saturating_add(block.cost());
+        self.bytes = self.bytes.saturating_add(block.bytes());
+        self.next_id = self.next_id.max(first.0 + block.len() as u64);
+        block.name(first, nanos(arrived));
+        match self.policy.only_lane() {
+            Some(lane) => self.lanes.append(lane, block),
+            None => block.into_slots().for_each(|slot| self.enter(slot)),
+        }
     }
 
-    #[inline]
-    fn hand_out(&mut self, gone: Gone) -> Option<Taken<T>> {
-        let Gone { place, id, ticket, arrived } = gone;
-        let item = self.items.at_mut(place).take()?;
+    /// Takes the block that is next as a whole, if it has no more than `most` items.
+    pub(super) fn take_block(&mut self, now: Duration, most: usize) -> Option<Block<T>> {
+        let lane = self.policy.only_lane()?;
+        self.advance(now);
+        let block = self.lanes.pop_block(lane, most)?;
+        self.len -= block.len();
+        self.cost = self.cost.saturating_sub(block.cost());
+        self.bytes = self.bytes.saturating_sub(block.bytes());
         self.tidy();
-        Some(Taken { item, id, ticket, arrived })
+        Some(block)
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, slot: Slot<T>) {
+        let (lane, arrived) = (self.policy.lane(&slot), slot.arrived);
+        self.lanes.insert(lane, slot);
+        self.policy.joined(lane, arrived, &self.lanes);
+    }
+
+    /// Moves time on and takes from the lanes what has become overdue.
+    #[inline]
+    fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+        while let Some((id, lane)) = self.lanes.next_overdue(nanos(self.now)) {
+            if let Some(slot) = self.lanes.remove(id, lane) {
+                self.policy.left(lane, &self.lanes);
+                self.overdue.insert(id, slot);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, now: Duration) -> Option<Next> {
+        self.advance(now);
+        self.policy.next(&self.lanes, nanos(self.now))
+    }
+
+    /// What waits there.
+    fn waiting(&self, next: Next) -> Option<&Slot<T>> {
+        match next {
+            Next::First(lane) => self.lanes.first(lane),
+            Next::Within(_, id) => self.lanes.get(id),
+        }
+    }
+
+    /// Takes an item out of its lane that is not served.
+    fn withdraw(&mut self, id: TicketId) -> Option<Slot<T>> {
+        let lane = self.lanes.find(id)?;
+        let slot = self.lanes.remove(id, lane)?;
+        self.policy.left(lane, &self.lanes);
+        Some(slot)
+    }
+
+    /// The end of an item's stay.
+    fn let_go(&mut self, slot: Slot<T>) -> Taken<T> {
+        self.note_gone(&slot);
+        self.unpack(slot)
+    }
+
+    /// An item does not wait any more; the answer is its cost.
+    #[inline(always)]
+    fn note_gone(&mut self, slot: &Slot<T>) -> u64 {
+        let (cost, bytes) = self.lanes.load(slot);
+        self.len -= 1;
+        self.cost = self.cost.saturating_sub(cost);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.tidy();
+        cost
     }
 
     #[inline]
     fn tidy(&mut self) {
-        if self.is_empty() && self.items.len() > KEPT_SLOTS {
-            self.items.clear();
-            self.roster.clear();
+        if self.len == 0 && self.most > KEPT {
+            self.lanes.shrink();
+            self.most = 0;
         }
+    }
+
+    fn is_here(&self, id: TicketId) -> bool {
+        self.lanes.find(id).is_some() || self.overdue.contains_key(&id)
+    }
+
+    fn oldest_slot(&self) -> Option<&Slot<T>> {
+        let overdue = self.overdue.first_key_value().map(|(_, slot)| slot);
+        self.lanes.oldest().into_iter().chain(overdue).min_by_key(|slot| slot.id)
     }
 }
 
 impl<T> fmt::Debug for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line")
-            .field("policy", &self.roster.policy())
+            .field("policy", &self.policy)
             .field("len", &self.len())
             .field("cost", &self.cost())
             .field("bytes", &self.bytes())

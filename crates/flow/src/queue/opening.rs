@@ -17,7 +17,6 @@ use super::put::adoption;
 use super::settings::Settings;
 use super::store::{Recovered, RecoveredItem, Store};
 use super::{Clock, Memory, Queue, Record, RecordError, Shared, Taken, Ticket, TicketId};
-use crate::metrics::Histogram;
 
 /// Why a queue cannot be opened on what a store held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +96,6 @@ impl<T: Send + 'static> Queue<T> {
                 exchange: Exchange::new(books),
                 clock: Clock { start: Instant::now(), head_start },
                 memory,
-                waits: Histogram::new(),
                 rest,
                 has_keeper: AtomicBool::new(false),
             }
@@ -123,7 +121,7 @@ fn read<T: Record>(
     let RecoveredItem { id, facts, item: bytes, attempts, dead } = recovered;
     let item = T::decode(&bytes).map_err(|error| OpenError::Unreadable { id, error })?;
     let ticket = Ticket {
-        owner: facts.owner,
+        owner: facts.owner.into(),
         level: facts.level,
         cost: facts.cost,
         bytes: bytes.len() as u64,

@@ -1,6 +1,7 @@
 //! The seam between a queue and the order in which it is served.
 //!
-//! To add a policy, write `policy/x.rs` ending in `pub(super) const POLICY`, and add its two lines below.
+//! To add a policy, write `policy/x.rs` ending in `pub(super) const POLICY`, and add its four lines below: `mod x;`, its
+//! line in `POLICIES`, its variant of `Chosen` and its arm of `chosen!`.
 
 mod deadline;
 mod fair_share;
@@ -15,50 +16,147 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Ticket;
-use super::tickets::{Place, Tickets};
+use super::lanes::{LaneCount, LaneId, Lanes, Slot};
+use super::{Ticket, TicketId};
 use crate::FlowError;
 
 /// All policies, in the order in which they are listed to people.
 pub const POLICIES: [Discipline; 5] =
     [fifo::POLICY, priority::POLICY, round_robin::POLICY, fair_share::POLICY, deadline::POLICY];
 
-/// Orders tickets. It never sees an item, has no clock, and keeps nothing but the order.
+/// Orders items. It never sees one, only where it waits; it has no clock, and keeps nothing but the order.
 ///
 /// For the implementer:
-/// - A ticket joins once and leaves or is served once before it may join again; the line keeps the count. One that
+/// - A policy says which lane an item joins and which lane is served next. In a lane items stand in order of arrival.
+/// - An item joins once and leaves or is served once before it may join again; the line keeps the count. One that
 ///   joins again (put back by its taker) has the id and the arrival that it had, so among equals it has its old place.
 /// - Ids grow with arrivals, so they break every tie: `a < b` means that `a` came first.
-/// - `next` is the first of `order`, found without walking all tickets.
-/// - Nothing starves: a ticket becomes `next` after a bounded time in which others are served, however many arrive;
+/// - `next` is the first of `order`, found without walking all items.
+/// - Nothing starves: an item becomes `next` after a bounded time in which others are served, however many arrive;
 ///   where a policy cannot promise that, it says to whom.
 /// - State of an owner of whom nothing waits is bounded, whatever owners come.
-pub(super) trait Policy: Send + fmt::Debug {
-    /// A ticket has come.
-    fn join(&mut self, place: Place, tickets: &mut Tickets);
+///
+/// Every time is in nanoseconds on the clock of the line.
+trait Policy {
+    /// How many lanes it may need.
+    const LANES: LaneCount;
 
-    /// A ticket has gone without being served: removed or overdue.
-    fn leave(&mut self, place: Place, tickets: &mut Tickets);
+    /// The lane that an item is about to join.
+    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId;
 
-    /// A ticket, which was `next`, is taken to be served.
-    fn serve(&mut self, place: Place, tickets: &mut Tickets, _now: Duration) {
-        self.leave(place, tickets);
+    /// An item, which arrived then, has come into a lane.
+    fn joined<T>(&mut self, _lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {}
+
+    /// An item has gone from a lane without being served: removed or overdue.
+    fn left<T>(&mut self, _lane: LaneId, _lanes: &Lanes<T>) {}
+
+    /// The item that was next has been served.
+    fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
+        self.left(served.lane, lanes);
     }
 
-    /// The ticket to serve next.
-    fn next(&self, tickets: &Tickets, now: Duration) -> Option<Place>;
+    /// What to serve next. Where nothing waits, the first of an empty lane will do.
+    fn next<T>(&mut self, lanes: &Lanes<T>, now: u64) -> Option<Next>;
 
-    /// All tickets, in the order in which they would be served if time stood still.
-    fn order(&self, tickets: &Tickets, now: Duration) -> Vec<Place>;
+    /// All items, in the order in which they would be served if time stood still.
+    fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId>;
 
-    /// Serving a ticket, which has gone, turned out to cost `actual`.
-    fn charge(&mut self, _ticket: &Ticket, _actual: u64, _tickets: &mut Tickets) {}
+    /// Serving an item, which has gone, turned out to cost `actual`.
+    fn charge(&mut self, _ticket: &Ticket, _actual: u64) {}
 
     /// Goes on under other settings of the same discipline.
-    fn configure(&mut self, _settings: &PolicySettings, _tickets: &mut Tickets) {}
+    fn configure<T>(&mut self, _settings: &PolicySettings, _lanes: &Lanes<T>) {}
+}
 
-    /// All tickets have left and another policy takes over.
-    fn retire(&mut self, _tickets: &mut Tickets) {}
+/// What is served next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The first of a lane.
+    First(LaneId),
+    /// That item of a lane.
+    Within(LaneId, TicketId),
+}
+
+/// An item that was served.
+pub(super) struct Served {
+    pub(super) lane: LaneId,
+    /// What its ticket said that it would cost.
+    pub(super) cost: u64,
+    pub(super) now: u64,
+}
+
+/// Passes a call on to the policy that was chosen.
+macro_rules! chosen {
+    ($self:expr, $policy:ident => $call:expr) => {
+        match $self {
+            Chosen::Fifo($policy) => $call,
+            Chosen::Priority($policy) => $call,
+            Chosen::RoundRobin($policy) => $call,
+            Chosen::FairShare($policy) => $call,
+            Chosen::Deadline($policy) => $call,
+        }
+    };
+}
+
+/// The policy of a line. An enum and no object, so that the little that most policies do is compiled into the line.
+#[derive(Debug)]
+pub(super) enum Chosen {
+    Fifo(fifo::Fifo),
+    Priority(priority::Priority),
+    RoundRobin(round_robin::RoundRobin),
+    FairShare(fair_share::FairShare),
+    Deadline(deadline::EarliestDeadline),
+}
+
+fn lanes_of<P: Policy>(_policy: &P) -> LaneCount {
+    P::LANES
+}
+
+impl Chosen {
+    pub(super) fn lanes(&self) -> LaneCount {
+        chosen!(self, policy => lanes_of(policy))
+    }
+
+    /// The only lane, if all items wait in one.
+    pub(super) fn only_lane(&self) -> Option<LaneId> {
+        matches!(self, Self::Fifo(_)).then_some(LaneId::FIRST)
+    }
+
+    #[inline]
+    pub(super) fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
+        chosen!(self, policy => policy.lane(slot))
+    }
+
+    #[inline]
+    pub(super) fn joined<T>(&mut self, lane: LaneId, arrived: u64, lanes: &Lanes<T>) {
+        chosen!(self, policy => policy.joined(lane, arrived, lanes));
+    }
+
+    pub(super) fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
+        chosen!(self, policy => policy.left(lane, lanes));
+    }
+
+    #[inline]
+    pub(super) fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
+        chosen!(self, policy => policy.served(served, lanes));
+    }
+
+    #[inline]
+    pub(super) fn next<T>(&mut self, lanes: &Lanes<T>, now: u64) -> Option<Next> {
+        chosen!(self, policy => policy.next(lanes, now))
+    }
+
+    pub(super) fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId> {
+        chosen!(self, policy => policy.order(lanes, now))
+    }
+
+    pub(super) fn charge(&mut self, ticket: &Ticket, actual: u64) {
+        chosen!(self, policy => policy.charge(ticket, actual));
+    }
+
+    pub(super) fn configure<T>(&mut self, settings: &PolicySettings, lanes: &Lanes<T>) {
+        chosen!(self, policy => policy.configure(settings, lanes));
+    }
 }
 
 /// A policy that can be chosen by name.
@@ -68,7 +166,7 @@ pub struct Discipline {
     pub name: &'static str,
     /// One line for people.
     pub about: &'static str,
-    build: fn(&PolicySettings) -> Box<dyn Policy>,
+    build: fn(&PolicySettings) -> Chosen,
 }
 
 impl Discipline {
@@ -124,7 +222,7 @@ impl PolicySettings {
         self
     }
 
-    pub(super) fn build(&self) -> Box<dyn Policy> {
+    pub(super) fn build(&self) -> Chosen {
         (self.discipline.build)(self)
     }
 }

@@ -1,22 +1,27 @@
 //! Putting items in: at once, with patience, or many in one go.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 
 use super::books::{Answer, Books, Noted, Offer, Parcel, Patience};
 use super::gone::Adopt;
 use super::keys::First;
+use super::lanes::Block;
 use super::rejected::{PutManyError, Rejected, Rejection};
 use super::{Queue, Shared, Ticket, TicketId};
 
 /// A queue is asked only for offers that it has answered.
 const ANSWERED: &str = "an offer comes back when it has an answer";
+/// What was not put at once stays where it is.
+const KEPT: &str = "an item that is not taken in stays where it is";
 
 impl<T: Send + 'static> Queue<T> {
     /// Puts an item in, and waits for room and for its turn behind those who wait already; in a durable queue also until
@@ -29,13 +34,17 @@ impl<T: Send + 'static> Queue<T> {
     /// # Errors
     /// Gives the item back when the queue is closed, the item is too late, or the store fails; and when there is no
     /// room and the queue is not one that lets putters wait.
-    pub async fn put(&self, item: T, ticket: Ticket) -> Result<TicketId, Rejected<T>> {
-        self.keep_time();
-        consume_budget().await;
-        let (item, ticket) = match self.put_at_once(item, ticket) {
-            Ok(id) => return Ok(id),
-            Err(back) => back,
-        };
+    #[inline]
+    pub fn put(
+        &self,
+        item: T,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<TicketId, Box<Rejected<T>>>> + Send + '_ {
+        Putting { queue: self, item: Some(item), ticket, waiting: None }
+    }
+
+    /// Puts an item in that could not be put at once.
+    async fn put_patiently(&self, item: T, ticket: Ticket) -> Result<TicketId, Box<Rejected<T>>> {
         let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
         let offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
         self.conclude(offer).await
@@ -46,19 +55,20 @@ impl<T: Send + 'static> Queue<T> {
     /// # Errors
     /// As [`Queue::put`], and gives the item back when it would have to wait; then it says for how long, if it can. A
     /// durable queue takes nothing this way, since the disk needs time: there, use [`Queue::put_timeout`].
-    pub fn try_put(&self, item: T, ticket: Ticket) -> Result<TicketId, Rejected<T>> {
+    pub fn try_put(&self, item: T, ticket: Ticket) -> Result<TicketId, Box<Rejected<T>>> {
         if self.shared.memory.is_some() {
-            return Err(Parcel::new(item, ticket, Vec::new()).reject(Rejection::Durable));
+            return Err(Box::new(Parcel::new(item, ticket, Vec::new()).reject(Rejection::Durable)));
         }
-        let (item, ticket) = match self.put_at_once(item, ticket) {
-            Ok(id) => return Ok(id),
-            Err(back) => back,
-        };
+        let (mut item, mut ticket) = (Some(item), ticket);
+        if let Some(id) = self.put_at_once(&mut item, &mut ticket) {
+            return Ok(id);
+        }
+        let item = item.expect(KEPT);
         let mut offer = Offer::one(self.parcel(item, ticket), Patience::Hurries);
         self.shared.exchange.offer_or_turn_away(self.shared.clock.now(), &mut offer);
         match offer.into_answer().expect(ANSWERED) {
             Answer::Taken(id) | Answer::Known(First { id, .. }, _) => Ok(id),
-            Answer::Rejected(rejected) => Err(*rejected),
+            Answer::Rejected(rejected) => Err(rejected),
             Answer::Noted(_) => unreachable!("only a durable queue notes"),
         }
     }
@@ -72,7 +82,7 @@ impl<T: Send + 'static> Queue<T> {
         item: T,
         ticket: Ticket,
         time: Duration,
-    ) -> Result<TicketId, Rejected<T>> {
+    ) -> Result<TicketId, Box<Rejected<T>>> {
         self.keep_time();
         let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
         let mut offering = pin!(self.shared.exchange.offer(|| self.shared.clock.now(), offer));
@@ -83,7 +93,8 @@ impl<T: Send + 'static> Queue<T> {
         if offer.is_answered() {
             return self.conclude(offer).await;
         }
-        Err(self.shared.with(|books| books.time_out(offer)).expect("an offer without an answer has its item"))
+        let rejected = self.shared.with(|books| books.time_out(offer));
+        Err(Box::new(rejected.expect("an offer without an answer has its item")))
     }
 
     /// Puts several items in, in order, as [`Queue::put`] does; they may leave before the last one has room.
@@ -95,17 +106,18 @@ impl<T: Send + 'static> Queue<T> {
         items: impl IntoIterator<Item = (T, Ticket)>,
     ) -> Result<Vec<TicketId>, PutManyError<T>> {
         self.keep_time();
-        let mut items = items.into_iter().collect::<Vec<_>>().into_iter();
-        let mut taken = Vec::with_capacity(items.len());
+        let (mut block, rest) = Block::gather(items);
         consume_budget().await;
-        let now = self.shared.clock.now();
-        let exchange = &self.shared.exchange;
-        exchange.unless_someone_waits(now, |books| books.take_in_many_at_once(&mut items, &mut taken));
-        if items.as_slice().is_empty() {
+        let (clock, exchange) = (|| self.shared.clock.now(), &self.shared.exchange);
+        let put = |books: &mut Books<T>| books.take_in_block_at_once(&mut block);
+        let taken = exchange.unless_someone_waits(clock, put).unwrap_or_default();
+        let mut taken: Vec<_> = taken.map(TicketId).collect();
+        if block.is_empty() && rest.is_empty() {
             return Ok(taken);
         }
-        let offer = Offer::many(items.map(|(item, ticket)| self.parcel(item, ticket)).collect());
-        let (answers, rest) = exchange.offer(|| self.shared.clock.now(), offer).await.into_answers();
+        let rest = block.into_items().chain(rest).map(|(item, ticket)| self.parcel(item, ticket));
+        let offer = Offer::many(rest.collect());
+        let (answers, rest) = exchange.offer(clock, offer).await.into_answers();
         let mut unsettled = Unsettled { shared: &self.shared, answers: answers.into() };
         let mut refused = Vec::new();
         while !unsettled.answers.is_empty() {
@@ -118,19 +130,14 @@ impl<T: Send + 'static> Queue<T> {
         let Some(rejected) = refused.next() else { return Ok(taken) };
         let refused = refused.map(|rejected| (rejected.item, rejected.ticket));
         let rest = rest.into_iter().map(Parcel::unpack);
-        Err(PutManyError { taken, rejected, rest: refused.chain(rest).collect() })
+        Err(PutManyError { taken, rejected: *rejected, rest: refused.chain(rest).collect() })
     }
 
-    /// Puts an item in if that needs no wait, neither for room nor for a store; else it comes back.
-    #[inline]
-    fn put_at_once(&self, item: T, ticket: Ticket) -> Result<TicketId, (T, Ticket)> {
-        let mut back = Some((item, ticket));
-        let put = |books: &mut Books<T>| {
-            let (item, ticket) = back.take().expect(ANSWERED);
-            books.take_in_at_once(item, ticket).map_err(|kept| back = Some(kept))
-        };
-        let id = self.shared.exchange.unless_someone_waits(self.shared.clock.now(), put);
-        id.and_then(Result::ok).ok_or_else(|| back.expect(ANSWERED))
+    /// Puts an item in if that needs no wait, neither for room nor for a store; else it stays where it is.
+    #[inline(always)]
+    fn put_at_once(&self, item: &mut Option<T>, ticket: &mut Ticket) -> Option<TicketId> {
+        let put = |books: &mut Books<T>| books.take_in_at_once(item, ticket);
+        self.shared.exchange.unless_someone_waits(|| self.shared.clock.now(), put).flatten()
     }
 
     /// An item with what the store is to keep of it.
@@ -146,10 +153,44 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     /// Waits until the answer to an offer of one item holds.
-    async fn conclude(&self, offer: Offer<T>) -> Result<TicketId, Rejected<T>> {
+    async fn conclude(&self, offer: Offer<T>) -> Result<TicketId, Box<Rejected<T>>> {
         let answer = offer.into_answer().expect(ANSWERED);
         let mut unsettled = Unsettled { shared: &self.shared, answers: VecDeque::from([answer]) };
         unsettled.settle_next().await
+    }
+}
+
+/// Puts an item in. Where it need not wait it is moved once, from here into the line.
+struct Putting<'a, T> {
+    queue: &'a Queue<T>,
+    /// `None` once it is in, or waits.
+    item: Option<T>,
+    ticket: Ticket,
+    waiting: Option<Waiting<'a, T>>,
+}
+
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<TicketId, Box<Rejected<T>>>> + Send + 'a>>;
+
+// Nothing in it is ever pinned but what is in a box.
+impl<T> Unpin for Putting<'_, T> {}
+
+impl<T: Send + 'static> Future for Putting<'_, T> {
+    type Output = Result<TicketId, Box<Rejected<T>>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { queue, item, ticket, waiting } = self.get_mut();
+        if let Some(waiting) = waiting {
+            return waiting.as_mut().poll(context);
+        }
+        queue.keep_time();
+        ready!(poll_proceed(context)).made_progress();
+        if let Some(id) = queue.put_at_once(item, ticket) {
+            return Poll::Ready(Ok(id));
+        }
+        let item = item.take().expect("a future that has ended is not polled again");
+        let patient = queue.put_patiently(item, std::mem::take(ticket));
+        waiting.insert(Box::pin(patient)).as_mut().poll(context)
     }
 }
 
@@ -161,7 +202,7 @@ struct Unsettled<'a, T> {
 
 impl<T> Unsettled<'_, T> {
     /// Waits until the first answer holds.
-    async fn settle_next(&mut self) -> Result<TicketId, Rejected<T>> {
+    async fn settle_next(&mut self) -> Result<TicketId, Box<Rejected<T>>> {
         let settled = match (self.answers.front().and_then(Answer::position), self.shared.store()) {
             (Some(position), Some(store)) => store.settled(position).await,
             _ => Ok(()),
@@ -169,8 +210,8 @@ impl<T> Unsettled<'_, T> {
         let answer = self.answers.pop_front().expect(ANSWERED);
         match (answer, settled) {
             (Answer::Taken(id), _) | (Answer::Known(First { id, .. }, _), Ok(())) => Ok(id),
-            (Answer::Rejected(rejected), _) => Err(*rejected),
-            (Answer::Known(_, parcel), Err(error)) => Err(parcel.reject(error.into())),
+            (Answer::Rejected(rejected), _) => Err(rejected),
+            (Answer::Known(_, parcel), Err(error)) => Err(Box::new(parcel.reject(error.into()))),
             (Answer::Noted(noted), Ok(())) => {
                 let id = noted.id();
                 self.shared.with(|books| books.settle(*noted));
@@ -178,7 +219,7 @@ impl<T> Unsettled<'_, T> {
             }
             (Answer::Noted(noted), Err(error)) => {
                 let reason = Rejection::from(error);
-                Err(self.shared.with(|books| books.unsettle(*noted, reason)))
+                Err(Box::new(self.shared.with(|books| books.unsettle(*noted, reason))))
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Stats {
     pub per_second: Option<f64>,
     /// How long serving an item takes: the median of the last ones.
     pub service: Option<Duration>,
-    /// How long items waited that were handed out for the first time.
+    /// How long items waited that were handed out for the first time: each of them, as exactly as [`super::Taken::arrived`].
     pub waits: HistogramSnapshot,
     /// What has happened so far.
     pub totals: Tally,

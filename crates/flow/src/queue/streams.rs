@@ -31,30 +31,30 @@ impl<T: Send + 'static> Queue<T> {
 #[must_use = "a sink does nothing unless items are sent into it"]
 pub struct QueueSink<T> {
     queue: Queue<T>,
-    putting: Option<BoxFuture<'static, Result<TicketId, Rejected<T>>>>,
+    putting: Option<BoxFuture<'static, Result<TicketId, Box<Rejected<T>>>>>,
 }
 
 impl<T: Send + 'static> Sink<(T, Ticket)> for QueueSink<T> {
-    type Error = Rejected<T>;
+    type Error = Box<Rejected<T>>;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected<T>>> {
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<Rejected<T>>>> {
         self.poll_flush(cx)
     }
 
-    fn start_send(mut self: Pin<&mut Self>, (item, ticket): (T, Ticket)) -> Result<(), Rejected<T>> {
+    fn start_send(mut self: Pin<&mut Self>, (item, ticket): (T, Ticket)) -> Result<(), Box<Rejected<T>>> {
         let queue = self.queue.clone();
         self.putting = Some(Box::pin(async move { queue.put(item, ticket).await }));
         Ok(())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected<T>>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<Rejected<T>>>> {
         let Some(putting) = &mut self.putting else { return Poll::Ready(Ok(())) };
         let put = ready!(putting.as_mut().poll(cx));
         self.putting = None;
         Poll::Ready(put.map(drop))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected<T>>> {
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Box<Rejected<T>>>> {
         self.poll_flush(cx)
     }
 }

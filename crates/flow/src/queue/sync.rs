@@ -19,7 +19,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         if let Ok(guard) = mutex.try_lock() {
             return guard;
         }
-        (0..64 << tries).for_each(|_| spin_loop());
+        (0..16 << tries).for_each(|_| spin_loop());
     }
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

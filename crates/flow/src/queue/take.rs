@@ -1,9 +1,11 @@
 //! Taking items out: on lease or for good, one or many, with or without waiting.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use tokio::task::coop::consume_budget;
+use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 
 use super::books::{Books, Goods, Want, Way};
@@ -14,20 +16,24 @@ impl<T: Send + 'static> Queue<T> {
     /// come any more: nothing waits, is put off or is out.
     ///
     /// Dropped while it waits, this takes nothing.
-    pub async fn take(&self) -> Option<Lease<T>> {
-        self.keep_time();
-        consume_budget().await;
-        if let Some(lease) = self.try_take() {
-            return Some(lease);
+    #[inline]
+    pub fn take(&self) -> impl Future<Output = Option<Lease<T>>> + Send + '_ {
+        let patient = || async {
+            let want = self.wait_for(Want::new(Way::Lease, UpTo::items(1))).await;
+            want.leases.into_first().map(|goods| self.lease(goods))
+        };
+        Taking {
+            queue: self,
+            hasty: |queue: &Self, place: &mut _| *place = queue.try_take(),
+            patient,
+            waiting: None,
         }
-        let want = self.wait_for(Want::new(Way::Lease, UpTo::items(1))).await;
-        want.leases.into_first().map(|goods| self.lease(goods))
     }
 
     /// Takes the item that is next on lease, if there is one now.
     pub fn try_take(&self) -> Option<Lease<T>> {
-        let goods = self.shared.with(Books::lend_at_once)?;
-        self.note_lent(&goods);
+        let clock = || self.shared.clock.now();
+        let goods = self.shared.exchange.with_at_pace(clock, Books::lend_at_once)?;
         Some(self.lease(goods))
     }
 
@@ -43,32 +49,35 @@ impl<T: Send + 'static> Queue<T> {
     /// Waits for the item that is next and takes it for good: it is gone from the queue, whatever becomes of its taker.
     /// A durable queue does not wait until that is on disk, so the item may come once more after a crash. `None` as for
     /// [`Queue::take`].
-    pub async fn pop(&self) -> Option<Taken<T>> {
-        self.keep_time();
-        consume_budget().await;
-        if let Some(taken) = self.try_pop() {
-            return Some(taken);
+    #[inline]
+    pub fn pop(&self) -> impl Future<Output = Option<Taken<T>>> + Send + '_ {
+        let patient =
+            || async { self.wait_for(Want::new(Way::ForGood, UpTo::items(1))).await.items.into_first() };
+        Taking {
+            queue: self,
+            hasty: |queue: &Self, place: &mut _| queue.pop_to(place),
+            patient,
+            waiting: None,
         }
-        let want = self.wait_for(Want::new(Way::ForGood, UpTo::items(1))).await;
-        want.items.into_first()
     }
 
     /// Takes the item that is next for good, if there is one now.
-    #[inline]
+    #[inline(always)]
     pub fn try_pop(&self) -> Option<Taken<T>> {
-        let now = self.shared.clock.now();
         let mut taken = None;
-        self.shared.exchange.with(now, |books| books.pop_at_once(&mut taken));
-        if let Some(taken) = &taken {
-            self.shared.waits.record(now.saturating_sub(taken.arrived()));
-        }
+        self.pop_to(&mut taken);
         taken
+    }
+
+    #[inline(always)]
+    fn pop_to(&self, place: &mut Option<Taken<T>>) {
+        self.shared.exchange.with_at_pace(|| self.shared.clock.now(), |books| books.pop_at_once(place));
     }
 
     /// Takes as [`Queue::take_many`] does, but for good.
     pub async fn pop_many(&self, up_to: impl Into<UpTo>) -> Vec<Taken<T>> {
         let want = self.wait_for_many(Way::ForGood, up_to.into()).await;
-        want.map_or_else(Vec::new, |want| want.items.into_vec())
+        want.map_or_else(Vec::new, Want::into_items)
     }
 
     fn lease(&self, goods: Goods<T>) -> Lease<T> {
@@ -76,17 +85,14 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     async fn wait_for(&self, want: Want<T>) -> Want<T> {
-        let want = self.shared.exchange.want(|| self.shared.clock.now(), want).await;
-        self.note_waits(&want);
-        want
+        self.shared.exchange.want(|| self.shared.clock.now(), want).await
     }
 
     async fn wait_for_many(&self, way: Way, up_to: UpTo) -> Option<Want<T>> {
         self.keep_time();
         consume_budget().await;
         let mut want = Want::new(way, up_to);
-        if self.shared.exchange.want_at_once(self.shared.clock.now(), &mut want) {
-            self.note_waits(&want);
+        if self.shared.exchange.want_at_once(|| self.shared.clock.now(), &mut want) {
             return Some(want);
         }
         let waiting = self.wait_for(want);
@@ -95,25 +101,41 @@ impl<T: Send + 'static> Queue<T> {
             Some(wait) => timeout(wait, waiting).await.ok(),
         }
     }
+}
 
-    fn note_waits(&self, want: &Want<T>) {
-        // What was put together mostly leaves together.
-        let mut same = (Duration::ZERO, 0);
-        for taken in want.items.iter() {
-            if taken.arrived() != same.0 {
-                self.shared.waits.record_many(want.at.saturating_sub(same.0), same.1);
-                same = (taken.arrived(), 0);
-            }
-            same.1 += 1;
-        }
-        self.shared.waits.record_many(want.at.saturating_sub(same.0), same.1);
-        want.leases.iter().for_each(|goods| self.note_lent(goods));
-    }
+/// Takes an item: at once if there is one, else as `patient` does.
+struct Taking<'a, T, R, H, P> {
+    queue: &'a Queue<T>,
+    hasty: H,
+    patient: P,
+    waiting: Option<Pin<Box<dyn Future<Output = Option<R>> + Send + 'a>>>,
+}
 
-    /// Counts the wait of an item that goes out for the first time.
-    fn note_lent(&self, goods: &Goods<T>) {
-        if goods.attempt == 1 {
-            self.shared.waits.record(goods.since.saturating_sub(goods.taken.arrived()));
+// Nothing in it is ever pinned but what is in a box.
+impl<T, R, H, P> Unpin for Taking<'_, T, R, H, P> {}
+
+impl<'a, T, R, H, P, W> Future for Taking<'a, T, R, H, P>
+where
+    T: Send + 'static,
+    H: Fn(&Queue<T>, &mut Option<R>),
+    P: Fn() -> W,
+    W: Future<Output = Option<R>> + Send + 'a,
+{
+    type Output = Option<R>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<R>> {
+        let Self { queue, hasty, patient, waiting } = self.get_mut();
+        if let Some(waiting) = waiting {
+            return waiting.as_mut().poll(context);
         }
+        queue.keep_time();
+        ready!(poll_proceed(context)).made_progress();
+        let mut taken = None;
+        hasty(queue, &mut taken);
+        if taken.is_some() {
+            return Poll::Ready(taken);
+        }
+        waiting.insert(Box::pin(patient())).as_mut().poll(context)
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::Owner;
 use crate::rate::TokenBucket;
 
 /// So many owners are remembered before the idle ones among them are looked for.
@@ -55,12 +55,12 @@ pub(super) struct Throttle {
 
 struct Each {
     rate: Rate,
-    owners: HashMap<Arc<str>, Owner>,
+    owners: HashMap<Owner, Account>,
     /// Idle owners are forgotten when there are more than that.
     many: usize,
 }
 
-struct Owner {
+struct Account {
     bucket: TokenBucket,
     /// How many items were told to come back for their token.
     waiting: u32,
@@ -97,7 +97,7 @@ impl Throttle {
     }
 
     /// Lets one item pass; `is_back` is one that was told before to come back for its token.
-    pub(super) fn pass(&mut self, owner: &Arc<str>, now: Duration, queueing: Queueing) -> Result<(), Brake> {
+    pub(super) fn pass(&mut self, owner: &Owner, now: Duration, queueing: Queueing) -> Result<(), Brake> {
         let Self { all, each } = self;
         let Some(each) = each else {
             return all.as_mut().map_or(Ok(()), |all| all.try_take(now, 1).map_err(Brake::All));
@@ -120,13 +120,13 @@ impl Throttle {
     }
 
     /// One more, or one less, item of that owner waits for its token.
-    pub(super) fn wait(&mut self, owner: &Arc<str>, now: Duration) {
+    pub(super) fn wait(&mut self, owner: &Owner, now: Duration) {
         if let Some(each) = &mut self.each {
             each.owner(owner, now).waiting += 1;
         }
     }
 
-    pub(super) fn wait_no_more(&mut self, owner: &Arc<str>) {
+    pub(super) fn wait_no_more(&mut self, owner: &Owner) {
         if let Some(owner) = self.each.as_mut().and_then(|each| each.owners.get_mut(owner)) {
             owner.waiting = owner.waiting.saturating_sub(1);
         }
@@ -141,14 +141,14 @@ pub(super) enum Queueing {
 }
 
 impl Each {
-    fn owner(&mut self, name: &Arc<str>, now: Duration) -> &mut Owner {
+    fn owner(&mut self, name: &Owner, now: Duration) -> &mut Account {
         if self.owners.len() >= self.many && !self.owners.contains_key(name) {
             let burst = self.rate.burst.get();
             self.owners
                 .retain(|_, owner| owner.waiting > 0 || owner.bucket.clone().try_take(now, burst).is_err());
             self.many = (2 * self.owners.len()).max(MANY);
         }
-        let bucket = || Owner { bucket: self.rate.bucket(), waiting: 0 };
-        self.owners.entry(Arc::clone(name)).or_insert_with(bucket)
+        let account = || Account { bucket: self.rate.bucket(), waiting: 0 };
+        self.owners.entry(name.clone()).or_insert_with(account)
     }
 }

@@ -1,5 +1,6 @@
 //! How an item comes in: what may keep it out, and in what order that is asked.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use crate::queue::dead_letters::Cause;
 use crate::queue::exchange::Progress;
 use crate::queue::gone::Why;
 use crate::queue::keys::First;
+use crate::queue::lanes::Block;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
 use crate::queue::store::Entry;
 use crate::queue::throttle::{Brake, Queueing};
 use crate::queue::ticket::Load;
-use crate::queue::{Taken, Ticket, TicketId};
+use crate::queue::{Capacity, Taken, Ticket, TicketId};
 
 use super::Books;
 use super::offer::{Answer, Noted, Offer, Parcel, Patience};
@@ -40,37 +42,41 @@ impl<T> Books<T> {
         Progress::Finished
     }
 
-    /// Takes an item in if nothing keeps it out and no store is to be told; else it comes back, to be offered.
-    #[inline]
+    /// Takes an item in if nothing keeps it out and no store is to be told; else it stays where it is.
+    #[inline(always)]
     pub(in crate::queue) fn take_in_at_once(
         &mut self,
-        item: T,
-        ticket: Ticket,
-    ) -> Result<TicketId, (T, Ticket)> {
-        if self.journal.is_some() || self.obstacle(&ticket, Queueing::New).is_some() {
-            return Err((item, ticket));
+        item: &mut Option<T>,
+        ticket: &mut Ticket,
+    ) -> Option<TicketId> {
+        if self.journal.is_some() || self.obstacle(ticket, Queueing::New).is_some() {
+            return None;
         }
-        let id = self.name(&ticket);
-        self.stow(id, self.now, ticket, item);
-        Ok(id)
+        let id = self.name(ticket);
+        self.stow(id, self.now, ticket, item.take()?);
+        Some(id)
     }
 
-    /// Takes in as many items as it can take at once.
-    pub(in crate::queue) fn take_in_many_at_once(
-        &mut self,
-        items: &mut std::vec::IntoIter<(T, Ticket)>,
-        taken: &mut Vec<TicketId>,
-    ) {
-        while let Some((_, ticket)) = items.as_slice().first() {
-            if self.journal.is_some() || self.obstacle(ticket, Queueing::New).is_some() {
-                return;
-            }
-            let id = self.name(ticket);
-            taken.push(id);
-            if let Some((item, ticket)) = items.next() {
-                self.stow(id, self.now, ticket, item);
-            }
+    /// Takes in a block of items if nothing keeps any of them out and no store is to be told; else it stays where it
+    /// is. The answer are the numbers of those that were taken in.
+    pub(in crate::queue) fn take_in_block_at_once(&mut self, block: &mut Block<T>) -> Range<u64> {
+        let first = self.next_id;
+        let count = block.len();
+        let has_room =
+            |held: u64, more: u64, bound: u64| held.checked_add(more).is_some_and(|sum| sum <= bound);
+        let Capacity { items, cost, bytes } = self.settings.capacity;
+        if self.journal.is_none()
+            && self.throttle.is_open()
+            && !self.line.is_closed()
+            && self.depth().checked_add(count).is_some_and(|depth| depth <= items)
+            && has_room(self.cost(), block.cost(), cost)
+            && has_room(self.bytes(), block.bytes(), bytes)
+        {
+            self.next_id += count as u64;
+            self.tally.accepted += count as u64;
+            self.line.admit_block(TicketId(first), self.now, std::mem::take(block));
         }
+        first..self.next_id
     }
 
     /// Deals with what keeps an item out: `None` goes on with what is next, or with the same item once more.
@@ -171,7 +177,7 @@ impl<T> Books<T> {
     }
 
     /// Asks what costs least first, and for tokens last, since asking takes them.
-    #[inline]
+    #[inline(always)]
     fn obstacle(&mut self, ticket: &Ticket, queueing: Queueing) -> Option<Obstacle> {
         if self.line.is_closed() {
             return Some(Obstacle::Final(Rejection::Closed));
@@ -229,7 +235,7 @@ impl<T> Books<T> {
     }
 
     /// The name of an item that is taken in.
-    #[inline]
+    #[inline(always)]
     fn name(&mut self, ticket: &Ticket) -> TicketId {
         let id = TicketId(self.next_id);
         self.next_id += 1;
@@ -272,7 +278,7 @@ impl<T> Books<T> {
 
     /// Lets the item go that has waited longest; `false` if none waits.
     fn drop_oldest(&mut self) -> bool {
-        let oldest = self.line.iter().next().map(|(id, _)| id);
+        let oldest = self.line.oldest().map(|(id, _)| id);
         let Some(taken) = oldest.and_then(|id| self.line.pull(id)) else { return false };
         self.tally.dropped += 1;
         self.let_go(taken, Why::Oldest);

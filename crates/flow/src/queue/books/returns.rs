@@ -162,12 +162,12 @@ impl<T> Books<T> {
     /// Puts an item into the line under the name that it has.
     #[inline]
     pub(in crate::queue) fn admit(&mut self, taken: Taken<T>) {
-        let Taken { item, id, ticket, arrived } = taken;
-        self.stow(id, arrived, ticket, item);
+        let Taken { item, id, mut ticket, arrived } = taken;
+        self.stow(id, arrived, &mut ticket, item);
     }
 
-    #[inline]
-    pub(super) fn stow(&mut self, id: TicketId, arrived: Duration, ticket: Ticket, item: T) {
+    #[inline(always)]
+    pub(super) fn stow(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
         ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
         self.line.admit(id, arrived, ticket, item);
     }

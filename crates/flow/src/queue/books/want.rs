@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::queue::lanes::Block;
 use crate::queue::leases::LeaseId;
 use crate::queue::past::Attempt;
 use crate::queue::{Taken, UpTo};
@@ -14,9 +15,9 @@ pub(in crate::queue) struct Want<T> {
     /// At most so much cost, unless the first item alone is dearer.
     pub(super) cost: u64,
     pub(in crate::queue) items: Few<Taken<T>>,
+    /// Items behind those, in blocks as they waited.
+    pub(super) blocks: Vec<Block<T>>,
     pub(in crate::queue) leases: Few<Goods<T>>,
-    /// When that was.
-    pub(in crate::queue) at: Duration,
 }
 
 /// What taking an item means.
@@ -51,16 +52,12 @@ impl<X> Few<X> {
         }
     }
 
-    pub(in crate::queue) fn iter(&self) -> impl Iterator<Item = &X> {
-        self.first.iter().chain(&self.more)
-    }
-
     pub(in crate::queue) fn into_first(mut self) -> Option<X> {
         self.first.or_else(|| self.more.pop())
     }
 
     pub(in crate::queue) fn into_vec(mut self) -> Vec<X> {
-        self.more.extend(self.first);
+        self.first.into_iter().for_each(|first| self.more.insert(0, first));
         self.more
     }
 }
@@ -81,7 +78,27 @@ pub(in crate::queue) struct Goods<T> {
 impl<T> Want<T> {
     pub(in crate::queue) fn new(way: Way, up_to: UpTo) -> Self {
         let (items, leases) = (Few::none(), Few::none());
-        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, leases, at: Duration::ZERO }
+        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, blocks: Vec::new(), leases }
+    }
+
+    /// Where further items go.
+    #[inline]
+    pub(super) fn several(&mut self) -> &mut Vec<Taken<T>> {
+        self.take_apart();
+        &mut self.items.more
+    }
+
+    /// All items that were taken for good.
+    pub(in crate::queue) fn into_items(mut self) -> Vec<Taken<T>> {
+        self.take_apart();
+        self.items.into_vec()
+    }
+
+    fn take_apart(&mut self) {
+        if !self.blocks.is_empty() {
+            self.items.more.reserve(self.blocks.iter().map(Block::len).sum());
+            self.items.more.extend(self.blocks.drain(..).flat_map(Block::into_taken));
+        }
     }
 
     /// Makes room for so many at most.
@@ -97,7 +114,7 @@ impl<T> Want<T> {
     pub(super) fn len(&self) -> usize {
         match self.way {
             Way::Lease => self.leases.len(),
-            Way::ForGood => self.items.len(),
+            Way::ForGood => self.items.len() + self.blocks.iter().map(Block::len).sum::<usize>(),
         }
     }
 }

@@ -5,41 +5,35 @@
 //! Items without a deadline come last, by arrival: they wait as long as any item with a deadline does. Give every item
 //! a deadline where that would be too long.
 
-use std::time::Duration;
+use super::{Chosen, Discipline, Next, Policy};
+use crate::queue::TicketId;
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
 
-use super::{Discipline, Policy};
-use crate::queue::tickets::{Place, Run, Tickets};
-
-#[derive(Debug, Default)]
-struct EarliestDeadline {
-    /// Those without a deadline. The others stand in order in [`Tickets::by_deadline`] already, because they expire.
-    undated: Run,
-}
+/// Those with a deadline have a lane of their own, and stand in order in [`Lanes::by_deadline`] already, because they
+/// expire.
+#[derive(Debug)]
+pub(in crate::queue) struct EarliestDeadline;
 
 impl Policy for EarliestDeadline {
-    fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        if tickets.deadline(place).is_none() {
-            self.undated.join(place, tickets);
-        }
+    const LANES: LaneCount = LaneCount::Few;
+
+    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
+        LaneId::at(slot.is_dated().into())
     }
 
-    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        if tickets.deadline(place).is_none() {
-            self.undated.leave(place, tickets);
-        }
+    fn next<T>(&mut self, lanes: &Lanes<T>, _now: u64) -> Option<Next> {
+        let dated = lanes.by_deadline().next().map(|(id, lane)| Next::Within(lane, id));
+        Some(dated.unwrap_or(Next::First(LaneId::FIRST)))
     }
 
-    fn next(&self, tickets: &Tickets, _now: Duration) -> Option<Place> {
-        tickets.by_deadline().next().or_else(|| self.undated.first(tickets))
-    }
-
-    fn order(&self, tickets: &Tickets, _now: Duration) -> Vec<Place> {
-        tickets.by_deadline().chain(self.undated.iter(tickets)).collect()
+    fn order<T>(&self, lanes: &Lanes<T>, _now: u64) -> Vec<TicketId> {
+        let dated = lanes.by_deadline().map(|(id, _)| id);
+        dated.chain(lanes.of(LaneId::FIRST).map(|slot| slot.id)).collect()
     }
 }
 
 pub(super) const POLICY: Discipline = Discipline {
     name: "deadline",
     about: "the earliest deadline first; without one, last",
-    build: |_| Box::new(EarliestDeadline::default()),
+    build: |_| Chosen::Deadline(EarliestDeadline),
 };

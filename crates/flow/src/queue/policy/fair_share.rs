@@ -6,23 +6,25 @@
 //! Virtual Token Counter (Sheng et al., "Fairness in Serving Large Language Models", 2024), because what an item costs
 //! is often known only once it has been served. `fair_share/band.rs` says how.
 
+mod accounts;
 mod band;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use band::{Band, Weights};
+use accounts::Accounts;
+use band::Band;
 
-use super::{Discipline, Policy, PolicySettings, aged};
-use crate::queue::Ticket;
-use crate::queue::tickets::{Place, Tickets, nanos};
+use super::{Chosen, Discipline, Next, Policy, PolicySettings, Served, aged};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot, nanos};
+use crate::queue::{Ticket, TicketId};
 
+/// A lane for each owner and level in which something of it waits.
 #[derive(Debug)]
-struct FairShare {
+pub(in crate::queue) struct FairShare {
+    accounts: Accounts,
     /// By level. One that was used once stays; there are 256 at most.
     bands: Vec<(u8, Band)>,
-    weights: Arc<Weights>,
     /// In nanoseconds.
     age_step: u64,
 }
@@ -33,80 +35,90 @@ type Urgency = (u8, u64, u8);
 impl FairShare {
     fn new(settings: &PolicySettings) -> Self {
         let (weights, age_step) = (Arc::new(settings.weights.clone()), nanos(settings.age_step));
-        Self { bands: Vec::new(), weights, age_step }
+        Self { accounts: Accounts::new(weights), bands: Vec::new(), age_step }
     }
 
-    fn band(&mut self, level: u8) -> &mut Band {
-        let at = self.bands.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
-            self.bands.insert(at, (level, Band::new(self.weights.clone())));
+    fn band(bands: &mut Vec<(u8, Band)>, level: u8) -> &mut Band {
+        let at = bands.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
+            bands.insert(at, (level, Band::new(level)));
             at
         });
-        &mut self.bands[at].1
+        &mut bands[at].1
+    }
+
+    /// The band of a lane, and all accounts.
+    fn band_of(&mut self, lane: LaneId) -> (&mut Band, &mut Accounts) {
+        let level = self.accounts.of(lane).level;
+        (Self::band(&mut self.bands, level), &mut self.accounts)
     }
 
     fn urgency(&self, level: u8, since: u64, now: u64) -> Urgency {
         (aged(level, now.saturating_sub(since), self.age_step), since, level)
     }
-
-    /// The level that is served next.
-    fn level(&self, now: Duration) -> Option<&Band> {
-        let now = nanos(now);
-        let waiting = self.bands.iter().filter(|(_, band)| !band.is_empty());
-        waiting.min_by_key(|(level, band)| self.urgency(*level, band.since(), now)).map(|(_, band)| band)
-    }
 }
 
 impl Policy for FairShare {
-    fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        self.band(tickets.level(place)).join(place, tickets);
+    const LANES: LaneCount = LaneCount::Many;
+
+    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
+        let band = Self::band(&mut self.bands, slot.level());
+        self.accounts.open(slot.level(), &slot.owner, band)
     }
 
-    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        self.band(tickets.level(place)).leave(place, tickets);
+    fn joined<T>(&mut self, lane: LaneId, arrived: u64, lanes: &Lanes<T>) {
+        let first = lanes.first(lane).map(|slot| slot.id);
+        let (band, accounts) = self.band_of(lane);
+        band.joined(lane, first, arrived, accounts);
     }
 
-    fn serve(&mut self, place: Place, tickets: &mut Tickets, now: Duration) {
-        self.band(tickets.level(place)).serve(place, tickets, nanos(now));
+    fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
+        let first = lanes.first(lane).map(|slot| slot.id);
+        let (band, accounts) = self.band_of(lane);
+        band.left(lane, first, accounts);
     }
 
-    fn next(&self, _tickets: &Tickets, now: Duration) -> Option<Place> {
-        self.level(now)?.next()
+    fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
+        let first = lanes.first(served.lane).map(|slot| slot.id);
+        let (band, accounts) = self.band_of(served.lane);
+        band.served(served, first, accounts);
     }
 
-    fn order(&self, tickets: &Tickets, now: Duration) -> Vec<Place> {
-        let now = nanos(now);
+    fn next<T>(&mut self, _lanes: &Lanes<T>, now: u64) -> Option<Next> {
+        let waiting = self.bands.iter().filter(|(_, band)| !band.is_empty());
+        let (_, band) = waiting.min_by_key(|(level, band)| self.urgency(*level, band.since(), now))?;
+        band.next().map(Next::First)
+    }
+
+    fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId> {
         let mut waiting: BTreeMap<Urgency, _> = BTreeMap::new();
         for (level, band) in &self.bands {
-            let order = band.order(tickets);
+            let order = self.accounts.order(*level, lanes);
             waiting.insert(self.urgency(*level, band.since(), now), order.into_iter());
         }
         let mut order = Vec::new();
         while let Some(((_, _, level), mut band)) = waiting.pop_first() {
-            if let Some(place) = band.next() {
-                order.push(place);
+            if let Some(id) = band.next() {
+                order.push(id);
                 waiting.insert(self.urgency(level, now, now), band);
             }
         }
         order
     }
 
-    fn charge(&mut self, ticket: &Ticket, actual: u64, tickets: &mut Tickets) {
-        self.band(ticket.level).charge(ticket, actual, tickets);
+    fn charge(&mut self, ticket: &Ticket, actual: u64) {
+        let band = Self::band(&mut self.bands, ticket.level);
+        band.charge(ticket, actual, &mut self.accounts);
     }
 
-    fn configure(&mut self, settings: &PolicySettings, tickets: &mut Tickets) {
+    fn configure<T>(&mut self, settings: &PolicySettings, _lanes: &Lanes<T>) {
         self.age_step = nanos(settings.age_step);
-        self.weights = Arc::new(settings.weights.clone());
-        self.bands.iter_mut().for_each(|(_, band)| band.reweigh(&self.weights, tickets));
-    }
-
-    fn retire(&mut self, tickets: &mut Tickets) {
-        self.bands.iter_mut().for_each(|(_, band)| band.retire(tickets));
+        self.accounts.reweigh(Arc::new(settings.weights.clone()));
+        self.bands.iter_mut().for_each(|(_, band)| band.reweigh(&self.accounts));
     }
 }
 
 pub(super) const POLICY: Discipline = Discipline {
     name: "fair_share",
     about: "owners share by cost and weight; inside of a level",
-    build: |settings| Box::new(FairShare::new(settings)),
+    build: |settings| Chosen::FairShare(FairShare::new(settings)),
 };

@@ -1,32 +1,29 @@
 //! First come, first served; levels and owners make no difference.
 
-use std::time::Duration;
+use super::{Chosen, Discipline, Next, Policy};
+use crate::queue::TicketId;
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
 
-use super::{Discipline, Policy};
-use crate::queue::tickets::{Place, Run, Tickets};
-
-#[derive(Debug, Default)]
-struct Fifo {
-    run: Run,
-}
+#[derive(Debug)]
+pub(in crate::queue) struct Fifo;
 
 impl Policy for Fifo {
-    fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        self.run.join(place, tickets);
+    const LANES: LaneCount = LaneCount::Few;
+
+    #[inline]
+    fn lane<T>(&mut self, _slot: &Slot<T>) -> LaneId {
+        LaneId::FIRST
     }
 
-    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        self.run.leave(place, tickets);
+    #[inline]
+    fn next<T>(&mut self, _lanes: &Lanes<T>, _now: u64) -> Option<Next> {
+        Some(Next::First(LaneId::FIRST))
     }
 
-    fn next(&self, tickets: &Tickets, _now: Duration) -> Option<Place> {
-        self.run.first(tickets)
-    }
-
-    fn order(&self, tickets: &Tickets, _now: Duration) -> Vec<Place> {
-        self.run.iter(tickets).collect()
+    fn order<T>(&self, lanes: &Lanes<T>, _now: u64) -> Vec<TicketId> {
+        lanes.of(LaneId::FIRST).map(|slot| slot.id).collect()
     }
 }
 
 pub(super) const POLICY: Discipline =
-    Discipline { name: "fifo", about: "first come, first served", build: |_| Box::new(Fifo::default()) };
+    Discipline { name: "fifo", about: "first come, first served", build: |_| Chosen::Fifo(Fifo) };

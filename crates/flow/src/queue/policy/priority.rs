@@ -2,84 +2,107 @@
 //! age step a ticket counts as one level more urgent, until it is level with the most urgent ones. From then on only
 //! tickets that came before it go first, so nothing waits longer than `level × age step` plus the service of those.
 
-use std::time::Duration;
-
-use super::{Discipline, Policy, PolicySettings};
+use super::{Chosen, Discipline, Next, Policy, PolicySettings};
 use crate::queue::TicketId;
-use crate::queue::tickets::{Place, Run, Tickets, nanos};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot, nanos};
 
-#[derive(Debug)]
-struct Priority {
-    /// The most urgent first. In a level the first arrival has waited longest, so it is at least as urgent as the rest.
-    /// A level that was used once stays; there are 256 at most.
-    levels: Vec<(u8, Run)>,
+/// A lane for each level. In a level the first arrival has waited longest, so it is at least as urgent as the rest.
+#[derive(Debug, Default)]
+pub(in crate::queue) struct Priority {
+    /// A bit for every level in which something waits.
+    waiting: [u64; 4],
     /// In nanoseconds.
     age_step: u64,
+    /// Until then nothing that waits counts as more urgent than it came, so that levels alone decide.
+    calm_until: u64,
 }
 
 impl Priority {
-    /// Whether a ticket of that level that came then has become as urgent as `rank`, at least.
-    #[inline]
-    fn reaches(&self, rank: u8, level: u8, arrived: u64, now: u64) -> bool {
-        let steps = u64::from(level.saturating_sub(rank));
-        now.saturating_sub(arrived) >= steps.saturating_mul(self.age_step.max(1))
+    fn new(age_step: u64) -> Self {
+        Self { age_step, ..Self::default() }
     }
 
-    fn rank(&self, level: u8, place: Place, tickets: &Tickets, now: u64) -> (u8, TicketId) {
-        let waited = now.saturating_sub(tickets.arrived(place));
-        (super::aged(level, waited, self.age_step), tickets.id(place))
+    /// The levels in which something waits, the most urgent first.
+    #[inline]
+    fn levels(&self) -> impl Iterator<Item = u8> {
+        let words = self.waiting.iter().zip([0, 64, 128, 192]);
+        words.flat_map(|(word, first)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let level = (left != 0).then(|| first + left.trailing_zeros() as u8)?;
+                left &= left - 1;
+                Some(level)
+            })
+        })
+    }
+
+    /// From when on a ticket counts as more urgent than it came.
+    fn ages_at(&self, level: u8, arrived: u64) -> u64 {
+        if level == 0 { u64::MAX } else { arrived.saturating_add(self.age_step.max(1)) }
+    }
+
+    fn rank<T>(&self, level: u8, slot: &Slot<T>, now: u64) -> (u8, TicketId) {
+        (super::aged(level, now.saturating_sub(slot.arrived), self.age_step), slot.id)
+    }
+
+    /// Of the heads of all levels, the one that is most urgent by now.
+    #[cold]
+    fn weigh<T>(&mut self, lanes: &Lanes<T>, now: u64) -> Option<Next> {
+        let heads =
+            || self.levels().filter_map(|level| Some((level, lanes.first(LaneId::at(level.into()))?)));
+        let calm_until = heads().map(|(level, head)| self.ages_at(level, head.arrived)).min();
+        let first = heads().min_by_key(|(level, head)| self.rank(*level, head, now));
+        let first = first.map(|(level, _)| Next::First(LaneId::at(level.into())));
+        self.calm_until = calm_until.unwrap_or(u64::MAX);
+        first
     }
 }
 
 impl Policy for Priority {
-    fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        let level = tickets.level(place);
-        let at = self.levels.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
-            self.levels.insert(at, (level, Run::default()));
-            at
-        });
-        self.levels[at].1.join(place, tickets);
+    const LANES: LaneCount = LaneCount::Few;
+
+    #[inline]
+    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
+        LaneId::at(slot.level().into())
     }
 
-    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        if let Ok(at) = self.levels.binary_search_by_key(&tickets.level(place), |(level, _)| *level) {
-            self.levels[at].1.leave(place, tickets);
+    #[inline]
+    fn joined<T>(&mut self, lane: LaneId, arrived: u64, _lanes: &Lanes<T>) {
+        let level = lane.index() as u8;
+        self.waiting[usize::from(level / 64)] |= 1 << (level % 64);
+        self.calm_until = self.calm_until.min(self.ages_at(level, arrived));
+    }
+
+    #[inline]
+    fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
+        if lanes.is_empty(lane) {
+            self.waiting[lane.index() / 64] &= !(1 << (lane.index() % 64));
         }
     }
 
-    fn next(&self, tickets: &Tickets, now: Duration) -> Option<Place> {
-        let now = nanos(now);
-        let mut heads = self.levels.iter().filter_map(|(level, run)| Some((*level, run.first(tickets)?)));
-        let (level, mut best) = heads.next()?;
-        let mut rank = self.rank(level, best, tickets, now);
-        for (level, place) in heads {
-            // Hardly any has waited so long, and asking that is cheaper than how urgent it has become.
-            if self.reaches(rank.0, level, tickets.arrived(place), now) {
-                let other = self.rank(level, place, tickets, now);
-                if other < rank {
-                    (rank, best) = (other, place);
-                }
-            }
+    #[inline]
+    fn next<T>(&mut self, lanes: &Lanes<T>, now: u64) -> Option<Next> {
+        if now >= self.calm_until {
+            return self.weigh(lanes, now);
         }
-        Some(best)
+        self.levels().next().map(|level| Next::First(LaneId::at(level.into())))
     }
 
-    fn order(&self, tickets: &Tickets, now: Duration) -> Vec<Place> {
-        let now = nanos(now);
-        let all = self.levels.iter().flat_map(|(level, run)| run.iter(tickets).map(|place| (*level, place)));
-        let mut ranked: Vec<_> =
-            all.map(|(level, place)| (self.rank(level, place, tickets, now), place)).collect();
+    fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId> {
+        let all =
+            self.levels().flat_map(|level| lanes.of(LaneId::at(level.into())).map(move |slot| (level, slot)));
+        let mut ranked: Vec<_> = all.map(|(level, slot)| self.rank(level, slot, now)).collect();
         ranked.sort_unstable();
-        ranked.into_iter().map(|(_, place)| place).collect()
+        ranked.into_iter().map(|(_, id)| id).collect()
     }
 
-    fn configure(&mut self, settings: &PolicySettings, _tickets: &mut Tickets) {
-        self.age_step = nanos(settings.age_step);
+    fn configure<T>(&mut self, settings: &PolicySettings, _lanes: &Lanes<T>) {
+        (self.age_step, self.calm_until) = (nanos(settings.age_step), 0);
     }
 }
 
 pub(super) const POLICY: Discipline = Discipline {
     name: "priority",
     about: "the most urgent first; waiting raises urgency, so nothing starves",
-    build: |settings| Box::new(Priority { levels: Vec::new(), age_step: nanos(settings.age_step) }),
+    build: |settings| Chosen::Priority(Priority::new(nanos(settings.age_step))),
 };

@@ -2,32 +2,34 @@
 //! its turn and comes last when it returns, so nothing is gained by leaving, and an item waits for as many turns of
 //! the others as items of its owner came before it.
 
-use std::time::Duration;
+use super::{Chosen, Discipline, Next, Policy, Served};
+use crate::queue::TicketId;
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
+use crate::queue::owners::{OwnerId, Owners};
 
-use super::{Discipline, Policy};
-use crate::queue::tickets::{OwnerId, Place, Run, Tickets};
-
+/// A lane for each owner, with the owner's number.
 #[derive(Debug, Default)]
-struct RoundRobin {
-    /// What waits of every owner, and who comes before and after it in the round. Where nothing waits, nothing of it
-    /// counts. There are as many as there were owners at once.
+pub(in crate::queue) struct RoundRobin {
+    owners: Owners,
+    /// Who comes before and after each in the round. There are as many as there were owners at once.
     seats: Vec<Seat>,
     /// Whose turn it is. The one before it is the last of the round.
     turn: Option<OwnerId>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Seat {
-    run: Run,
     before: OwnerId,
     after: OwnerId,
+    is_taken: bool,
+}
+
+fn lane_of(owner: OwnerId) -> LaneId {
+    LaneId::at(owner.index())
 }
 
 impl RoundRobin {
     fn seat(&mut self, owner: OwnerId) -> &mut Seat {
-        if self.seats.len() <= owner.index() {
-            self.seats.resize_with(owner.index() + 1, Seat::default);
-        }
         &mut self.seats[owner.index()]
     }
 
@@ -35,64 +37,73 @@ impl RoundRobin {
     fn sit_down(&mut self, owner: OwnerId) {
         let turn = *self.turn.get_or_insert(owner);
         let last = if turn == owner { owner } else { self.seat(turn).before };
-        let seat = self.seat(owner);
-        (seat.before, seat.after) = (last, turn);
+        *self.seat(owner) = Seat { before: last, after: turn, is_taken: true };
         self.seat(last).after = owner;
         self.seat(turn).before = owner;
+        self.owners.hold(owner);
     }
 
     fn stand_up(&mut self, owner: OwnerId) {
-        let &mut Seat { before, after, .. } = self.seat(owner);
+        let seat = self.seat(owner);
+        seat.is_taken = false;
+        let Seat { before, after, .. } = *seat;
         self.seat(before).after = after;
         self.seat(after).before = before;
         if self.turn == Some(owner) {
             self.turn = (after != owner).then_some(after);
         }
+        self.owners.release(owner);
     }
 
     /// Owners of whom something waits, from the one whose turn it is.
-    fn round(&self) -> impl Iterator<Item = &Seat> {
+    fn round(&self) -> impl Iterator<Item = OwnerId> {
         let mut next = self.turn;
         std::iter::from_fn(move || {
-            let seat = &self.seats[next?.index()];
-            next = Some(seat.after).filter(|after| Some(*after) != self.turn);
-            Some(seat)
+            let owner = next?;
+            next = Some(self.seats[owner.index()].after).filter(|after| Some(*after) != self.turn);
+            Some(owner)
         })
     }
 }
 
 impl Policy for RoundRobin {
-    fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        let owner = tickets.owner(place);
-        if self.seat(owner).run.is_empty() {
+    const LANES: LaneCount = LaneCount::Many;
+
+    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
+        let owner = self.owners.id(&slot.owner);
+        if self.seats.len() <= owner.index() {
+            self.seats.resize(owner.index() + 1, Seat { before: owner, after: owner, is_taken: false });
+        }
+        lane_of(owner)
+    }
+
+    fn joined<T>(&mut self, lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {
+        let owner = OwnerId::at(lane.index());
+        if !self.seat(owner).is_taken {
             self.sit_down(owner);
         }
-        self.seat(owner).run.join(place, tickets);
     }
 
-    fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        let owner = tickets.owner(place);
-        self.seat(owner).run.leave(place, tickets);
-        if self.seat(owner).run.is_empty() {
-            self.stand_up(owner);
+    fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
+        if lanes.is_empty(lane) {
+            self.stand_up(OwnerId::at(lane.index()));
         }
     }
 
-    fn serve(&mut self, place: Place, tickets: &mut Tickets, _now: Duration) {
-        let owner = tickets.owner(place);
-        self.turn = Some(self.seat(owner).after);
-        self.leave(place, tickets);
+    fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
+        self.turn = Some(self.seat(OwnerId::at(served.lane.index())).after);
+        self.left(served.lane, lanes);
     }
 
-    fn next(&self, tickets: &Tickets, _now: Duration) -> Option<Place> {
-        self.seats[self.turn?.index()].run.first(tickets)
+    fn next<T>(&mut self, _lanes: &Lanes<T>, _now: u64) -> Option<Next> {
+        self.turn.map(|owner| Next::First(lane_of(owner)))
     }
 
-    fn order(&self, tickets: &Tickets, _now: Duration) -> Vec<Place> {
-        let mut runs: Vec<_> = self.round().map(|seat| seat.run.iter(tickets)).collect();
+    fn order<T>(&self, lanes: &Lanes<T>, _now: u64) -> Vec<TicketId> {
+        let mut waiting: Vec<_> = self.round().map(|owner| lanes.of(lane_of(owner))).collect();
         let mut order = Vec::new();
-        while !runs.is_empty() {
-            runs.retain_mut(|run| run.next().inspect(|place| order.push(*place)).is_some());
+        while !waiting.is_empty() {
+            waiting.retain_mut(|lane| lane.next().inspect(|slot| order.push(slot.id)).is_some());
         }
         order
     }
@@ -101,5 +112,5 @@ impl Policy for RoundRobin {
 pub(super) const POLICY: Discipline = Discipline {
     name: "round_robin",
     about: "owners take turns, one item each",
-    build: |_| Box::new(RoundRobin::default()),
+    build: |_| Chosen::RoundRobin(RoundRobin::default()),
 };

@@ -51,6 +51,10 @@ impl Stock for Numbers {
         Duration::MAX
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn has_aftermath(&self) -> bool {
         false
     }

@@ -7,13 +7,12 @@
 //! newcomers pass a flood, and it rises all the time, so that no row of newcomers holds anybody up.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::num::NonZeroU32;
-use std::sync::Arc;
 
-use crate::queue::tickets::{NumberMap, OwnerId, Place, Run, Tickets};
+use super::accounts::{Accounts, Counter, share};
+use crate::queue::lanes::LaneId;
+use crate::queue::policy::Served;
 use crate::queue::{Ticket, TicketId};
 
 /// So many owners are remembered of whom nothing waits and who have had more than the floor.
@@ -22,24 +21,17 @@ const DEBTORS: usize = 1024;
 /// So many entries of a heap may be outdated, besides as many as are not, before it is built anew.
 const OUTDATED: usize = 64;
 
-/// Cost over weight, in units small enough that rounding never shows.
-type Counter = u128;
-
-/// Shares by owner.
-pub(super) type Weights = BTreeMap<Arc<str>, NonZeroU32>;
-
 #[derive(Debug)]
 pub(super) struct Band {
-    weights: Arc<Weights>,
-    /// Owners of whom something waits, and debtors: owners of whom nothing waits and whose counter is higher than the
-    /// floor. Each is referred to in [`Tickets::owners`].
-    accounts: NumberMap<OwnerId, Account>,
+    level: u8,
     /// How the accounts of whom something waits stand, the smallest first, among entries that are no longer true. The
     /// first entry is true.
     turns: BinaryHeap<Reverse<Turn>>,
     /// The counters of debtors, the smallest first, among entries that are no longer true.
-    debts: BinaryHeap<Reverse<(Counter, OwnerId)>>,
+    debts: BinaryHeap<Reverse<(Counter, LaneId)>>,
     floor: Counter,
+    /// How many accounts there are.
+    known: usize,
     /// Of how many owners something waits.
     waiting: usize,
     /// The sum of their weights.
@@ -48,60 +40,29 @@ pub(super) struct Band {
     since: u64,
 }
 
-#[derive(Debug)]
-struct Account {
-    run: Run,
-    /// The first of its run, if something waits.
-    head: Option<(TicketId, Place)>,
-    counter: Counter,
-    /// The floor at which it was entered or came back: what it is given back never takes it below.
-    entered: Counter,
-    weight: u64,
-}
-
 /// Of equal counters, the one whose ticket came first is served.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    counter: Counter,
-    head: (TicketId, Place),
-    owner: OwnerId,
+pub(super) struct Turn {
+    pub(super) counter: Counter,
+    pub(super) head: TicketId,
+    pub(super) lane: LaneId,
 }
 
-impl Account {
-    fn new(floor: Counter, weight: u64) -> Self {
-        Self { run: Run::default(), head: None, counter: floor, entered: floor, weight }
+impl Turn {
+    fn is_true(&self, accounts: &Accounts) -> bool {
+        let account = accounts.get(self.lane);
+        account.is_some_and(|account| account.counter == self.counter && account.head == Some(self.head))
     }
-
-    fn share(&self, cost: u64) -> Counter {
-        share(cost, self.weight)
-    }
-
-    fn turn(&self, owner: OwnerId) -> Option<Reverse<Turn>> {
-        self.head.map(|head| Reverse(Turn { counter: self.counter, head, owner }))
-    }
-
-    /// Looks at its run anew.
-    fn look(&mut self, tickets: &Tickets) {
-        self.head = self.run.first(tickets).map(|place| (tickets.id(place), place));
-    }
-}
-
-fn share(cost: u64, weight: u64) -> Counter {
-    (Counter::from(cost) << 32) / Counter::from(weight)
-}
-
-fn weight_of(name: &str, weights: &Weights) -> u64 {
-    weights.get(name).map_or(1, |weight| weight.get().into())
 }
 
 impl Band {
-    pub(super) fn new(weights: Arc<Weights>) -> Self {
+    pub(super) fn new(level: u8) -> Self {
         Self {
-            weights,
-            accounts: NumberMap::default(),
+            level,
             turns: BinaryHeap::new(),
             debts: BinaryHeap::new(),
             floor: 0,
+            known: 0,
             waiting: 0,
             weight: 0,
             since: 0,
@@ -116,175 +77,137 @@ impl Band {
         self.since
     }
 
-    pub(super) fn next(&self) -> Option<Place> {
-        self.turns.peek().map(|Reverse(turn)| turn.head.1)
+    pub(super) fn next(&self) -> Option<LaneId> {
+        self.turns.peek().map(|Reverse(turn)| turn.lane)
     }
 
-    pub(super) fn join(&mut self, place: Place, tickets: &mut Tickets) {
-        let owner = tickets.owner(place);
+    /// One account more; the answer is where it begins.
+    pub(super) fn enter(&mut self) -> Counter {
+        self.known += 1;
+        self.floor
+    }
+
+    /// Something has come into a lane, whose first now is `head`.
+    pub(super) fn joined(
+        &mut self,
+        lane: LaneId,
+        head: Option<TicketId>,
+        arrived: u64,
+        accounts: &mut Accounts,
+    ) {
         if self.is_empty() {
-            self.since = tickets.arrived(place);
+            self.since = arrived;
         }
-        let account = match self.accounts.entry(owner) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                tickets.owners().hold(owner);
-                let weight = weight_of(tickets.owners().name(owner), &self.weights);
-                entry.insert(Account::new(self.floor, weight))
-            }
-        };
+        let account = accounts.of_mut(lane);
         if account.head.is_none() {
             account.entered = self.floor;
             self.waiting += 1;
             self.weight += account.weight;
         }
-        account.run.join(place, tickets);
-        let before = account.head;
-        account.look(tickets);
-        if account.head != before {
-            self.turns.extend(account.turn(owner));
-            self.compact();
+        if account.head != head {
+            account.head = head;
+            self.turns.extend(account.turn(lane).map(Reverse));
+            self.compact(accounts);
         }
     }
 
-    pub(super) fn leave(&mut self, place: Place, tickets: &mut Tickets) {
-        let owner = tickets.owner(place);
-        let Some(account) = self.accounts.get_mut(&owner) else { return };
-        account.run.leave(place, tickets);
-        let before = account.head;
-        account.look(tickets);
-        if account.head != before {
-            self.turns.extend(account.turn(owner));
-            self.has_left(owner, tickets);
+    /// Something has gone from a lane, whose first now is `head`.
+    pub(super) fn left(&mut self, lane: LaneId, head: Option<TicketId>, accounts: &mut Accounts) {
+        let account = accounts.of_mut(lane);
+        if account.head != head {
+            account.head = head;
+            self.turns.extend(account.turn(lane).map(Reverse));
+            self.has_left(lane, accounts);
         }
     }
 
-    /// Serves the ticket that is `next`.
-    pub(super) fn serve(&mut self, place: Place, tickets: &mut Tickets, now: u64) {
-        let (owner, cost) = (tickets.owner(place), tickets.cost(place).max(1));
-        let Some(account) = self.accounts.get_mut(&owner) else { return };
-        account.run.leave(place, tickets);
-        account.look(tickets);
-        let even = account.counter.max(self.floor).saturating_add(share(cost, self.weight + 1));
-        account.counter = account.counter.saturating_add(account.share(cost));
+    /// The first of the lane that was next has been served.
+    pub(super) fn served(&mut self, served: &Served, head: Option<TicketId>, accounts: &mut Accounts) {
+        let account = accounts.of_mut(served.lane);
+        account.head = head;
+        let even = account.counter.max(self.floor).saturating_add(share(served.cost, self.weight + 1));
+        account.counter = account.counter.saturating_add(account.share(served.cost));
         self.floor = self.floor.max(even.min(account.counter));
-        self.since = now;
+        self.since = served.now;
         if let Some(mut first) = self.turns.peek_mut() {
-            match account.turn(owner) {
-                Some(turn) => *first = turn,
+            match account.turn(served.lane) {
+                Some(turn) => *first = Reverse(turn),
                 None => drop(PeekMut::pop(first)),
             }
         }
-        self.has_left(owner, tickets);
+        self.has_left(served.lane, accounts);
     }
 
     /// Replaces what a ticket said it would cost by what it did.
-    pub(super) fn charge(&mut self, ticket: &Ticket, actual: u64, tickets: &mut Tickets) {
+    pub(super) fn charge(&mut self, ticket: &Ticket, actual: u64, accounts: &mut Accounts) {
         let (expected, actual) = (ticket.cost.max(1), actual.max(1));
-        let owner = tickets.owners().find(&ticket.owner).filter(|owner| self.accounts.contains_key(owner));
-        let owner = match owner {
-            Some(owner) => owner,
+        let lane = match accounts.find(ticket) {
+            Some(lane) => lane,
             None if actual <= expected => return,
-            None => {
-                let owner = tickets.owners().refer(ticket.owner.clone());
-                self.accounts
-                    .insert(owner, Account::new(self.floor, weight_of(&ticket.owner, &self.weights)));
-                owner
-            }
+            None => accounts.open(ticket.level, &ticket.owner, self),
         };
-        let Some(account) = self.accounts.get_mut(&owner) else { return };
-        let more = account.counter.saturating_add(account.share(actual.saturating_sub(expected)));
-        let less = more.saturating_sub(account.share(expected.saturating_sub(actual)));
-        account.counter = less.max(account.entered);
-        self.turns.extend(account.turn(owner));
+        let account = accounts.of_mut(lane);
+        let (more, less) = (actual.saturating_sub(expected), expected.saturating_sub(actual));
+        let share = |cost| if cost == 0 { 0 } else { account.share(cost) };
+        let counter = account.counter.saturating_add(share(more)).saturating_sub(share(less));
+        account.counter = counter.max(account.entered);
+        self.turns.extend(account.turn(lane).map(Reverse));
         if account.head.is_none() {
-            self.debts.push(Reverse((account.counter, owner)));
+            self.debts.push(Reverse((account.counter, lane)));
         }
-        self.compact();
-        self.forget(tickets);
+        self.compact(accounts);
+        self.forget(accounts);
     }
 
-    /// All tickets, in the order in which they would be served if nothing came.
-    pub(super) fn order(&self, tickets: &Tickets) -> Vec<Place> {
-        let runs = self.accounts.values().filter_map(|account| {
-            let key = (account.counter, account.head?.0);
-            Some((key, (account, account.run.iter(tickets).peekable())))
-        });
-        let mut waiting: BTreeMap<_, _> = runs.collect();
-        let mut order = Vec::new();
-        while let Some(((counter, _), (account, mut run))) = waiting.pop_first() {
-            let Some(place) = run.next() else { continue };
-            order.push(place);
-            if let Some(next) = run.peek().copied() {
-                let counter = counter.saturating_add(account.share(tickets.cost(place).max(1)));
-                waiting.insert((counter, tickets.id(next)), (account, run));
-            }
-        }
-        order
+    /// Counts the weights anew.
+    pub(super) fn reweigh(&mut self, accounts: &Accounts) {
+        let waiting = accounts.of_level(self.level).filter(|(_, account)| account.head.is_some());
+        self.weight = waiting.map(|(_, account)| account.weight).sum();
     }
 
-    /// Goes on with other weights; what owners have had stays as it was counted.
-    pub(super) fn reweigh(&mut self, weights: &Arc<Weights>, tickets: &mut Tickets) {
-        (self.weights, self.weight) = (weights.clone(), 0);
-        for (owner, account) in &mut self.accounts {
-            account.weight = weight_of(tickets.owners().name(*owner), weights);
-            self.weight += account.head.map_or(0, |_| account.weight);
-        }
-    }
-
-    /// Forgets everybody; nothing waits.
-    pub(super) fn retire(&mut self, tickets: &mut Tickets) {
-        self.accounts.drain().for_each(|(owner, _)| tickets.owners().release(owner));
-    }
-
-    /// A ticket of an owner, which was its first, has gone.
-    fn has_left(&mut self, owner: OwnerId, tickets: &mut Tickets) {
-        if let Some(account) = self.accounts.get(&owner)
-            && account.head.is_none()
-        {
+    /// What was the first of a lane has gone.
+    fn has_left(&mut self, lane: LaneId, accounts: &mut Accounts) {
+        let account = accounts.of(lane);
+        if account.head.is_none() {
             self.waiting -= 1;
             self.weight -= account.weight;
-            self.debts.push(Reverse((account.counter, owner)));
+            self.debts.push(Reverse((account.counter, lane)));
         }
-        self.compact();
-        self.forget(tickets);
+        self.compact(accounts);
+        self.forget(accounts);
     }
 
     /// Lets the first entry be true, and most others.
-    fn compact(&mut self) {
-        let is_true = |turn: &Turn| {
-            let account = self.accounts.get(&turn.owner);
-            account.is_some_and(|account| account.counter == turn.counter && account.head == Some(turn.head))
-        };
-        while self.turns.peek().is_some_and(|Reverse(turn)| !is_true(turn)) {
+    fn compact(&mut self, accounts: &Accounts) {
+        while self.turns.peek().is_some_and(|Reverse(turn)| !turn.is_true(accounts)) {
             self.turns.pop();
         }
         if self.turns.len() > 2 * self.waiting + OUTDATED {
-            let turns = self.accounts.iter().filter_map(|(owner, account)| account.turn(*owner));
-            self.turns = turns.collect();
+            let turns = accounts.of_level(self.level).filter_map(|(lane, account)| account.turn(lane));
+            self.turns = turns.map(Reverse).collect();
         }
         if self.debts.len() > 2 * self.debtors() + OUTDATED {
-            let debtors = self.accounts.iter().filter(|(_, account)| account.head.is_none());
-            self.debts = debtors.map(|(owner, account)| Reverse((account.counter, *owner))).collect();
+            let debtors = accounts.of_level(self.level).filter(|(_, account)| account.head.is_none());
+            self.debts = debtors.map(|(lane, account)| Reverse((account.counter, lane))).collect();
         }
     }
 
     fn debtors(&self) -> usize {
-        self.accounts.len() - self.waiting
+        self.known - self.waiting
     }
 
     /// Forgets owners of whom nothing waits and who would start at the floor anyway. Of too many others, those go who
     /// are closest to the floor, and the floor rises to them, so that they gain nothing.
-    fn forget(&mut self, tickets: &mut Tickets) {
-        while let Some(Reverse((counter, owner))) = self.debts.peek().copied() {
-            let is_true = |account: &Account| account.head.is_none() && account.counter == counter;
-            if self.accounts.get(&owner).is_some_and(is_true) {
+    fn forget(&mut self, accounts: &mut Accounts) {
+        while let Some(Reverse((counter, lane))) = self.debts.peek().copied() {
+            let account = accounts.get(lane).filter(|account| account.level == self.level);
+            if account.is_some_and(|account| account.head.is_none() && account.counter == counter) {
                 if counter > self.floor && self.debtors() <= DEBTORS {
                     return;
                 }
                 self.floor = self.floor.max(counter);
-                self.accounts.remove(&owner);
-                tickets.owners().release(owner);
+                self.known -= 1;
+                accounts.close(lane);
             }
             self.debts.pop();
         }
@@ -293,25 +216,23 @@ impl Band {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
     use super::*;
 
     #[test]
     fn who_never_comes_back_is_forgotten() {
-        let (mut tickets, mut band) = (Tickets::default(), Band::new(Arc::default()));
+        let (mut accounts, mut band) = (Accounts::new(Arc::default()), Band::new(0));
         for number in 0..10_000 {
             let ticket = Ticket::of(format!("owner {number}"));
-            let place = tickets.enter(TicketId(number), ticket.clone(), Duration::ZERO);
-            band.join(place, &mut tickets);
-            band.serve(place, &mut tickets, 0);
-            tickets.exit(place);
-            band.charge(&ticket, number % 5000, &mut tickets);
-            assert!(band.is_empty() && band.accounts.len() <= DEBTORS);
+            let lane = accounts.open(0, &ticket.owner, &mut band);
+            band.joined(lane, Some(TicketId(number)), 0, &mut accounts);
+            assert_eq!(band.next(), Some(lane));
+            band.served(&Served { lane, cost: 1, now: 0 }, None, &mut accounts);
+            band.charge(&ticket, number % 5000, &mut accounts);
+            assert!(band.is_empty() && accounts.len() <= DEBTORS && band.known == accounts.len());
             assert!(band.debts.len() <= 2 * DEBTORS + OUTDATED && band.turns.len() <= OUTDATED);
         }
-        assert!(!band.accounts.is_empty(), "nobody owes anything");
-        band.retire(&mut tickets);
-        assert!(band.accounts.is_empty());
+        assert!(accounts.len() > 0, "nobody owes anything");
     }
 }

@@ -1,14 +1,14 @@
-//! Where tickets stand, by their ids, in order of arrival.
+//! In which lane items wait, by their ids, in order of arrival.
 
 use std::collections::VecDeque;
 
+use super::LaneId;
 use crate::queue::TicketId;
-use crate::queue::tickets::Place;
 
 /// Ids of a page: few enough that one straggler does not keep much, enough that a page costs little per id.
 const PAGE: usize = 32;
 
-/// An ordered map from ids to places.
+/// An ordered map from ids to lanes.
 ///
 /// Ids are given out one after the other, so those that wait lie close together: pages of consecutive ids take 5 bytes
 /// an id, and the page of an id is mostly where counting from the first page says.
@@ -23,9 +23,15 @@ pub(super) struct Index {
 
 struct Page {
     number: u64,
-    places: Box<[Option<Place>; PAGE]>,
-    /// A bit for every place that is taken.
+    lanes: Box<[LaneId; PAGE]>,
+    /// A bit for every id that is there.
     taken: u32,
+}
+
+impl Page {
+    fn get(&self, slot: usize) -> Option<LaneId> {
+        (self.taken & 1 << slot != 0).then(|| self.lanes[slot])
+    }
 }
 
 fn split(id: TicketId) -> (u64, usize) {
@@ -33,57 +39,43 @@ fn split(id: TicketId) -> (u64, usize) {
 }
 
 impl Index {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn get(&self, id: TicketId) -> Option<Place> {
+    pub(super) fn get(&self, id: TicketId) -> Option<LaneId> {
         let (number, slot) = split(id);
-        self.pages[self.find(number).ok()?].places[slot]
+        self.pages[self.find(number).ok()?].get(slot)
     }
 
     /// Adds an id that is not there.
-    pub(super) fn insert(&mut self, id: TicketId, place: Place) {
+    pub(super) fn insert(&mut self, id: TicketId, lane: LaneId) {
         let (number, slot) = split(id);
         let at = self.find(number).unwrap_or_else(|at| {
-            self.pages.insert(at, Page { number, places: Box::new([None; PAGE]), taken: 0 });
+            self.pages.insert(at, Page { number, lanes: Box::new([LaneId::FIRST; PAGE]), taken: 0 });
             self.empty += 1;
             at
         });
         let page = &mut self.pages[at];
         self.empty -= usize::from(page.taken == 0);
-        page.places[slot] = Some(place);
+        page.lanes[slot] = lane;
         page.taken |= 1 << slot;
         self.len += 1;
         self.trim();
     }
 
-    pub(super) fn remove(&mut self, id: TicketId) -> Option<Place> {
+    pub(super) fn remove(&mut self, id: TicketId) -> Option<LaneId> {
         let (number, slot) = split(id);
         let at = self.find(number).ok()?;
         let page = &mut self.pages[at];
-        let place = page.places[slot].take()?;
+        let lane = page.get(slot)?;
         page.taken &= !(1 << slot);
         self.empty += usize::from(page.taken == 0);
         self.len -= 1;
         self.trim();
-        Some(place)
+        Some(lane)
     }
 
-    /// The place of the smallest id.
-    pub(super) fn first(&self) -> Option<Place> {
+    /// The lane of the smallest id.
+    pub(super) fn first(&self) -> Option<LaneId> {
         let page = self.pages.front()?;
-        *page.places.get(page.taken.trailing_zeros() as usize)?
-    }
-
-    /// All places, in order of their ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Place> {
-        self.pages.iter().flat_map(|page| page.places.iter().copied().flatten())
-    }
-
-    /// The same from the end.
-    pub(super) fn iter_back(&self) -> impl Iterator<Item = Place> {
-        self.pages.iter().rev().flat_map(|page| page.places.iter().rev().copied().flatten())
+        (page.taken != 0).then(|| page.lanes[page.taken.trailing_zeros() as usize])
     }
 
     /// The page of that number, or where it would have to be inserted.
@@ -132,8 +124,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::queue::Ticket;
-    use crate::queue::tickets::Tickets;
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -141,24 +131,21 @@ mod tests {
         /// Any ids in any order, far apart or close together.
         #[test]
         fn it_is_an_ordered_map(acts in prop::collection::vec((0..3u8, 0..600u64, 0..4u64), 1..400)) {
-            let mut tickets = Tickets::default();
             let (mut index, mut map) = (Index::default(), BTreeMap::new());
             for (act, low, high) in acts {
                 let id = TicketId(low + high * 1_000_000);
                 if act > 0 && !map.contains_key(&id) {
-                    let place = tickets.enter(id, Ticket::default(), std::time::Duration::ZERO);
-                    index.insert(id, place);
-                    map.insert(id, place);
+                    let lane = LaneId::at(low as usize);
+                    index.insert(id, lane);
+                    map.insert(id, lane);
                 } else {
                     prop_assert_eq!(index.remove(id), map.remove(&id));
                 }
                 prop_assert_eq!(index.get(id), map.get(&id).copied());
                 prop_assert_eq!(index.first(), map.values().next().copied());
-                prop_assert_eq!(index.len(), map.len());
+                prop_assert_eq!(index.len, map.len());
                 prop_assert!(index.pages.len() <= 2 * map.len() + 1);
             }
-            prop_assert!(index.iter().eq(map.values().copied()));
-            prop_assert!(index.iter_back().eq(map.values().rev().copied()));
         }
     }
 }
