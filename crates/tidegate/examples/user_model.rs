@@ -69,7 +69,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // An error is of its input alone.
     let mixed = warmth.submit_all(vec!["sun".to_owned(), " ".to_owned()], of("poet")).await?;
     assert_eq!(mixed[0], Ok(1.0));
-    println!("the empty text: {}", mixed[1].as_ref().unwrap_err());
+    if let Err(error) = &mixed[1] {
+        println!("the empty text: {error}");
+    }
 
     let status = warmth.status();
     println!("{} requests in {} batches", status.counters.accepted, status.counters.steps);

@@ -23,6 +23,10 @@ pub trait BatchModel: Send + 'static {
     ///
     /// # Errors
     /// An error of all, or a panic: the batch is then run again in halves, down to the inputs that fail alone.
+    #[expect(
+        clippy::type_complexity,
+        reason = "an alias would hide from implementers what they are to return"
+    )]
     fn run(
         &mut self,
         batch: &[Arc<Self::Input>],
