@@ -151,7 +151,7 @@ impl<M: BatchModel> Dynamic<M> {
         let Shared { gate, clock, roll, .. } = &*self.shared;
         let admit = || {
             let member = roll.join();
-            self.check_phase()?;
+            self.shared.meters.check_ready()?;
             let (tenant, at) = (Arc::from(terms.tenant.0.as_str()), clock.now());
             let permit = gate.enter(&tenant, at).map_err(refusal)?;
             Ok(Admitted { permit, member, terms: terms.clone(), at })
@@ -223,16 +223,6 @@ impl<M: BatchModel> Dynamic<M> {
     /// Where work that takes long is done beside the tasks.
     pub(crate) fn handle(&self) -> &Handle {
         &self.shared.handle
-    }
-
-    fn check_phase(&self) -> Result<(), Refusal> {
-        let reason = match self.shared.meters.phase() {
-            Phase::Ready => return Ok(()),
-            Phase::Starting => "it is starting",
-            Phase::Draining => "it is draining",
-            Phase::Stopped => "it has stopped",
-        };
-        Err(Refusal::NotReady { reason: reason.to_owned() })
     }
 }
 

@@ -166,7 +166,7 @@ impl Engine {
 
     async fn accept(&self, request: GenerateRequest) -> Result<Generation, Refusal> {
         let member = self.roll.join();
-        self.check_phase()?;
+        self.shared.meters.check_ready()?;
         self.check_model(request.model.as_ref())?;
         parameters::check(&request, self.bounds)?;
         let tenant = Arc::from(request.tenant.0.as_str());
@@ -206,16 +206,6 @@ impl Engine {
         }
         self.shared.meters.accepted.fetch_add(1, Relaxed);
         Ok(events)
-    }
-
-    fn check_phase(&self) -> Result<(), Refusal> {
-        let reason = match self.shared.meters.phase() {
-            Phase::Ready => return Ok(()),
-            Phase::Starting => "it is starting",
-            Phase::Draining => "it is draining",
-            Phase::Stopped => "it has stopped",
-        };
-        Err(Refusal::NotReady { reason: reason.to_owned() })
     }
 
     /// Why a model that generates does nothing else.

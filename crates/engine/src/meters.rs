@@ -206,6 +206,17 @@ impl Meters {
         }
     }
 
+    /// Refuses work unless the engine is ready for it.
+    pub(crate) fn check_ready(&self) -> Result<(), Refusal> {
+        let reason = match self.phase() {
+            Phase::Ready => return Ok(()),
+            Phase::Starting => "it is starting",
+            Phase::Draining => "it is draining",
+            Phase::Stopped => "it has stopped",
+        };
+        Err(Refusal::NotReady { reason: reason.to_owned() })
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         const PHASES: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Stopped];
         PHASES[usize::from(self.phase.load(Relaxed)) % PHASES.len()]

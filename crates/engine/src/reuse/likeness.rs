@@ -1,5 +1,7 @@
 //! How alike two texts are, by a hash that is alike for texts that are.
 
+use crate::sampler::mix;
+
 /// A similarity hash (Charikar, "Similarity Estimation Techniques from Rounding Algorithms", 2002) over words and pairs
 /// of neighbouring words, without case and punctuation. Texts without words have none, and are like nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,10 +13,10 @@ impl Likeness {
         let mut last = None;
         let separated = |c: char| !c.is_alphanumeric();
         for word in texts.into_iter().flat_map(|text| text.split(separated)).filter(|word| !word.is_empty()) {
-            let word = word.chars().flat_map(char::to_lowercase).fold(OFFSET, |hash, c| step(hash, c as u64));
+            let word = word.chars().flat_map(char::to_lowercase).fold(0, |hash, c| mix(hash ^ u64::from(c)));
             vote(&mut votes, word);
             if let Some(before) = last.replace(word) {
-                vote(&mut votes, step(before, word));
+                vote(&mut votes, mix(mix(before) ^ word));
             }
         }
         last.map_or(Self(None), |_| {
@@ -30,17 +32,6 @@ impl Likeness {
             _ => 0.0,
         }
     }
-}
-
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// Mixes a number into a hash so that every bit of it reaches all bits (the finaliser of MurmurHash3).
-fn step(hash: u64, number: u64) -> u64 {
-    let mut mixed = hash ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
-        mixed = (mixed ^ (mixed >> 33)).wrapping_mul(factor);
-    }
-    mixed ^ (mixed >> 33)
 }
 
 fn vote(votes: &mut [i64; 64], hash: u64) {
