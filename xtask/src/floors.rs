@@ -20,23 +20,32 @@ const fn room(package: &'static str, floor: u8, may_use: &'static [&'static str]
     Room { package, floor, may_use }
 }
 
-const HOUSE: [Room; 8] = [
+const HOUSE: [Room; 9] = [
     room("tidegate-flow", 0, &[]),
+    room("tidegate-images", 0, &[]),
     room("tidegate-memory", 0, &[]),
     room("tidegate-protocol", 0, &[]),
     room("tidegate-tensor", 1, &["tidegate-memory"]),
-    room("tidegate-models", 2, &["tidegate-tensor"]),
+    room("tidegate-models", 2, &["tidegate-images", "tidegate-tensor"]),
     room("tidegate-server", 2, &["tidegate-flow", "tidegate-protocol"]),
     room(
         "tidegate-engine",
         3,
-        &["tidegate-flow", "tidegate-memory", "tidegate-protocol", "tidegate-tensor", "tidegate-models"],
+        &[
+            "tidegate-flow",
+            "tidegate-images",
+            "tidegate-memory",
+            "tidegate-protocol",
+            "tidegate-tensor",
+            "tidegate-models",
+        ],
     ),
     room(
         "tidegate",
         4,
         &[
             "tidegate-flow",
+            "tidegate-images",
             "tidegate-memory",
             "tidegate-protocol",
             "tidegate-tensor",

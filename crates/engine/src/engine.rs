@@ -168,6 +168,7 @@ impl Engine {
         let member = self.roll.join();
         self.shared.meters.check_ready()?;
         self.check_model(request.model.as_ref())?;
+        self.check_images(&request)?;
         parameters::check(&request, self.bounds)?;
         let tenant = Arc::from(request.tenant.0.as_str());
         let permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
@@ -224,6 +225,17 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_images(&self, request: &GenerateRequest) -> Result<(), Refusal> {
+        if request.images.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "'{}' reads text and cannot see; leave the images out, or ask a model that sees",
+            self.card.id
+        );
+        Err(Refusal::InvalidParameter { param: "messages".to_owned(), message })
     }
 
     async fn prepare(&self, request: &GenerateRequest) -> Result<Prepared, Refusal> {

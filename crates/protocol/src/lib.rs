@@ -27,7 +27,7 @@ pub use reading::{
 };
 pub use refusal::Refusal;
 pub use request::{
-    Chat, Content, GenerateRequest, Limits, Message, Part, Priority, Prompt, RequestId, Sampling, Sharing,
-    TenantId,
+    Chat, Content, GenerateRequest, Image, Limits, Message, Part, Priority, Prompt, RequestId, Sampling,
+    Sharing, TenantId,
 };
 pub use status::{Health, ModelCard, Phase, Status, Task};

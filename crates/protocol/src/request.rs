@@ -1,5 +1,7 @@
 //! What a client asks for. Every `Option` that is `None` means "as the model's own defaults say".
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,8 @@ pub struct GenerateRequest {
     pub model: Option<String>,
     /// What to continue.
     pub prompt: Prompt,
+    /// The pictures of the conversation, in the order in which its parts of kind `image` or `image_url` stand.
+    pub images: Vec<Image>,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// When to stop.
@@ -89,6 +93,7 @@ impl GenerateRequest {
             id: RequestId(id.into()),
             model: None,
             prompt,
+            images: Vec::new(),
             sampling: Sampling::default(),
             limits: Limits::default(),
             form: None,
@@ -100,6 +105,20 @@ impl GenerateRequest {
             cache_salt: None,
             sharing: Sharing::Identical,
         }
+    }
+}
+
+/// A picture as it came: an encoded file that nobody has looked into.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The bytes of the file.
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for Image {
+    /// Says how large it is; the bytes are nobody's to read in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Image({} bytes)", self.bytes.len())
     }
 }
 

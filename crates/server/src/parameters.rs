@@ -73,6 +73,7 @@ impl Parameters {
             id: RequestId(id),
             model: self.model.clone(),
             prompt,
+            images: Vec::new(),
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
             form: self.form.clone(),

@@ -11,7 +11,7 @@ use super::likeness::Likeness;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     tenant: TenantId,
-    /// Everything but the prompt's texts.
+    /// Everything but the prompt's texts: its pictures too, of which none is like another.
     frame: [u8; 32],
     prompt: [u8; 32],
     likeness: Likeness,
@@ -32,6 +32,7 @@ impl Key {
             id: _,
             model,
             prompt,
+            images,
             sampling,
             limits,
             form,
@@ -46,8 +47,9 @@ impl Key {
         let greedy = sampling.temperature == Some(0.0);
         let determined = if greedy || sampling.seed.is_some() { Determined::Yes } else { Determined::No };
         // A run has one priority: whoever is more urgent does not wait with those who are less.
-        let frame =
-            (model, sampling, limits, form, (choices, logprobs, priority, cache_salt), options(prompt));
+        let looks: Vec<[u8; 32]> = images.iter().map(|image| Sha256::digest(&image.bytes).into()).collect();
+        let other = (choices, logprobs, priority, cache_salt, looks);
+        let frame = (model, sampling, limits, form, other, options(prompt));
         Self {
             tenant: tenant.clone(),
             frame: digest(&frame),

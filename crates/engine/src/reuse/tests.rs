@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use protocol::scripted::{Gate, Script, Scripted};
-use protocol::{Event, Failure, GenerateRequest, Prompt, TenantId};
+use protocol::{Event, Failure, GenerateRequest, Image, Prompt, TenantId};
 
 use super::*;
 use crate::tests::bench::ManualClock;
@@ -113,6 +113,8 @@ fn what_differs_in_anything_that_counts_is_run() {
         GenerateRequest { sharing: Sharing::None, ..asking("hi") },
         GenerateRequest { deadline: Some(Duration::from_secs(9)), ..asking("hi") },
         GenerateRequest { logprobs: Some(1), ..asking("hi") },
+        GenerateRequest { images: vec![Image { bytes: Arc::from([1_u8]) }], ..asking("hi") },
+        GenerateRequest { images: vec![Image { bytes: Arc::from([2_u8]) }], ..asking("hi") },
         GenerateRequest::new("free", Prompt::Text("hi".to_owned())),
         GenerateRequest::new("free", Prompt::Text("hi".to_owned())),
     ];
