@@ -7,6 +7,7 @@ mod batches;
 mod case;
 mod causal_lm;
 mod quantised;
+mod qwen3_vl;
 mod recorded;
 mod report;
 mod rig;
@@ -28,9 +29,6 @@ use tensor::{Isa, Kernels};
 
 use case::Case;
 use report::Check;
-
-/// Kinds whose models this build does not have yet.
-const LATER: [&str; 1] = ["qwen3_vl"];
 
 /// What to run, and on what.
 #[derive(Args)]
@@ -85,11 +83,6 @@ fn compare(options: &Options) -> Result<Totals> {
     let mut totals = Totals::default();
     for dir in &cases {
         let (name, checks) = match Case::open(dir) {
-            Ok(case) if LATER.contains(&case.kind.as_str()) => {
-                println!("{:<24} {:<40} not supported yet", case.name, case.kind);
-                totals.later += 1;
-                continue;
-            }
             Ok(case) if SENTENCES.contains(&case.kind.as_str()) => {
                 match sentences::model(&case, packages.as_deref()) {
                     Ok(Ok(dir)) => (case.name.clone(), guarded(|| sentences::run(&case, &dir, &machine))),
@@ -129,6 +122,7 @@ const SENTENCES: [&str; 2] = ["sentence_embedding", "pair_scores"];
 fn checks(case: &Case, machine: &Machine) -> Result<Vec<Check>> {
     match case.kind.as_str() {
         "causal_lm" => causal_lm::run(case, machine),
+        "qwen3_vl" => qwen3_vl::run(case, machine),
         "logit_processors" => sampling::run(case),
         "weight_quantisation" => quantised::run(case, machine),
         other => Err(anyhow!("the kind '{other}' is unknown")),

@@ -3,6 +3,7 @@
 //! Two styles are in use: files on the hub say `rope_theta`, `rope_scaling` and `torch_dtype`; files written by
 //! transformers 5 say `rope_parameters` and `dtype`. Both are read. GGUF files say the same under flat keys of their own.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ pub struct Config {
 enum Keys {
     /// Dots go down into objects.
     Nested,
+    /// As `Nested`, from an object of the file on that has this key.
+    Section(&'static str),
     /// All values stand side by side under keys of their own, of which some are written otherwise than they are asked
     /// for.
     Flat { written: Vec<(&'static str, String)> },
@@ -71,21 +74,35 @@ impl Config {
         }
     }
 
+    /// The settings of a part of the model, which stand in an object of their own.
+    pub(crate) fn section(&self, key: &'static str) -> Result<Self, ModelError> {
+        match self.get(key) {
+            Some(root @ Value::Object(_)) => {
+                Ok(Self { path: self.path.clone(), root: root.clone(), keys: Keys::Section(key) })
+            }
+            found => Err(self.wrong(key, "an object of settings", found.unwrap_or(&Value::Null))),
+        }
+    }
+
     /// The value at `key`, where dots go down into objects; `null` counts as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
         let found = match &self.keys {
-            Keys::Nested => key.split('.').try_fold(&self.root, |value, part| value.get(part))?,
-            Keys::Flat { .. } => self.root.get(self.written(key))?,
+            Keys::Nested | Keys::Section(_) => {
+                key.split('.').try_fold(&self.root, |value, part| value.get(part))?
+            }
+            Keys::Flat { .. } => self.root.get(&*self.written(key))?,
         };
         (!found.is_null()).then_some(found)
     }
 
     /// The key as the file writes it.
-    fn written<'k>(&'k self, key: &'k str) -> &'k str {
+    fn written<'k>(&'k self, key: &'k str) -> Cow<'k, str> {
         match &self.keys {
-            Keys::Nested => key,
+            Keys::Nested => Cow::Borrowed(key),
+            Keys::Section(section) => Cow::Owned(format!("{section}.{key}")),
             Keys::Flat { written } => {
-                written.iter().find(|(asked, _)| *asked == key).map_or(key, |(_, written)| written)
+                let found = written.iter().find(|(asked, _)| *asked == key);
+                Cow::Borrowed(found.map_or(key, |(_, written)| written))
             }
         }
     }
@@ -151,7 +168,7 @@ impl Config {
     pub(crate) fn wrong(&self, key: &str, expected: &str, found: &Value) -> ModelError {
         ModelError::Field {
             path: self.path.clone(),
-            key: self.written(key).to_owned(),
+            key: self.written(key).into_owned(),
             expected: expected.to_owned(),
             found: describe(found),
         }
@@ -159,7 +176,9 @@ impl Config {
 
     /// The element type that the checkpoint says its weights have.
     pub(crate) fn dtype(&self) -> Result<Option<Dtype>, ModelError> {
-        let key = if self.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
+        // Models that see say it of the part that writes.
+        let keys = ["dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype"];
+        let key = keys.into_iter().find(|key| self.get(key).is_some()).unwrap_or(keys[0]);
         self.optional(key, "float32, bfloat16 or float16", |value| match value.as_str()? {
             "float32" | "torch.float32" => Some(Dtype::F32),
             "bfloat16" | "torch.bfloat16" => Some(Dtype::Bf16),
@@ -168,8 +187,8 @@ impl Config {
         })
     }
 
-    /// Base of the rotary frequencies, after refusing every scaling of them.
-    pub(crate) fn rope_theta(&self) -> Result<f64, ModelError> {
+    /// Base of the rotary frequencies, after refusing every scaling of them; `implied` where it is not there.
+    pub(crate) fn rope_theta(&self, implied: f64) -> Result<f64, ModelError> {
         for group in ["rope_scaling", "rope_parameters"] {
             for kind in ["rope_type", "type"] {
                 let key = format!("{group}.{kind}");
@@ -182,7 +201,7 @@ impl Config {
         }
         let nested = "rope_parameters.rope_theta";
         let key = if self.get(nested).is_some() { nested } else { "rope_theta" };
-        Ok(self.optional_number(key, 1.0..=1e12)?.unwrap_or(10_000.0))
+        Ok(self.optional_number(key, 1.0..=1e12)?.unwrap_or(implied))
     }
 
     fn optional<'v, T>(
@@ -220,10 +239,10 @@ mod tests {
             r#"{"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}, "dtype": "bfloat16"}"#,
         );
         for style in [hub, v5] {
-            assert_eq!(style.rope_theta().unwrap(), 1e6);
+            assert_eq!(style.rope_theta(1e4).unwrap(), 1e6);
             assert_eq!(style.dtype().unwrap(), Some(Dtype::Bf16));
         }
-        assert_eq!(config("{}").rope_theta().unwrap(), 10_000.0);
+        assert_eq!(config("{}").rope_theta(1e4).unwrap(), 10_000.0);
     }
 
     #[test]
@@ -235,7 +254,7 @@ mod tests {
                 "{text}"
             );
         };
-        let theta = |config: &Config| config.rope_theta().err();
+        let theta = |config: &Config| config.rope_theta(1e4).err();
         let heads = |config: &Config| config.count("heads", 1..=8).err();
         check(
             r#"{"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}"#,

@@ -11,6 +11,7 @@ use crate::encoder::Encoder;
 use crate::layers::Packing;
 use crate::loaded::ModelHolding;
 use crate::progress::Progress;
+use crate::vision::Vision;
 use crate::{Batch, Dialect, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
@@ -74,12 +75,29 @@ impl fmt::Display for ModelKind {
     }
 }
 
+/// A decoder and what it sees with.
+pub struct Seeing {
+    /// Continues texts.
+    pub model: Box<dyn CausalLm>,
+    /// Reads pictures, where the family does that.
+    pub vision: Option<Vision>,
+}
+
 impl LoadFamily {
     /// What comes of it.
     pub fn kind(&self) -> ModelKind {
         match self {
-            Self::CausalLm(_) => ModelKind::CausalLm,
+            Self::CausalLm(_) | Self::Seeing(_) => ModelKind::CausalLm,
             Self::Encoder(_) => ModelKind::Encoder,
+        }
+    }
+
+    /// Loads a model that continues texts; `None` if the family has none.
+    pub(crate) fn decoder(&self, source: &Source<'_>) -> Option<Result<Seeing, ModelError>> {
+        match self {
+            Self::CausalLm(load) => Some(load(source).map(|model| Seeing { model, vision: None })),
+            Self::Seeing(load) => Some(load(source)),
+            Self::Encoder(_) => None,
         }
     }
 }
@@ -89,6 +107,8 @@ impl LoadFamily {
 pub enum LoadFamily {
     /// Into a model that continues texts.
     CausalLm(fn(&Source<'_>) -> Result<Box<dyn CausalLm>, ModelError>),
+    /// Into a model that continues texts and sees pictures in them.
+    Seeing(fn(&Source<'_>) -> Result<Seeing, ModelError>),
     /// Into a model that reads texts.
     Encoder(fn(&Source<'_>) -> Result<Box<dyn Encoder>, ModelError>),
 }

@@ -37,7 +37,9 @@ impl GenerationDefaults {
             None => None,
         };
         let mut defaults = own.as_ref().map(Self::sampling).transpose()?.unwrap_or_default();
-        let sources: Vec<&Config> = own.iter().chain([config]).collect();
+        // Models that see say it of the part that writes.
+        let text = config.section("text_config").ok();
+        let sources: Vec<&Config> = own.iter().chain([config]).chain(&text).collect();
         defaults.eos_token_ids = token_ids(&sources, "eos_token_id", vocabulary)?;
         defaults.bos_token_id = token_ids(&sources, "bos_token_id", vocabulary)?.first().copied();
         Ok(defaults)

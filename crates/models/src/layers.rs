@@ -11,6 +11,7 @@ mod head;
 mod norm;
 mod packing;
 mod positions;
+mod tower;
 mod weights;
 mod workspace;
 
@@ -23,4 +24,5 @@ pub(crate) use head::{Head, Tying};
 pub(crate) use norm::NormWeights;
 pub(crate) use packing::{Listed, Packing};
 pub(crate) use positions::{Positions, Rotary};
+pub(crate) use tower::{Merger, TowerBlock, TowerWeights, VisionTower};
 pub(crate) use weights::{Part, Stored};

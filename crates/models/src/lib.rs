@@ -3,7 +3,7 @@
 //!
 //! A model has no clock, thread, channel or I/O after load, and makes no batching decision: it is given a ragged
 //! [`Batch`] and KV pages and returns logits, or an [`EncoderBatch`] and returns hidden states. Read `family.rs` and
-//! `encoder.rs` first, then `layers/decoder.rs`.
+//! `encoder.rs` first, then `layers/decoder.rs`; `vision.rs` for models that see.
 
 mod batch;
 pub mod encoder;
@@ -26,16 +26,17 @@ pub mod loaded;
 pub mod quantise;
 pub mod repository;
 pub mod tokenizer;
+pub mod vision;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::Batch;
+pub use batch::{Batch, PictureRows, Position};
 pub use cache::PackedCache;
 pub use encoder::{Encoder, EncoderBatch, EncoderShape};
 pub use error::ModelError;
 pub use families::FAMILIES;
-pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Source};
+pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Seeing, Source};
 pub use gguf::Dialect;
 pub use head::{Pooling, Scaling, Squash};
 pub use loaded::{LoadOptions, LoadedModel, ModelHolding, Quantisation, kind, load, load_with};

@@ -19,9 +19,7 @@ use crate::config::Config;
 use crate::layers::Packing;
 use crate::loaded::{family, other_kind};
 use crate::progress::Progress;
-use crate::{
-    LoadFamily, LoadOptions, Loading, ModelError, ModelKind, Quantisation, Repository, Source, Watch,
-};
+use crate::{LoadOptions, Loading, ModelError, ModelKind, Quantisation, Repository, Source, Watch};
 
 pub use output::Existing;
 use output::Output;
@@ -36,7 +34,7 @@ const METHOD: &str = "tidegate";
 const VERSION: u64 = 1;
 
 /// Files that a quantised folder takes over as they are, where the model has them.
-const COPIED: [&str; 16] = [
+const COPIED: [&str; 19] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -47,6 +45,9 @@ const COPIED: [&str; 16] = [
     "generation_config.json",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
@@ -110,9 +111,6 @@ fn list(
     kernels: Arc<dyn Kernels>,
 ) -> Result<Vec<crate::layers::Listed>, ModelError> {
     let family = family(repository, config)?;
-    let LoadFamily::CausalLm(load) = family.load else {
-        return Err(other_kind(repository, family, ModelKind::CausalLm));
-    };
     let options =
         LoadOptions { dtype: None, quantise: Some(quantisation), max_batch_tokens: 1, max_outputs: 1 };
     let source = Source {
@@ -125,7 +123,8 @@ fn list(
         options: &options,
         kernels,
     };
-    drop(load(&source)?);
+    let loaded = family.load.decoder(&source);
+    drop(loaded.ok_or_else(|| other_kind(repository, family, ModelKind::CausalLm))??);
     Ok(source.packing.into_list())
 }
 

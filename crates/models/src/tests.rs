@@ -6,5 +6,6 @@ mod gguf;
 mod hostile;
 mod mutated;
 mod oracle;
+mod vision;
 
 pub(crate) use folder::tokenizer_json;

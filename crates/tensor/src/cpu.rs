@@ -14,7 +14,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::kernels::{Place, Tap};
+use crate::kernels::{Place, Queries, Tap};
 use crate::stored::TensorView;
 use crate::{Angles, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
@@ -116,6 +116,12 @@ impl Kernels for Cpu {
         shapes::attend(qkv, batch, kv, out);
         let workspace = &mut self.scratch().attention;
         attention::attend((qkv, batch), kv, (self.level, &self.pool), workspace, out);
+    }
+
+    fn attend_all(&self, queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
+        shapes::attend_all(queries, batch, kv, out);
+        let workspace = &mut self.scratch().attention;
+        attention::attend_all((queries, batch), kv, (self.level, &self.pool), workspace, out);
     }
 
     fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {

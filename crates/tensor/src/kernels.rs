@@ -131,6 +131,15 @@ pub struct Fused<'a> {
     pub heads: Heads,
 }
 
+/// The queries of some rows whose keys and values are in pages already.
+#[derive(Clone, Copy, Debug)]
+pub struct Queries<'a> {
+    /// Row-major, query heads times head width wide.
+    pub rows: &'a [f32],
+    /// What the keys and values consist of.
+    pub heads: Heads,
+}
+
 /// The matrix products of a forward pass, told apart for those who measure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Product {
@@ -193,6 +202,10 @@ pub trait Kernels: Send + Sync {
     /// Causal attention of the queries against the pages of a layer, scaled by `dim^-0.5`, softmax in `f32`. Walks
     /// absolute blocks of [`crate::PAGE_TOKENS`] keys. `out` is `rows × query heads · dim`.
     fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
+
+    /// As [`Kernels::attend`] without the mask: every row of a span sees all of its `context + rows` tokens, which have been
+    /// written before. So a long sequence that sees itself whole is read in parts. `out` has the shape of the queries.
+    fn attend_all(&self, queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
 
     /// Bidirectional attention inside each segment; `segments` are row counts.
     fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]);

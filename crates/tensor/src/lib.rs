@@ -31,7 +31,7 @@ pub use cpu::Cpu;
 pub use dtype::Dtype;
 pub use error::TensorError;
 pub use isa::Isa;
-pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Write};
+pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Queries, Write};
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::archive::{Archive, ArchiveWriter};
 pub use packed::{Linear, Packer};

@@ -8,14 +8,14 @@ mod tests;
 use half::bf16;
 
 use self::erf::erf;
-use crate::kernels::{Place, Tap};
+use crate::kernels::{Place, Queries, Tap};
 use crate::kv::Element;
 use crate::packed::{Grouping, Step};
 use crate::quantised::activation_scale;
 use crate::stored::TensorView;
 use crate::{
-    Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Write,
-    shapes,
+    Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Span,
+    Write, shapes,
 };
 
 /// The scalar kernels. Slow on purpose: they are what the others are tested against.
@@ -108,9 +108,23 @@ impl Kernels for Reference {
 
     fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
         shapes::attend(qkv, batch, kv, out);
+        let sees = |span: &Span, row: usize| span.context + row + 1;
+        let Fused { rows, heads } = qkv;
+        let asked = attention::Asked { rows, stride: heads.fused(), heads, sees };
         match kv.0.layout().dtype {
-            Dtype::F32 => attention::paged::<f32>(qkv, batch, kv, out),
-            _ => attention::paged::<bf16>(qkv, batch, kv, out),
+            Dtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
+            _ => attention::paged::<bf16>(asked, batch, kv, out),
+        }
+    }
+
+    fn attend_all(&self, queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
+        shapes::attend_all(queries, batch, kv, out);
+        let sees = |span: &Span, _: usize| span.context + span.rows;
+        let Queries { rows, heads } = queries;
+        let asked = attention::Asked { rows, stride: heads.query * heads.dim, heads, sees };
+        match kv.0.layout().dtype {
+            Dtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
+            _ => attention::paged::<bf16>(asked, batch, kv, out),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The shapes that every implementation of [`crate::Kernels`] demands, checked once per call.
 
-use crate::kernels::{Heads, Place, Tap};
+use crate::kernels::{Heads, Place, Queries, Tap};
 use crate::stored::TensorView;
 use crate::{Angles, Fused, KvArena, Linear, Norm, PAGE_TOKENS, Ragged};
 
@@ -55,6 +55,10 @@ pub(crate) fn silu_mul(gate_up: &[f32], width: usize, out: &[f32]) -> usize {
 
 pub(crate) fn kv_write(Fused { rows, heads }: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize)) {
     assert_eq!(rows.len(), batch.rows() * heads.fused(), "a fused product of {} rows", batch.rows());
+    pages(heads, batch, kv);
+}
+
+fn pages(heads: Heads, batch: &Ragged, kv: (&KvArena, usize)) {
     let layout = kv.0.layout();
     assert_eq!((layout.heads, layout.dim), (heads.kv, heads.dim), "pages are made for these heads");
     assert!(kv.1 < layout.layers, "layer {} of {}", kv.1, layout.layers);
@@ -72,6 +76,12 @@ pub(crate) fn kv_write(Fused { rows, heads }: Fused<'_>, batch: &Ragged, kv: (&K
 pub(crate) fn attend(qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &[f32]) {
     kv_write(qkv, batch, kv);
     query_rows(qkv.heads, batch.rows(), out);
+}
+
+pub(crate) fn attend_all(queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &[f32]) {
+    pages(queries.heads, batch, kv);
+    query_rows(queries.heads, batch.rows(), queries.rows);
+    query_rows(queries.heads, batch.rows(), out);
 }
 
 pub(crate) fn attend_segments(qkv: Fused<'_>, segments: &[usize], out: &[f32]) {

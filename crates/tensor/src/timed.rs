@@ -8,7 +8,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::kernels::{Place, Tap};
+use crate::kernels::{Place, Queries, Tap};
 use crate::peak::Arithmetic;
 use crate::stored::TensorView;
 use crate::{
@@ -189,6 +189,13 @@ impl Kernels for Timed {
     fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
         let work = attention(qkv.heads, batch, kv.0);
         self.note(Stage::Attention, work, |kernels| kernels.attend(qkv, batch, kv, out));
+    }
+
+    fn attend_all(&self, queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]) {
+        let mut work = attention(queries.heads, batch, kv.0);
+        let seen: usize = batch.spans.iter().map(|span| span.rows * (span.context + span.rows)).sum();
+        work.operations.1 = 4 * seen * queries.heads.query * queries.heads.dim;
+        self.note(Stage::Attention, work, |kernels| kernels.attend_all(queries, batch, kv, out));
     }
 
     fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {

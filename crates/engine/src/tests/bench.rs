@@ -50,6 +50,7 @@ pub(crate) fn loaded(model: HashModel) -> LoadedModel {
         dtype: Dtype::F32,
         holding: ModelHolding::Floats,
         model: Box::new(model),
+        vision: None,
         tokenizer: tokenizer(),
         chat_template: None,
         generation: GenerationDefaults { eos_token_ids: vec![END], ..GenerationDefaults::default() },

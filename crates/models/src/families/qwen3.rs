@@ -52,21 +52,22 @@ const DIALECT: Dialect = Dialect {
     ],
 };
 
-struct Dims {
-    hidden: usize,
-    layers: usize,
-    heads: Heads,
-    positions: usize,
+/// Extents of a decoder.
+pub(super) struct Dims {
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) heads: Heads,
+    pub(super) positions: usize,
     inner: usize,
-    vocabulary: usize,
+    pub(super) vocabulary: usize,
     eps: f32,
-    theta: f64,
+    pub(super) theta: f64,
     biased: bool,
-    tying: Tying,
+    pub(super) tying: Tying,
 }
 
 impl Dims {
-    fn read(config: &Config) -> Result<Self, ModelError> {
+    pub(super) fn read(config: &Config) -> Result<Self, ModelError> {
         config.require("hidden_act", "'silu'", |value| value == "silu")?;
         let full = "false (sliding windows are not supported)";
         config.require("use_sliding_window", full, |value| *value == false)?;
@@ -81,7 +82,7 @@ impl Dims {
             inner: config.count("intermediate_size", WIDTHS)?,
             vocabulary: config.count("vocab_size", WIDTHS)?,
             eps: config.optional_number("rms_norm_eps", 0.0..=1.0)?.unwrap_or(1e-6) as f32,
-            theta: config.rope_theta()?,
+            theta: config.rope_theta(10_000.0)?,
             biased: config.flag("attention_bias")?.unwrap_or(false),
             tying: Tying::read(config, Tying::Untied)?,
         })
@@ -109,17 +110,26 @@ fn heads(config: &Config) -> Result<Heads, ModelError> {
 fn load(source: &Source<'_>) -> Result<Box<dyn CausalLm>, ModelError> {
     let dims = Dims::read(source.config)?;
     let root = source.checkpoint.prefix(&["model.", ""], "embed_tokens.weight");
+    let rotary = Rotary::new(dims.heads.dim, dims.theta, dims.positions);
+    Ok(Box::new(decoder(source, (&dims, rotary), root)?))
+}
+
+/// The decoder whose tensors stand under `root`.
+pub(super) fn decoder(
+    source: &Source<'_>,
+    (dims, rotary): (&Dims, Rotary),
+    root: &str,
+) -> Result<Decoder, ModelError> {
     let table = [dims.vocabulary, dims.hidden];
     let embedding = source.checkpoint.tensor(&format!("{root}embed_tokens.weight"), &table)?;
     let mut blocks = Vec::new();
     for layer in 0..dims.layers {
-        blocks.push(block(source, &dims, &format!("{root}layers.{layer}"))?);
+        blocks.push(block(source, dims, &format!("{root}layers.{layer}"))?);
     }
     let norm = NormWeights::rms(source, &format!("{root}norm"), dims.hidden, dims.eps)?;
     let head = Head::load(source, norm, &embedding, dims.tying)?;
-    let rotary = Rotary::new(dims.heads.dim, dims.theta, dims.positions);
     let trunk = Trunk { embedding, positions: Positions::Rotary(rotary), blocks, head };
-    Ok(Box::new(Decoder::new(source, trunk, dims.positions)))
+    Ok(Decoder::new(source, trunk, dims.positions))
 }
 
 fn block(source: &Source<'_>, dims: &Dims, at: &str) -> Result<Block, ModelError> {

@@ -10,6 +10,7 @@ use super::feed_forward::FeedForward;
 use super::head::Head;
 use super::positions::Positions;
 use super::workspace::{Widths, Workspace};
+use crate::batch::{PictureRows, Position};
 use crate::family::{CausalLm, ModelShape, Source};
 use crate::{Batch, LoadOptions};
 
@@ -17,6 +18,7 @@ use crate::{Batch, LoadOptions};
 pub(super) struct Step<'a> {
     pub(super) kernels: &'a dyn Kernels,
     pub(super) ragged: &'a Ragged,
+    pub(super) positions: &'a [Position],
     pub(super) kv: &'a mut KvArena,
     pub(super) rows: usize,
 }
@@ -85,22 +87,45 @@ impl CausalLm for Decoder {
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
         let (rows, wanted) = (batch.tokens.len(), batch.outputs.len());
         assert_eq!(rows, batch.ragged.rows(), "every token of a batch belongs to one span");
+        assert_eq!(rows, batch.positions.len(), "every token of a batch has a position");
         assert!(rows <= self.limits.max_batch_tokens, "{rows} rows exceed the limit given at load");
         assert!(wanted <= self.limits.max_outputs, "{wanted} outputs exceed the limit given at load");
         if rows == 0 {
             return &[];
         }
         let Self { kernels, trunk, work, .. } = self;
-        let mut step = Step { kernels: &**kernels, ragged: &batch.ragged, kv, rows };
+        let Batch { ragged, positions, .. } = batch;
+        let mut step = Step { kernels: &**kernels, ragged, positions, kv, rows };
         step.kernels.embed(&trunk.embedding, &batch.tokens, work.x.rows(rows));
+        batch.pictures.iter().for_each(|part| replace(work, part));
         trunk.positions.apply(&step, work);
         for (layer, block) in trunk.blocks.iter().enumerate() {
             block.attention.forward(&mut step, layer, work);
             block.feed_forward.forward(&step, work);
+            batch.pictures.iter().for_each(|part| add(work, part, layer));
         }
         if wanted == 0 {
             return &[];
         }
         trunk.head.forward(&step, &batch.outputs, work)
     }
+}
+
+/// Puts what a tower has made of a picture in place of its rows.
+fn replace(work: &mut Workspace, part: &PictureRows) {
+    let (first, rows) = (part.first_row, part.tokens.len());
+    let (width, x) = (work.x.width(), work.x.rows(first + rows));
+    x[first * width..].copy_from_slice(part.features.rows(0, part.tokens.clone()));
+}
+
+/// Adds what a tower has made of a picture on its way to the rows that leave `layer`, if it has made something for it
+/// (DeepStack, arXiv 2406.04334).
+fn add(work: &mut Workspace, part: &PictureRows, layer: usize) {
+    if layer + 1 >= part.features.levels() {
+        return;
+    }
+    let (first, rows) = (part.first_row, part.tokens.len());
+    let (width, x) = (work.x.width(), work.x.rows(first + rows));
+    let seen = part.features.rows(layer + 1, part.tokens.clone());
+    x[first * width..].iter_mut().zip(seen).for_each(|(x, seen)| *x += seen);
 }

@@ -1,10 +1,11 @@
 //! How a decoder knows the order of its tokens.
 
+use tensor::Angles;
 use tensor::stored::TensorView;
-use tensor::{Angles, Ragged};
 
 use super::decoder::Step;
 use super::workspace::Workspace;
+use crate::batch::Position;
 
 /// Positions whose angles are tabled; those of later positions are computed when they occur, by the same function.
 const TABLED: usize = 8192;
@@ -23,7 +24,7 @@ impl Positions {
         match self {
             Self::Learned(table) => {
                 work.positions.clear();
-                work.positions.extend(positions(step.ragged).map(|position| position as u32));
+                work.positions.extend(step.positions.iter().map(|position| position.t));
                 let added = work.normed.rows(step.rows);
                 step.kernels.embed(table, &work.positions, added);
                 for (x, added) in work.x.rows(step.rows).iter_mut().zip(added) {
@@ -31,7 +32,7 @@ impl Positions {
                 }
             }
             Self::Rotary(rotary) => {
-                rotary.fill(step.ragged, work.cos.rows(step.rows), work.sin.rows(step.rows));
+                rotary.fill(step.positions, work.cos.rows(step.rows), work.sin.rows(step.rows));
             }
         }
     }
@@ -52,16 +53,32 @@ impl Positions {
     }
 }
 
-/// The position of every row of a batch.
-fn positions(ragged: &Ragged) -> impl Iterator<Item = usize> {
-    ragged.spans.iter().flat_map(|span| span.context..span.context + span.rows)
-}
-
 /// Angles of rotary positions: position · theta^(−2j / dim), computed in `f64` and stored as `f32` cosines and sines.
 pub(crate) struct Rotary {
     inverse: Vec<f64>,
+    /// Which position turns each frequency.
+    axes: Vec<Axis>,
     cos: Vec<f32>,
     sin: Vec<f32>,
+}
+
+/// One of the three positions of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    Time,
+    Height,
+    Width,
+}
+
+impl Axis {
+    fn of(self, position: Position) -> usize {
+        let Position { t, h, w } = position;
+        (match self {
+            Self::Time => t,
+            Self::Height => h,
+            Self::Width => w,
+        }) as usize
+    }
 }
 
 impl Rotary {
@@ -75,14 +92,32 @@ impl Rotary {
         for (position, (cos, sin)) in rows.enumerate() {
             turn(&inverse, position, cos, sin);
         }
-        Self { inverse, cos, sin }
+        Self { axes: vec![Axis::Time; half], inverse, cos, sin }
+    }
+
+    /// Of every three frequencies, lets the second be turned by the height and the third by the width, as far as so many
+    /// of each go: interleaved multimodal rope ("Qwen3-VL Technical Report", Qwen Team 2025, arXiv 2511.21631).
+    pub(crate) fn interleaved(self, heights: usize, widths: usize) -> Self {
+        let axis = |j: usize| match j % 3 {
+            1 if j < 3 * heights => Axis::Height,
+            2 if j < 3 * widths => Axis::Width,
+            _ => Axis::Time,
+        };
+        Self { axes: (0..self.inverse.len()).map(axis).collect(), ..self }
     }
 
     /// Cosines and sines of every row of the batch.
-    fn fill(&self, ragged: &Ragged, cos: &mut [f32], sin: &mut [f32]) {
+    fn fill(&self, positions: &[Position], cos: &mut [f32], sin: &mut [f32]) {
         let half = self.inverse.len();
         let rows = cos.chunks_exact_mut(half).zip(sin.chunks_exact_mut(half));
-        for (position, (cos, sin)) in positions(ragged).zip(rows) {
+        for (&position, (cos, sin)) in positions.iter().zip(rows) {
+            if !position.is_text() {
+                for (j, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+                    (*cos, *sin) = self.turned(self.axes[j].of(position), j);
+                }
+                continue;
+            }
+            let position = position.t as usize;
             let at = position * half;
             match (self.cos.get(at..at + half), self.sin.get(at..at + half)) {
                 (Some(tabled_cos), Some(tabled_sin)) => {
@@ -95,11 +130,26 @@ impl Rotary {
     }
 }
 
+impl Rotary {
+    /// Cosine and sine of frequency `j` at a position.
+    fn turned(&self, position: usize, j: usize) -> (f32, f32) {
+        let at = position * self.inverse.len() + j;
+        match (self.cos.get(at), self.sin.get(at)) {
+            (Some(cos), Some(sin)) => (*cos, *sin),
+            _ => angle(self.inverse[j], position),
+        }
+    }
+}
+
 fn turn(inverse: &[f64], position: usize, cos: &mut [f32], sin: &mut [f32]) {
     for ((inverse, cos), sin) in inverse.iter().zip(cos).zip(sin) {
-        let (s, c) = (position as f64 * inverse).sin_cos();
-        (*cos, *sin) = (c as f32, s as f32);
+        (*cos, *sin) = angle(*inverse, position);
     }
+}
+
+fn angle(inverse: f64, position: usize) -> (f32, f32) {
+    let (sin, cos) = (position as f64 * inverse).sin_cos();
+    (cos as f32, sin as f32)
 }
 
 impl Workspace {
@@ -118,12 +168,11 @@ mod tests {
     fn angles_do_not_depend_on_where_the_table_ends() {
         let (short, long) = (Rotary::new(6, 1e4, 3), Rotary::new(6, 1e4, 1 << 30));
         assert_eq!(long.cos.len(), TABLED * 3);
-        let mut ragged = Ragged::default();
-        ragged.push(0, 5, &[0]);
-        ragged.push(TABLED - 2, 4, &[0]);
+        let text = (0..5).chain(TABLED as u32 - 2..TABLED as u32 + 2).map(Position::text);
+        let positions: Vec<Position> = text.collect();
         let filled = |rotary: &Rotary| {
             let (mut cos, mut sin) = (vec![0.0; 27], vec![0.0; 27]);
-            rotary.fill(&ragged, &mut cos, &mut sin);
+            rotary.fill(&positions, &mut cos, &mut sin);
             (cos, sin)
         };
         assert_eq!(filled(&short), filled(&long));
@@ -131,5 +180,15 @@ mod tests {
         assert_eq!((cos[0], sin[0]), (1.0, 0.0));
         let angle = 3.0 * 1e4f64.powf(-2.0 / 6.0);
         assert_eq!((cos[10], sin[10]), (angle.cos() as f32, angle.sin() as f32));
+    }
+
+    #[test]
+    fn every_second_and_third_frequency_is_turned_by_height_and_width() {
+        let rotary = Rotary::new(16, 1e4, 100).interleaved(2, 1);
+        let (mut cos, mut sin) = (vec![0.0; 8], vec![0.0; 8]);
+        rotary.fill(&[Position { t: 3, h: 40, w: 7 }], &mut cos, &mut sin);
+        let by = [3, 40, 7, 3, 40, 3, 3, 3];
+        let expected = (0..8).map(|j| angle(rotary.inverse[j], by[j]));
+        assert_eq!(cos.into_iter().zip(sin).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     }
 }

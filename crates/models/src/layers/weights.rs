@@ -54,6 +54,21 @@ impl Source<'_> {
         self.stacked(inputs, (stored, parts), self.holding.blocks())
     }
 
+    /// A layer of a vision tower.
+    pub(crate) fn seeing(&self, inputs: usize, part: Part) -> Result<Linear, ModelError> {
+        self.stacked(inputs, (Stored::Rows, &[part]), self.holding.tower())
+    }
+
+    /// The layer that a convolution is whose kernels touch each input once: its matrix is stored as `shape`, `[out, …]`.
+    pub(crate) fn convolution(&self, name: &str, shape: &[usize]) -> Result<Linear, ModelError> {
+        let (outputs, inputs) = (shape[0], shape[1..].iter().product());
+        let weight_name = format!("{name}.weight");
+        let weight = self.checkpoint.tensor(&weight_name, shape)?.reshaped(&[outputs, inputs]);
+        let bias = Some(self.checkpoint.tensor(&format!("{name}.bias"), &[outputs])?);
+        let found = [Found { name: weight_name, outputs, weight, bias }];
+        self.packed(inputs, (Stored::Rows, &found), Holding::Floats)
+    }
+
     /// The layer that `parts` make, held as `holding` says.
     pub(super) fn stacked(
         &self,

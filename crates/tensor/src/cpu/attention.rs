@@ -17,7 +17,7 @@ use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::{Claims, Disjoint};
 use crate::kernels::Heads;
-use crate::{Dtype, Fused, KvArena, PAGE_TOKENS, Pool, Ragged};
+use crate::{Dtype, Fused, KvArena, PAGE_TOKENS, Pool, Queries, Ragged};
 
 use self::block::{Block, QUERIES, Query};
 use self::stored::Stored;
@@ -52,8 +52,21 @@ pub(super) struct Workspace {
 /// The queries of a call and where their results go.
 #[derive(Clone, Copy)]
 struct Calls<'a> {
-    qkv: Fused<'a>,
+    /// Rows that begin with queries.
+    rows: &'a [f32],
+    /// Elements from one row to the next.
+    stride: usize,
+    heads: Heads,
     out: Disjoint,
+}
+
+/// Which tokens of its sequence a query sees.
+#[derive(Clone, Copy)]
+enum Sight {
+    /// Those up to its own.
+    Before,
+    /// All.
+    All,
 }
 
 impl Calls<'_> {
@@ -69,11 +82,11 @@ impl Calls<'_> {
         range: Range<usize>,
         queries: &mut [Query],
     ) {
-        let Heads { query, kv, dim } = self.qkv.heads;
+        let Heads { query, kv, dim } = self.heads;
         let group = query / kv;
         for (i, slot) in range.zip(queries) {
             let (row, head) = (first_row + i / group, kv_head * group + i % group);
-            let q = self.qkv.rows[row * self.qkv.heads.fused() + head * dim..][..dim].as_ptr();
+            let q = self.rows[row * self.stride + head * dim..][..dim].as_ptr();
             // SAFETY: the row has a place for each query head.
             let out = unsafe { self.out.part((row * query + head) * dim, dim) };
             out.fill(0.0);
@@ -107,23 +120,48 @@ pub(super) fn attend(
     Workspace { items, .. }: &mut Workspace,
     out: &mut [f32],
 ) {
+    let (rows, heads) = (qkv.rows, qkv.heads);
+    let calls = Calls { rows, stride: heads.fused(), heads, out: Disjoint::new(out) };
+    paged((calls, Sight::Before), batch, kv, (level, pool), items);
+}
+
+/// Attention against all that the pages of a sequence hold.
+pub(super) fn attend_all(
+    (queries, batch): (Queries<'_>, &Ragged),
+    kv: (&KvArena, usize),
+    (level, pool): (Level, &Pool),
+    Workspace { items, .. }: &mut Workspace,
+    out: &mut [f32],
+) {
+    let Queries { rows, heads } = queries;
+    let calls = Calls { rows, stride: heads.query * heads.dim, heads, out: Disjoint::new(out) };
+    paged((calls, Sight::All), batch, kv, (level, pool), items);
+}
+
+fn paged(
+    (calls, sight): (Calls<'_>, Sight),
+    batch: &Ragged,
+    kv: (&KvArena, usize),
+    (level, pool): (Level, &Pool),
+    items: &mut Vec<Item>,
+) {
+    let heads = calls.heads;
     items.clear();
     let mut products = 0;
     for (sequence, span) in batch.spans.iter().enumerate() {
-        products += span.rows * (span.context + span.rows) * qkv.heads.query * qkv.heads.dim;
+        products += span.rows * (span.context + span.rows) * heads.query * heads.dim;
         // The last tokens have the most keys to see, so they come first and the small ones fill the gaps.
         for first in (0..span.rows).step_by(TOKENS).rev() {
             let tokens = (span.rows - first).min(TOKENS);
-            items.extend((0..qkv.heads.kv).map(|kv_head| Item { sequence, kv_head, first, tokens }));
+            items.extend((0..heads.kv).map(|kv_head| Item { sequence, kv_head, first, tokens }));
         }
     }
-    let calls = Calls { qkv, out: Disjoint::new(out) };
     let items = items.as_slice();
     share_out(pool, (items.len(), products), &|item| {
         let item = items[item];
         match kv.0.layout().dtype {
-            Dtype::F32 => level.run(Paged::<f32> { calls, batch, kv, item, stored: PhantomData }),
-            _ => level.run(Paged::<bf16> { calls, batch, kv, item, stored: PhantomData }),
+            Dtype::F32 => level.run(Paged::<f32> { calls, sight, batch, kv, item, stored: PhantomData }),
+            _ => level.run(Paged::<bf16> { calls, sight, batch, kv, item, stored: PhantomData }),
         }
     });
 }
@@ -137,9 +175,10 @@ fn share_out(pool: &Pool, (items, products): (usize, usize), work: &(dyn Fn(usiz
     pool.run(&|_| claims.claim().for_each(work));
 }
 
-/// An item of causal attention.
+/// An item of attention against pages.
 struct Paged<'a, E> {
     calls: Calls<'a>,
+    sight: Sight,
     batch: &'a Ragged,
     kv: (&'a KvArena, usize),
     item: Item,
@@ -149,11 +188,11 @@ struct Paged<'a, E> {
 impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
     #[inline(always)]
     fn run(self, l: L) {
-        let Self { calls, batch, kv: (kv, layer), item, .. } = self;
+        let Self { calls, sight, batch, kv: (kv, layer), item, .. } = self;
         let span = &batch.spans[item.sequence];
         let pages = &batch.pages[span.pages.clone()];
-        let dim = calls.qkv.heads.dim;
-        let group = calls.qkv.heads.query / calls.qkv.heads.kv;
+        let dim = calls.heads.dim;
+        let group = calls.heads.query / calls.heads.kv;
         let plane = item.kv_head * dim * PAGE_TOKENS..(item.kv_head + 1) * dim * PAGE_TOKENS;
         let mut queries = [Query::NONE; QUERIES];
         let count = item.tokens * group;
@@ -161,7 +200,10 @@ impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
             let range = first..(first + QUERIES).min(count);
             let queries = &mut queries[..range.len()];
             // How many keys the query number `i` sees.
-            let sees = |i: usize| span.context + item.first + (first + i) / group + 1;
+            let sees = |i: usize| match sight {
+                Sight::Before => span.context + item.first + (first + i) / group + 1,
+                Sight::All => span.context + span.rows,
+            };
             // SAFETY: the rows are the item's, and no other item has both its tokens and its key head. A page's plane
             // holds `PAGE_TOKENS` keys and values of the head.
             unsafe {

@@ -1,7 +1,8 @@
 //! Attention, one query at a time.
 
+use crate::kernels::Heads;
 use crate::kv::Element;
-use crate::{Fused, KvArena, PAGE_TOKENS, Ragged};
+use crate::{Fused, KvArena, PAGE_TOKENS, Ragged, Span};
 
 /// Replaces scores by their softmax.
 fn softmax(scores: &mut [f32]) {
@@ -11,9 +12,17 @@ fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score /= sum);
 }
 
-/// Causal attention against pages.
+/// Rows that begin with queries, as wide as `stride`, and how many tokens of its sequence each of them sees.
+pub(super) struct Asked<'a, S> {
+    pub(super) rows: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) heads: Heads,
+    pub(super) sees: S,
+}
+
+/// Attention against pages.
 pub(super) fn paged<E: Element>(
-    Fused { rows: qkv, heads }: Fused<'_>,
+    Asked { rows: queries, stride, heads, sees }: Asked<'_, impl Fn(&Span, usize) -> usize>,
     batch: &Ragged,
     (kv, layer): (&KvArena, usize),
     out: &mut [f32],
@@ -23,7 +32,7 @@ pub(super) fn paged<E: Element>(
     for span in &batch.spans {
         let pages = &batch.pages[span.pages.clone()];
         for row in 0..span.rows {
-            let keys = span.context + row + 1;
+            let keys = sees(span, row);
             let row = span.first_row + row;
             for head in 0..heads.query {
                 let kv_head = head / (heads.query / heads.kv);
@@ -36,7 +45,7 @@ pub(super) fn paged<E: Element>(
                     plane[(kv_head * PAGE_TOKENS + t % PAGE_TOKENS) * dim + d].widen()
                 };
                 scores.resize(keys, 0.0);
-                let query = &qkv[row * heads.fused() + head * dim..][..dim];
+                let query = &queries[row * stride + head * dim..][..dim];
                 let out = &mut out[(row * heads.query + head) * dim..][..dim];
                 one_query(query, &mut scores, (key, value), out);
             }

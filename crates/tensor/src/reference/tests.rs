@@ -110,6 +110,27 @@ fn causal_attention_of_the_last_row_is_attention_over_the_segment() {
 }
 
 #[test]
+fn attention_to_all_is_attention_inside_of_a_segment() {
+    let (rows, pages) = (45, [1, 0]);
+    let layout = KvLayout { layers: 1, heads: 1, dim: 2, dtype: Dtype::F32 };
+    let (mut kv, fused) = (KvArena::new(layout, 2).unwrap(), qkv(0..rows));
+    let mut batch = Ragged::default();
+    batch.push(0, rows, &pages);
+    Reference.kv_write(Fused { rows: &fused, heads: HEADS }, &batch, (&mut kv, 0));
+    let mut expected = vec![0.0; rows * 4];
+    Reference.attend_segments(Fused { rows: &fused, heads: HEADS }, &[rows], &mut expected);
+    let queries: Vec<f32> = fused.chunks(HEADS.fused()).flat_map(|row| &row[..4]).copied().collect();
+    for part in [7..20, 0..45] {
+        let mut batch = Ragged::default();
+        batch.push(rows - part.len(), part.len(), &pages);
+        let mut found = vec![0.0; part.len() * 4];
+        let (queries, heads) = (&queries[part.start * 4..part.end * 4], HEADS);
+        Reference.attend_all(Queries { rows: queries, heads }, &batch, (&kv, 0), &mut found);
+        assert_eq!(found, expected[part.start * 4..part.end * 4]);
+    }
+}
+
+#[test]
 fn attention_weighs_values_by_softmax() {
     let heads = Heads { query: 1, kv: 1, dim: 1 };
     let mut out = [0.0; 2];

@@ -65,6 +65,16 @@ impl TensorView {
         &self.shape
     }
 
+    /// The same elements in another shape.
+    ///
+    /// # Panics
+    /// Unless `shape` has as many elements.
+    pub fn reshaped(self, shape: &[usize]) -> Self {
+        let elements: usize = self.shape.iter().product();
+        assert_eq!(shape.iter().product::<usize>(), elements, "{:?} as {shape:?}", self.shape);
+        Self { shape: shape.to_vec(), ..self }
+    }
+
     /// The elements as the file writes them, row-major, little-endian; not necessarily aligned.
     pub fn bytes(&self) -> &[u8] {
         &self.file.as_ref()[self.range.clone()]

@@ -52,7 +52,7 @@ pub(in crate::cpu) fn attend_segments(
         let keys = unsafe { packed.part(segment.first_block * block, blocks * block) };
         pack_keys(qkv, segment, keys);
     });
-    let calls = Calls { qkv, out: Disjoint::new(out) };
+    let calls = Calls { rows: qkv.rows, stride: heads.fused(), heads, out: Disjoint::new(out) };
     share_out(pool, (items.len(), products), &|item| {
         let segment = segments[items[item].sequence];
         level.run(Within { calls, segment, keys: &keys[segment.first_block * block..], item: items[item] });
@@ -84,8 +84,8 @@ impl<L: Lanes> Work<L> for Within<'_> {
     #[inline(always)]
     fn run(self, l: L) {
         let Self { calls, segment, keys, item } = self;
-        let Heads { query, kv, dim } = calls.qkv.heads;
-        let fused = calls.qkv.heads.fused();
+        let Heads { query, kv, dim } = calls.heads;
+        let fused = calls.stride;
         let values_at = (query + kv + item.kv_head) * dim;
         let mut queries = [Query::NONE; QUERIES];
         let count = item.tokens * (query / kv);
@@ -100,7 +100,7 @@ impl<L: Lanes> Work<L> for Within<'_> {
                     let plane = (behind / PAGE_TOKENS * kv + item.kv_head) * dim * PAGE_TOKENS;
                     let keys = keys[plane..plane + dim * PAGE_TOKENS].as_ptr();
                     let row = segment.first_row + behind;
-                    let values = calls.qkv.rows[row * fused + values_at..].as_ptr();
+                    let values = calls.rows[row * fused + values_at..].as_ptr();
                     let tokens = (segment.rows - behind).min(PAGE_TOKENS);
                     let next = (keys.wrapping_add(kv * dim * PAGE_TOKENS), values);
                     let block = Block { keys, values, stride: fused, next, tokens, dim };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{all, near, noise, same_bits};
-use crate::kernels::Heads;
+use crate::kernels::{Heads, Queries};
 use crate::reference::Reference;
 use crate::{Cpu, Dtype, Fused, Kernels, KvArena, KvLayout, PAGE_TOKENS, Ragged};
 
@@ -89,6 +89,21 @@ proptest! {
     }
 
     #[test]
+    fn attention_to_all_in_parts(
+        heads in heads(),
+        dtype in dtype(),
+        (rows, part) in (1usize..150, 1usize..150),
+    ) {
+        let qkv = noise(rows * heads.fused(), 3);
+        let expected = attend_all(&Reference, (heads, dtype), &qkv, rows);
+        for cpu in all() {
+            let found = attend_all(cpu, (heads, dtype), &qkv, part);
+            near(cpu, &found, &expected, 1e-5);
+            same_bits(cpu, &found, &attend_all(cpu, (heads, dtype), &qkv, rows));
+        }
+    }
+
+    #[test]
     fn attention_inside_of_segments(heads in heads(), segments in prop::collection::vec(0usize..100, 1..4)) {
         let rows = segments.iter().sum::<usize>();
         let qkv = noise(rows * heads.fused(), 1);
@@ -107,6 +122,24 @@ proptest! {
             same_bits(cpu, &found[(rows - last) * width..], &alone);
         }
     }
+}
+
+/// Runs one sequence that sees itself whole, so many rows a call.
+fn attend_all(kernels: &dyn Kernels, (heads, dtype): (Heads, Dtype), qkv: &[f32], part: usize) -> Vec<f32> {
+    let (rows, width) = (qkv.len() / heads.fused(), heads.query * heads.dim);
+    let pages: Vec<u32> = (0..rows.div_ceil(PAGE_TOKENS) as u32).rev().collect();
+    let mut kv = dirty(heads, dtype, pages.len());
+    let mut whole = Ragged::default();
+    whole.push(0, rows, &pages);
+    kernels.kv_write(Fused { rows: qkv, heads }, &whole, (&mut kv, 1));
+    let queries: Vec<f32> = qkv.chunks(heads.fused()).flat_map(|row| &row[..width]).copied().collect();
+    let mut out = vec![f32::NAN; rows * width];
+    for (queries, out) in queries.chunks(part * width).zip(out.chunks_mut(part * width)) {
+        let (mut batch, count) = (Ragged::default(), queries.len() / width);
+        batch.push(rows - count, count, &pages);
+        kernels.attend_all(Queries { rows: queries, heads }, &batch, (&kv, 1), out);
+    }
+    out
 }
 
 /// Leaves what is no number in the working memory, which the next call must not see.
