@@ -12,9 +12,10 @@ import argparse
 import json
 import random
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
-from kinds import about_tidegate, arithmetic, json_replies, small_talk, stories
+from kinds import about_tidegate, arithmetic, json_replies, pictures, small_talk, stories
 from kinds.example import Example
 
 RESERVED_SHARE = 16
@@ -25,6 +26,7 @@ MIX = (
     (30, arithmetic.arithmetic),
     (19, json_replies.json_reply),
     (8, about_tidegate.about_tidegate),
+    (1, pictures.blind),
 )
 CONVERSATION_SHARE = 0.02
 SYSTEM_SHARE = 0.15
@@ -40,7 +42,7 @@ def is_held_out(example):
 
 
 def document(rng):
-    """One document of a random kind."""
+    """One text document of a random kind."""
     if rng.random() < CONVERSATION_SHARE:
         return with_system(rng, conversation(rng))
     weights, generators = zip(*MIX)
@@ -64,15 +66,23 @@ def with_system(rng, example):
     if not example.messages or rng.random() >= SYSTEM_SHARE:
         return example
     system = ("system", rng.choice(small_talk.SYSTEMS))
-    return Example(example.kind, example.keys, (system, *example.messages), "")
+    return replace(example, messages=(system, *example.messages))
 
 
-def documents(seed, count, held_out=False):
+def picture_document(rng):
+    """A chat about a picture; some wander off to other things."""
+    example = pictures.picture(rng)
+    if rng.random() < 0.06 and (more := document(rng)).messages and more.messages[0][0] != "system":
+        example = replace(example, keys=example.keys + more.keys, messages=example.messages + more.messages)
+    return with_system(rng, example)
+
+
+def documents(seed, count, held_out=False, of=document):
     """``count`` documents of one side of the split, the same for the same seed."""
-    rng = random.Random(f"{seed} {'held out' if held_out else 'train'}")
+    rng = random.Random(f"{seed} {'held out' if held_out else 'train'}{'' if of is document else ' pictures'}")
     made = 0
     while made < count:
-        example = document(rng)
+        example = of(rng)
         if is_held_out(example) == held_out:
             made += 1
             yield example
@@ -81,7 +91,8 @@ def documents(seed, count, held_out=False):
 def as_json(example):
     if example.text:
         return {"kind": example.kind, "text": example.text}
-    return {"kind": example.kind, "messages": [{"role": role, "content": content} for role, content in example.messages]}
+    value = {"kind": example.kind, "messages": [{"role": role, "content": content} for role, content in example.messages]}
+    return {**value, "pictures": list(example.pictures)} if example.pictures else value
 
 
 def write(path, examples):
@@ -94,12 +105,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--documents", type=int, default=130_000)
+    parser.add_argument("--pictures", type=int, default=120_000)
     parser.add_argument("--held-out", type=int, default=2_000)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     write(args.out / "train.jsonl", documents(args.seed, args.documents))
     write(args.out / "heldout.jsonl", documents(args.seed, args.held_out, held_out=True))
+    write(args.out / "train_pictures.jsonl", documents(args.seed, args.pictures, of=picture_document))
+    write(args.out / "heldout_pictures.jsonl", documents(args.seed, args.held_out, held_out=True, of=picture_document))
 
 
 if __name__ == "__main__":

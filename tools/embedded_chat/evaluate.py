@@ -1,15 +1,16 @@
-"""Measure an exported chat model on held-out documents: perplexity per kind, sums, JSON, names kept, and samples.
+"""Measure an exported chat model on held-out documents: perplexity per kind, sums, JSON, names kept, pictures, and samples.
 
     python evaluate.py --model DIR --corpus DIR --out DIR
 
 The folder is loaded by transformers, as any user of it would. ``metrics.json`` and ``samples.md`` are written to ``--out``.
-Sums and JSON are answered greedily; the samples are drawn with the shipped sampling settings and are not edited.
+Sums, JSON and questions about pictures are answered greedily; the samples are drawn with the shipped sampling settings and are not edited.
 """
 
 import argparse
 import copy
 import json
 import math
+import random
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -17,10 +18,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-import template
-from train import collate, encode, read
+import corpus
+import draw
+import tokenizer as bpe
+from batches import collate, encode, read
+from kinds import pictures, scenes
 
 SHOWN = (  # typical prompts for the model card; some of them are in the corpus word for word, the held-out ones below are not
     "Once upon a tide",
@@ -44,23 +48,26 @@ class Chat:
 
     def __init__(self, folder):
         self.folder = folder
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.processor.tokenizer.padding_side = "left"
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
         self.shipped = GenerationConfig.from_pretrained(folder)
         self.greedy = GenerationConfig(
             do_sample=False, eos_token_id=self.shipped.eos_token_id, pad_token_id=self.shipped.pad_token_id
         )
 
     @torch.no_grad()
-    def replies(self, chats, sample=False, max_new_tokens=96, batch_size=32):
-        """One reply per chat."""
+    def replies(self, chats, images=(), sample=False, max_new_tokens=96, batch_size=32):
+        """One reply per chat; ``images`` has the picture of every chat, or is empty."""
         settings, out = copy.deepcopy(self.shipped if sample else self.greedy), []
         settings.max_new_tokens = max_new_tokens
         for start in range(0, len(chats), batch_size):
-            prompts = self.tokenizer.apply_chat_template(chats[start : start + batch_size], add_generation_prompt=True, tokenize=False)
-            inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+            part = slice(start, start + batch_size)
+            prompts = self.processor.tokenizer.apply_chat_template(chats[part], add_generation_prompt=True, tokenize=False)
+            shown = [[image] for image in images[part]] or None
+            inputs = self.processor(text=prompts, images=shown, return_tensors="pt", padding=True)
             tokens = self.model.generate(**inputs, generation_config=settings)
-            out += self.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            out += self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return out
 
     def ask(self, *turns, max_new_tokens=400):
@@ -78,12 +85,13 @@ def perplexity(chat, documents):
     losses, counts = defaultdict(float), defaultdict(int)
     # Not the tokenizer of the chat: that one goes on padding whatever it is given after it has padded once.
     tokenizer = Tokenizer.from_file(str(chat.folder / "tokenizer.json"))
-    for document, (ids, mask) in zip(documents, encode(tokenizer, documents)):
-        tokens, where, targets = collate([(ids, mask)], len(ids) - 1)
-        logits = chat.model(tokens).logits.flatten(0, 1)[where]
+    image_pad = bpe.special_ids(tokenizer).image_pad
+    for document, row in zip(documents, encode(tokenizer, documents)):
+        batch = collate([row], len(row.ids) - 1, image_pad)
+        logits = chat.model(batch.tokens).logits.flatten(0, 1)[batch.where]
         for kind in (document["kind"], "all"):
-            losses[kind] += F.cross_entropy(logits, targets, reduction="sum").item()
-            counts[kind] += len(targets)
+            losses[kind] += F.cross_entropy(logits, batch.targets, reduction="sum").item()
+            counts[kind] += len(batch.targets)
     return {kind: round(math.exp(losses[kind] / counts[kind]), 3) for kind in sorted(losses)}
 
 
@@ -137,6 +145,36 @@ def names_kept(chat, documents):
     return {"kept": sum(name in reply for (_, name), reply in zip(asked, replies)), "of": len(asked)}
 
 
+def held_out_scenes(seed, **wanted):
+    """Scenes that training was kept from, by the same hash that splits the corpus."""
+    rng = random.Random(f"{seed} evaluation")
+    while True:
+        scene = scenes.scene(rng, **wanted)
+        if corpus.is_reserved(pictures.subject(scene)):
+            yield rng, scene
+
+
+def seen(chat, seed, count):
+    """Share of questions about held-out pictures that are answered word for word, by kind, and for pictures with four shapes."""
+    asks = [*((ask, {"word": False}) for _, ask in pictures.ASKS), (pictures.ask_word, {"word": True})]
+    out = {}
+    for index, (ask, wanted) in enumerate(asks):
+        made, source = [], held_out_scenes(seed + index, **wanted)
+        while len(made) < count:
+            rng, scene = next(source)
+            if (answered := ask(rng, scene)) and (scene["things"] or ask in (pictures.ask_ground, pictures.ask_word)):
+                made.append((scene, *answered))
+        chats = [[{"role": "user", "content": pictures.PICTURE + question}] for _, _, question, _ in made]
+        replies = chat.replies(chats, [draw.picture(scene) for scene, *_ in made], max_new_tokens=120)
+        for (scene, kind, question, expected), reply in zip(made, replies):
+            keys = [kind] + ([f"{kind}, four shapes"] if len(scene["things"]) == 4 else [])
+            for key in keys:
+                entry = out.setdefault(key, {"right": 0, "of": 0})
+                entry["right"] += reply.strip() == expected
+                entry["of"] += 1
+    return out
+
+
 def samples(chat, documents):
     """Unedited samples as Markdown: the shown prompts, a conversation, and held-out prompts by kind."""
     torch.manual_seed(7)
@@ -163,6 +201,8 @@ def main():
     parser.add_argument("--corpus", type=Path, required=True, help="the folder with heldout.jsonl")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=2_000, help="how many held-out documents to use")
+    parser.add_argument("--pictures", type=int, default=400, help="how many questions of each kind to ask about pictures")
+    parser.add_argument("--seed", type=int, default=31, help="of the pictures that are asked about")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # on a busy machine, threads that wait for each other cost more than they save
@@ -174,6 +214,7 @@ def main():
         "sums": sums(chat, documents),
         "json": json_replies(chat, documents),
         "names kept in stories": names_kept(chat, documents),
+        "pictures": seen(chat, args.seed, args.pictures),
     }
     (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(metrics, indent=2))

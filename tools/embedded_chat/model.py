@@ -1,4 +1,7 @@
-"""The architecture of Qwen3 in plain torch: small, readable, and with the parameter names of the Hugging Face checkpoints."""
+"""The architecture of Qwen3-VL in plain torch: small, readable, and with the parameter names of the Hugging Face checkpoints.
+
+The text model is a Qwen3; the vision tower is in ``tower``.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -6,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import pixels
+from tower import Tower, VisionConfig
+
+
+MROPE_SECTION = (6, 5, 5)  # of the rotary frequencies: how many turn with time, with the row and with the column
+
 
 @dataclass(frozen=True)
 class Config:
     """The shape of the model; the defaults are what Tidegate embeds."""
 
-    vocab_size: int = 2048
+    vocab_size: int = 2056  # the tokenizer's 2053, rounded up
     hidden_size: int = 192
     intermediate_size: int = 512
     num_hidden_layers: int = 6
@@ -22,24 +31,32 @@ class Config:
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
 
-    def to_hub(self, bos, eos):
-        """The ``config.json`` that transformers' Qwen3ForCausalLM reads."""
-        return {
-            "architectures": ["Qwen3ForCausalLM"],
+    def to_hub(self, vision, ids):
+        """The ``config.json`` that transformers' Qwen3VLForConditionalGeneration reads; ``ids`` are the special tokens'."""
+        text = {
+            **asdict(self),
             "attention_bias": False,
             "attention_dropout": 0.0,
-            "bos_token_id": bos,
-            "eos_token_id": eos,
+            "bos_token_id": ids.end_of_text,
+            "dtype": "bfloat16",
+            "eos_token_id": ids.im_end,
             "hidden_act": "silu",
             "initializer_range": 0.02,
-            "model_type": "qwen3",
-            "rope_scaling": None,
-            "sliding_window": None,
+            "model_type": "qwen3_vl_text",
+            "rope_scaling": {"mrope_interleaved": True, "mrope_section": list(MROPE_SECTION), "rope_type": "default"},
             "tie_word_embeddings": True,
-            "torch_dtype": "bfloat16",
             "use_cache": True,
-            "use_sliding_window": False,
-            **asdict(self),
+        }
+        return {
+            "architectures": ["Qwen3VLForConditionalGeneration"],
+            "image_token_id": ids.image_pad,
+            "model_type": "qwen3_vl",
+            "text_config": text,
+            "tie_word_embeddings": True,
+            "video_token_id": ids.video_pad,
+            "vision_config": vision.to_hub(),
+            "vision_end_token_id": ids.vision_end,
+            "vision_start_token_id": ids.vision_start,
         }
 
 
@@ -118,47 +135,89 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
 
 
-class Qwen3(nn.Module):
-    """Tokens to logits, with the output projection tied to the embedding."""
+class Joined(nn.Module):
+    """The two halves under the names that checkpoints give them."""
 
-    def __init__(self, config):
+    def __init__(self, config, vision):
+        super().__init__()
+        self.visual = Tower(vision)
+        self.language_model = Decoder(config)
+
+
+class Qwen3VL(nn.Module):
+    """Tokens and pictures to logits, with the output projection tied to the embedding."""
+
+    def __init__(self, config, vision=VisionConfig()):
         super().__init__()
         self.config = config
-        self.model = Decoder(config)
-        cos, sin = rotation(config)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.apply(self._initialise)
-        for layer in self.model.layers:  # each layer starts as the identity
+        self.model = Joined(config, vision)
+        half = torch.arange(0, config.head_dim, 2).float() / config.head_dim
+        self.register_buffer("frequency", config.rope_theta**-half, persistent=False)
+        self.register_buffer("axis", axes(config.head_dim // 2), persistent=False)
+        self.model.language_model.apply(_initialise)
+        for layer in self.model.language_model.layers:  # each layer starts as the identity
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
 
-    def _initialise(self, module):
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+    def hidden(self, tokens, positions, seen=None):
+        """The normalised hidden states of a [batch, length] block of tokens.
 
-    def hidden(self, tokens):
-        """The normalised hidden states of a [batch, length] block of tokens."""
-        x = self.model.embed_tokens(tokens)
-        cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
-        for layer in self.model.layers:
+        ``positions`` is [3, batch or 1, length]. ``seen`` is the pictures' features (of the tower) and the flat places of their
+        tokens in the block; the deepstack features are added after the first layers.
+        """
+        text = self.model.language_model
+        x = text.embed_tokens(tokens)
+        levels = []
+        if seen:
+            (features, levels), where = seen
+            x = x.flatten(0, 1).index_copy(0, where, features.flatten(0, -2).to(x.dtype)).view_as(x)
+        cos, sin = self.rotation(positions)
+        for index, layer in enumerate(text.layers):
             x = layer(x, cos, sin)
-        return self.model.norm(x)
+            if index < len(levels):
+                x = x.flatten(0, 1).index_add(0, where, levels[index].flatten(0, -2).to(x.dtype)).view_as(x)
+        return text.norm(x)
 
-    def forward(self, tokens):
-        return F.linear(self.hidden(tokens), self.model.embed_tokens.weight)
+    def rotation(self, positions):
+        """Cosine and signed sine of the interleaved M-RoPE, [batch or 1, 1, length, head_dim]."""
+        angle = positions.float()[self.axis].permute(1, 2, 0) * self.frequency
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+
+    def logits(self, hidden):
+        return F.linear(hidden, self.model.language_model.embed_tokens.weight)
 
 
-def rotation(c):
-    """Cosine and signed sine tables of the rotary position embedding, [positions, head_dim]."""
-    frequency = c.rope_theta ** (-torch.arange(0, c.head_dim, 2).float() / c.head_dim)
-    angle = torch.outer(torch.arange(c.max_position_embeddings).float(), frequency)
-    cos, sin = angle.cos(), angle.sin()
-    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+def _initialise(module):
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+
+
+def axes(count):
+    """Which of time, row and column each rotary frequency turns with: interleaved as long as the sections last."""
+    return torch.tensor([j % 3 if j < 3 * MROPE_SECTION[j % 3] else 0 for j in range(count)])
 
 
 def rotate(x, cos, sin):
     """Rotate the two halves of every head against each other (``sin`` carries the sign of the first half)."""
     return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+
+
+def positions(ids, grids, image_pad):
+    """The three position rows of a chat, [3][length]: a picture stands at one time and counts rows and columns from there."""
+    out, at, index, grids = [[], [], []], 0, 0, iter(grids)
+    while index < len(ids):
+        if ids[index] != image_pad:
+            for axis in out:
+                axis.append(at)
+            at, index = at + 1, index + 1
+            continue
+        rows, columns = (side // pixels.MERGE for side in next(grids))
+        for row in range(rows):
+            for column in range(columns):
+                for axis, value in zip(out, (at, at + row, at + column)):
+                    axis.append(value)
+        at, index = at + max(rows, columns), index + rows * columns
+    return out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Example:
     """One document: a chat (``messages``) or a plain text (``text``).
 
-    ``keys`` names what the document is *about* (the pair of a sum, the hero and the object of a story, a question's wording).
+    ``keys`` names what the document is *about* (the pair of a sum, the hero and the object of a story, a question's wording, what a picture shows).
     A document is held out when any of its keys is, so a held-out key never occurs in training.
     """
 
@@ -15,6 +15,7 @@ class Example:
     keys: tuple
     messages: tuple = ()  # of (role, content)
     text: str = ""
+    pictures: tuple = ()  # the scenes of the pictures that the messages hold, in their order
 
 
 def chat(kind, keys, *turns):

@@ -1,0 +1,177 @@
+"""Teach the vision tower to see before it is joined to the text model: what lies under every patch and in every token.
+
+    python look.py --out FILE --steps 1500 --seed 2026
+
+Every scene says where its shapes and letters are, so the tower can be taught densely: linear heads on its patches and its tokens
+name the colour, the shape and the letter there. The heads are thrown away; ``train.py --tower FILE`` goes on with the tower.
+"""
+
+import argparse
+import random
+import string
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import draw
+import pixels
+from batches import patches
+from corpus import is_reserved
+from kinds import pictures, scenes
+from optimiser import learning_rate, optimisers, set_rates
+from tower import Tower, VisionConfig
+
+COLOURS, SHAPES = ["", *scenes.COLOURS], ["", *scenes.SHAPES]
+LETTERS = " " + string.ascii_uppercase
+NOTHING_WEIGHT = 0.25  # most patches show only the ground
+COVERED = 0.7  # how much of a shape's extent surely belongs to it
+MICRO_BATCHES_PER_STEP = 2
+
+
+class Heads(nn.Module):
+    """What is named: of a patch its colour, shape and letter; of a token its shape's, and the letters in its two halves."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.patch = nn.Linear(c.hidden_size, len(COLOURS) + len(SHAPES) + len(LETTERS))
+        self.token = nn.Linear(c.out_hidden_size, len(COLOURS) + len(SHAPES) + 2 * len(LETTERS))
+
+
+def labels(scene, rows, columns):
+    """[patches, 3] and [tokens, 4] labels of a scene, zero where there is nothing."""
+    row, column = pixels.places(rows, columns)
+    x, y = (column + 0.5) / columns, (row + 0.5) / rows
+    patch = np.zeros((rows * columns, 3), np.int64)
+    token = np.zeros((rows // 2, columns // 2, 4), np.int64)
+    width, height = scene["size"]
+    for item in scene["things"]:
+        named = COLOURS.index(item["colour"]), SHAPES.index(item["shape"])
+        half = COVERED * item["half"] * min(width, height)
+        patch[(abs(x - item["x"]) * width < half) & (abs(y - item["y"]) * height < half), :2] = named
+        token[int(item["y"] * rows / 2), int(item["x"] * columns / 2), :2] = named
+    if word := scene["word"]:
+        _, ends, middle = draw.letters(word, width, height)
+        near = abs(y * height - middle) < 0.5 * word["height"] * min(width, height)
+        token_row = token[min(rows // 2 - 1, int(middle / height * rows / 2))]
+        for letter, (left, right) in zip(word["text"], ends):
+            index = LETTERS.index(letter)
+            patch[near & (x * width >= left) & (x * width < right), 2] = index
+            for cell in range(columns // 2):
+                for side in range(2):
+                    if left <= (cell + 0.25 + side / 2) / (columns / 2) * width < right:
+                        token_row[cell, 2 + side] = index
+    return patch, token.reshape(-1, 4)
+
+
+def losses(heads, tower, batch, grid):
+    """The mean loss of every head, and the share of things that each names rightly."""
+    drawn = [labels(scene, *grid) for scene in batch]
+    wanted_patch, wanted_token = (torch.from_numpy(np.concatenate(part)) for part in zip(*drawn))
+    with torch.autocast("cpu", torch.bfloat16):
+        x, _ = tower.patches(patches(batch), *grid)
+        patch = heads.patch(F.layer_norm(x, x.shape[-1:])).flatten(0, 1).float()
+        token = heads.token(F.rms_norm(tower.merger(x), (tower.config.out_hidden_size,))).flatten(0, 1).float()
+    patch = patch.split([len(COLOURS), len(SHAPES), len(LETTERS)], -1)
+    token = token.split([len(COLOURS), len(SHAPES), len(LETTERS), len(LETTERS)], -1)
+    every = [*zip(patch, wanted_patch.T), *zip(token, wanted_token.T)]
+    loss = sum(named(logits, wanted) for logits, wanted in every)
+    right = [float((logits.argmax(-1) == wanted)[wanted > 0].float().mean()) if (wanted > 0).any() else float("nan") for logits, wanted in every]
+    return loss, right
+
+
+def named(logits, wanted):
+    weight = torch.ones(logits.shape[-1])
+    weight[0] = NOTHING_WEIGHT
+    return F.cross_entropy(logits, wanted, weight)
+
+
+def batches(seed, size):
+    """Batches of scenes of one grid, none of which the held-out pictures show."""
+    rng, groups = random.Random(f"{seed} look"), {}
+    while True:
+        scene = scenes.scene(rng)
+        if is_reserved(pictures.subject(scene)):
+            continue
+        group = groups.setdefault(pixels.grid(*scene["size"]), [])
+        group.append(scene)
+        if len(group) == size:
+            grid = pixels.grid(*scene["size"])
+            yield groups.pop(grid), grid
+
+
+def train(tower, heads, args):
+    """Run the schedule to its end, saving now and then; the batches of a step are worked on side by side."""
+    inside = [*tower.blocks.parameters(), *tower.merger.parameters()]
+    rest = [*tower.patch_embed.parameters(), *tower.pos_embed.parameters(), *heads.parameters()]
+    parts, parameters = optimisers(inside, rest, args.matrix_lr, args.vector_lr), [*inside, *rest]
+    stream, started, averaged = batches(args.seed, args.batch), time.monotonic(), None
+    workers = ThreadPoolExecutor(MICRO_BATCHES_PER_STEP, initializer=torch.set_num_threads, initargs=(1,))
+
+    def gradients(work):
+        loss, right = losses(heads, tower, *work)
+        return [loss.item(), *right], torch.autograd.grad(loss / MICRO_BATCHES_PER_STEP, parameters)
+
+    for step in range(args.steps):
+        minutes = (time.monotonic() - started) / 60
+        progress = max(step / args.steps, minutes / args.minutes if args.minutes else 0.0)
+        if progress >= 1.0:
+            break
+        set_rates(parts, learning_rate(progress))
+        results = list(workers.map(gradients, [next(stream) for _ in range(MICRO_BATCHES_PER_STEP)]))
+        for parameter, *grads in zip(parameters, *(grads for _, grads in results)):
+            parameter.grad = torch.stack(grads).sum(0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for part in parts:
+            part.step()
+        averaged = smoothed(averaged, np.array([told for told, _ in results]).mean(0))
+        if (step + 1) % 20 == 0:
+            right = " ".join(f"{share:.3f}" for share in averaged[1:])
+            print(f"step {step + 1}  progress {progress:.3f}  loss {averaged[0]:.3f}  right {right}  minutes {minutes:.1f}", flush=True)
+        if (step + 1) % 200 == 0:
+            save(args.out, tower, heads)
+    save(args.out, tower, heads)
+
+
+def smoothed(averaged, now):
+    """A moving average that passes over what a batch has nothing of."""
+    if averaged is None:
+        return now
+    return np.where(np.isnan(now), averaged, np.where(np.isnan(averaged), now, 0.95 * averaged + 0.05 * now))
+
+
+def save(path, tower, heads):
+    save_file({name: value.detach().contiguous() for name, value in nn.ModuleDict({"tower": tower, "heads": heads}).state_dict().items()}, path)
+
+
+def load(path, tower, heads):
+    nn.ModuleDict({"tower": tower, "heads": heads}).load_state_dict(load_file(path))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--minutes", type=float, help="end the schedule after so many minutes")
+    parser.add_argument("--init", type=Path, help="go on from a file that this program wrote")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--matrix-lr", type=float, default=0.02)
+    parser.add_argument("--vector-lr", type=float, default=0.003)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    tower = Tower(VisionConfig())
+    heads = Heads(tower.config)
+    if args.init:
+        load(args.init, tower, heads)
+    train(tower, heads, args)
+
+
+if __name__ == "__main__":
+    main()
