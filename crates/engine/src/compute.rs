@@ -17,6 +17,8 @@ use crate::sequence::Sequence;
 pub(crate) struct Sampled {
     /// Of which running sequence.
     pub(crate) index: usize,
+    /// How many tokens behind the known ones were tried with it.
+    pub(crate) drafts: usize,
     /// Its id.
     pub(crate) token: u32,
     /// Its log-probability, if that was asked for.
@@ -38,6 +40,8 @@ pub(crate) struct Compute {
     kv: KvArena,
     vocabulary: usize,
     batch: Batch,
+    /// Tokens of one sequence for the batch.
+    chunk: Vec<u32>,
     sampler: Sampler,
     ranking: Ranking,
     masks: Masks,
@@ -52,6 +56,7 @@ impl Compute {
             kv,
             vocabulary,
             batch: Batch::default(),
+            chunk: Vec::new(),
             sampler: Sampler::default(),
             ranking: Ranking::default(),
             masks: Masks::default(),
@@ -70,7 +75,7 @@ impl Compute {
     pub(crate) fn warm_up(&mut self) -> Result<(), String> {
         self.batch.clear();
         self.batch.push(&[0], 0, &[0]);
-        self.batch.want_last();
+        self.batch.want_last(1);
         let forward = || {
             self.model.forward(&self.batch, &mut self.kv);
         };
@@ -109,9 +114,12 @@ impl Compute {
         self.batch.clear();
         for work in work {
             let sequence = &mut running[work.index];
-            self.batch.push(sequence.chunk(work.rows), sequence.computed(), sequence.pages());
+            self.chunk.clear();
+            self.chunk.extend_from_slice(sequence.chunk(work.rows));
+            self.chunk.extend_from_slice(&sequence.foresight().expected()[..work.drafts]);
+            self.batch.push(&self.chunk, sequence.computed(), sequence.pages());
             if sequence.samples_after(work.rows) {
-                self.batch.want_last();
+                self.batch.want_last(1 + work.drafts);
                 sequence.lend_guide().into_iter().for_each(|guide| self.masks.begin(work.index, guide));
             }
         }
@@ -120,8 +128,10 @@ impl Compute {
             running[index].return_guide(guide);
             outcome.lost.extend(looked.err().map(|message| (index, Failure::Form { message })));
         });
-        let samples = |work: &&Work| running[work.index].samples_after(work.rows);
-        for (work, row) in work.iter().filter(samples).zip(logits.chunks_exact(self.vocabulary)) {
+        let mut first = 0;
+        for work in work.iter().filter(|work| running[work.index].samples_after(work.rows)) {
+            let rows = &logits[first..first + (1 + work.drafts) * self.vocabulary];
+            first += rows.len();
             let sequence = &running[work.index];
             if outcome.lost.iter().any(|(index, _)| *index == work.index) {
                 continue;
@@ -131,22 +141,32 @@ impl Compute {
                 outcome.lost.push((work.index, Failure::Form { message }));
                 continue;
             }
-            let token = self.sampler.sample(row, &sequence.ask());
-            let token = token.ok_or("the model's logits leave no token to choose from")?;
-            let logprob = sequence.logprobs().map(|k| {
-                let (logprob, best) = self.ranking.read(row, token, k);
-                let entry =
-                    |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
-                entry(
-                    token,
-                    logprob,
-                    best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect(),
-                )
-            });
-            outcome.sampled.push(Sampled { index: work.index, token, logprob });
+            let tried = &sequence.foresight().expected()[..work.drafts];
+            for (ahead, row) in rows.chunks_exact(self.vocabulary).enumerate() {
+                let token = self.sampler.sample(row, &sequence.ask(ahead));
+                let token = token.ok_or("the model's logits leave no token to choose from")?;
+                let logprob =
+                    sequence.logprobs().map(|k| logprob(&mut self.ranking, row, (token, k), tokenizer));
+                outcome.sampled.push(Sampled { index: work.index, drafts: work.drafts, token, logprob });
+                if tried.get(ahead) != Some(&token) || sequence.ends_with(token) {
+                    break;
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// What the model thought of a token and of the `k` most probable ones.
+fn logprob(
+    ranking: &mut Ranking,
+    row: &[f32],
+    (token, k): (u32, u32),
+    tokenizer: &Tokenizer,
+) -> TokenLogprob {
+    let (logprob, best) = ranking.read(row, token, k);
+    let entry = |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
+    entry(token, logprob, best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect())
 }
 
 /// The text of a panic.

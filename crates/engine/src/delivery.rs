@@ -12,11 +12,19 @@ impl RunLoop {
     /// Sends one token to its client and ends what it ends.
     pub(crate) fn deliver(&mut self, sampled: Sampled, now: Duration) {
         let sequence = &mut self.running[sampled.index];
+        if sequence.ended {
+            // It ended with the token before, and the text behind that was only tried.
+            return;
+        }
         let rank = sequence.rank;
         let was_reading = sequence.is_reading();
         self.text.clear();
         let ended = sequence.accept(sampled.token, &self.tokenizer, &mut self.text);
         sequence.ended = ended.is_some();
+        self.shared.meters.generated_tokens.fetch_add(1, Relaxed);
+        if sequence.confirm(sampled.drafts, &mut self.pages) {
+            self.shared.meters.draft_hits.fetch_add(1, Relaxed);
+        }
         let last = sequence.last_token_at.replace(now);
 
         let reasoned = sequence.reasoned;
@@ -43,6 +51,13 @@ impl RunLoop {
         }
     }
 
+    /// Gives back the pages of what was tried in vain.
+    pub(crate) fn put_back(&mut self) {
+        for work in self.plan.work.iter().filter(|work| work.drafts > 0) {
+            self.running[work.index].put_back(&mut self.pages);
+        }
+    }
+
     /// Lets go of the sequences that have ended.
     pub(crate) fn dismiss_ended(&mut self) {
         let pages = &mut self.pages;
@@ -57,12 +72,13 @@ impl RunLoop {
     /// Counts a step that took so long.
     pub(crate) fn count_step(&mut self, duration: Duration) {
         let meters = &self.shared.meters;
-        let rows: usize = self.plan.work.iter().map(|work| work.rows).sum();
+        let rows: usize = self.plan.work.iter().map(Work::all_rows).sum();
+        let drafts: usize = self.plan.work.iter().map(|work| work.drafts).sum();
         let read = |work: &Work| self.running[work.index].prompt_rows(work.rows);
         let prompt: usize = self.plan.work.iter().map(read).sum();
         meters.steps.fetch_add(1, Relaxed);
         meters.prompt_tokens.fetch_add(prompt as u64, Relaxed);
-        meters.generated_tokens.fetch_add(self.outcome.sampled.len() as u64, Relaxed);
+        meters.drafted.fetch_add(drafts as u64, Relaxed);
         meters.step.observe(duration);
         meters.step_tokens.observe(rows);
         if self.faulty && self.broken.is_empty() {

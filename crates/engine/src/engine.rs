@@ -125,7 +125,11 @@ impl Engine {
         let shared = Shared { meters: Arc::new(Meters::new()), gate: gate(&settings), clock };
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
-        let width = Width { tokens: settings.max_batch_tokens, sequences: settings.max_sequences };
+        let width = Width {
+            tokens: settings.max_batch_tokens,
+            sequences: settings.max_sequences,
+            drafts: settings.drafts,
+        };
         let ends = loaded.generation.eos_token_ids.clone();
         let forms = Forms::new(loaded.tokenizer.clone(), shape.vocabulary, ends, settings.form_timeout);
         let (policy, recorder) = (settings.policy.clone(), settings.recorder.clone());

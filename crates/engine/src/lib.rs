@@ -63,6 +63,7 @@ mod seating;
 mod sequence;
 mod settings;
 pub mod simulation;
+mod speculation;
 mod step;
 mod stop_text;
 #[cfg(test)]

@@ -69,13 +69,14 @@ impl RunLoop {
         let (mut rows, mut streams, mut keys) = (0, 0, 0);
         for work in &self.plan.work {
             let sequence = &self.running[work.index];
-            rows += work.rows as u64;
+            rows += work.all_rows() as u64;
             streams += u64::from(work.rows == 1 && !sequence.is_reading());
-            keys += attended(sequence.computed(), work.rows);
+            keys += attended(sequence.computed(), work.all_rows());
         }
         if rows == 0 || self.faulty {
             return;
         }
+        self.step_time.observe(rows as usize, took.as_secs_f64());
         let step = Step {
             at_us: micros(now),
             took_us: micros(took),

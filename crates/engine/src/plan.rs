@@ -65,6 +65,15 @@ pub(crate) struct Work {
     pub(crate) index: usize,
     /// How many of its tokens.
     pub(crate) rows: usize,
+    /// How many tokens behind these are tried, though they are only expected.
+    pub(crate) drafts: usize,
+}
+
+impl Work {
+    /// Rows in all.
+    pub(crate) fn all_rows(&self) -> usize {
+        self.rows + self.drafts
+    }
 }
 
 /// What the step does. Kept from step to step for its memory.
@@ -134,7 +143,7 @@ fn one_token_each(running: &[Slot], room: Room, free: &mut usize, work: &mut Vec
             }
             *free -= 1;
         }
-        work.push(Work { index, rows: 1 });
+        work.push(Work { index, rows: 1, drafts: 0 });
         index += 1;
     }
     keep

@@ -152,6 +152,8 @@ fn add_counters(sum: &mut Counters, next: Counters) {
     sum.accepted += next.accepted;
     sum.prompt_tokens += next.prompt_tokens;
     sum.generated_tokens += next.generated_tokens;
+    sum.drafted += next.drafted;
+    sum.draft_hits += next.draft_hits;
     sum.steps += next.steps;
     sum.preemptions += next.preemptions;
     sum.prefix_queries += next.prefix_queries;

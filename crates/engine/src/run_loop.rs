@@ -26,6 +26,7 @@ use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
+use crate::speculation::StepTime;
 use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
 
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
 pub(crate) struct Width {
     pub(crate) tokens: usize,
     pub(crate) sequences: usize,
+    /// Tokens that a step may try.
+    pub(crate) drafts: usize,
 }
 
 /// How the loop was told to work.
@@ -84,6 +87,7 @@ pub(crate) struct RunLoop {
     pub(crate) pages: PrefixCache,
     pub(crate) width: Width,
     pub(crate) pacing: Pacing,
+    pub(crate) step_time: StepTime,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) shared: Shared,
     /// Requests that wait.
@@ -126,6 +130,7 @@ impl RunLoop {
             compute,
             tokenizer,
             pacing: Pacing::new(rules.pid, rules.width.tokens),
+            step_time: StepTime::default(),
             recorder: rules.recorder,
             width: rules.width,
             shared,

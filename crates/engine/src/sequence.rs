@@ -14,6 +14,7 @@ use crate::plan::{Rank, Slot};
 use crate::prefix::{PrefixCache, Scope};
 use crate::reasoning::Reasoning;
 use crate::sampler::{Ask, History, Place};
+use crate::speculation::Foresight;
 use crate::stop_text::{StopText, Verdict};
 
 /// A continuation of a request's prompt: what is known of it, what is computed of it, and where.
@@ -43,6 +44,7 @@ pub(crate) struct Sequence {
     /// Where it stands in its form; away while the next tokens are looked for.
     guide: Option<Guide>,
     reasoning: Reasoning,
+    foresight: Foresight,
 }
 
 impl Sequence {
@@ -67,6 +69,7 @@ impl Sequence {
             piece: String::new(),
             guide: parameters.form.as_ref().map(Template::guide),
             reasoning: parameters.reasoning,
+            foresight: Foresight::default(),
             parameters,
         }
     }
@@ -174,10 +177,50 @@ impl Sequence {
         }
     }
 
-    /// What its next token is chosen by.
-    pub(crate) fn ask(&self) -> Ask<'_> {
+    /// Looks up what it may go on with, if that can be tried: a form has to look at every token before the next one,
+    /// and so have penalties.
+    pub(crate) fn foresee(&mut self, tokenizer: &Tokenizer) -> bool {
         let parameters = &*self.parameters;
-        let sampled = self.sampled();
+        if parameters.form.is_some() || parameters.settings.needs_history() || !self.samples_after(1) {
+            return false;
+        }
+        let more = parameters.max_tokens.saturating_sub(self.sampled() + 1);
+        self.foresight.look(&self.tokens, more);
+        // A special token does not stand for itself alone.
+        let plain =
+            self.foresight.expected().iter().take_while(|token| !tokenizer.is_special(**token)).count();
+        self.foresight.limit(plain);
+        plain > 0
+    }
+
+    /// What it is expected to go on with.
+    pub(crate) fn foresight(&self) -> &Foresight {
+        &self.foresight
+    }
+
+    /// Takes the pages that so many tokens behind its last one need, and returns for how many there were pages.
+    pub(crate) fn reserve_drafts(&mut self, drafts: usize, cache: &mut PrefixCache) -> usize {
+        let room = |pages: usize, known: usize| pages * PAGE_TOKENS - known;
+        while room(self.pages.len(), self.tokens.len()) < drafts {
+            match cache.allocate() {
+                Some(page) => self.pages.push(page),
+                None => break,
+            }
+        }
+        drafts.min(room(self.pages.len(), self.tokens.len()))
+    }
+
+    /// Gives back the pages that were taken for tokens that did not come true.
+    pub(crate) fn put_back(&mut self, cache: &mut PrefixCache) {
+        while self.pages.len() > self.computed.div_ceil(PAGE_TOKENS) {
+            self.pages.pop().into_iter().for_each(|page| cache.release(page));
+        }
+    }
+
+    /// What its next token is chosen by, or the one `ahead` of it if what is expected comes true until there.
+    pub(crate) fn ask(&self, ahead: usize) -> Ask<'_> {
+        let parameters = &*self.parameters;
+        let sampled = self.sampled() + ahead;
         let unfinished = parameters.form.is_some() && self.reasoning.is_inside();
         let suppressed =
             if unfinished || sampled < parameters.min_tokens { &parameters.held_off[..] } else { &[] };
@@ -217,6 +260,22 @@ impl Sequence {
     /// Whether it has sampled nothing yet.
     pub(crate) fn is_reading(&self) -> bool {
         self.sampled() == 0
+    }
+
+    /// Whether it ends with that token, whatever its text says.
+    pub(crate) fn ends_with(&self, token: u32) -> bool {
+        self.parameters.ends.contains(&token)
+    }
+
+    /// Notes that its last token was expected and has been tried, so that it is computed already; tells whether it was.
+    pub(crate) fn confirm(&mut self, drafts: usize, cache: &mut PrefixCache) -> bool {
+        let tried = self.foresight.met() < drafts;
+        let Some(&last) = self.tokens.last() else { return false };
+        if !self.foresight.meet(last) || !tried || self.computed + 1 != self.tokens.len() {
+            return false;
+        }
+        self.advance(1, cache);
+        true
     }
 
     /// Takes a sampled token, appends the text that it settles to `text`, and says whether it was the last one.

@@ -20,8 +20,11 @@ pub struct EngineSettings {
     /// Tokens of one step: the decoding sequences take one each, prompts share the rest. At least `max_sequences`, at
     /// most the [`models::LoadOptions::max_batch_tokens`] that the model was loaded with.
     pub max_batch_tokens: usize,
-    /// Sequences that run at once. At most the [`models::LoadOptions::max_outputs`] that the model was loaded with.
+    /// Sequences that run at once.
     pub max_sequences: usize,
+    /// Tokens of one step that may be tried because the text so far has gone on with them before; 0 tries none. Together
+    /// with `max_sequences` at most the [`models::LoadOptions::max_outputs`] that the model was loaded with.
+    pub drafts: usize,
     /// Requests that may wait, those whose prompt is being prepared included.
     pub queue_requests: usize,
     /// Prompt tokens that may wait. One request alone in the queue may exceed it.
@@ -54,6 +57,7 @@ impl Default for EngineSettings {
             name: "default".to_owned(),
             max_batch_tokens: 512,
             max_sequences: 64,
+            drafts: 0,
             queue_requests: 512,
             queue_tokens: 1 << 20,
             rate: None,

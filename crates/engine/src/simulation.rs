@@ -62,6 +62,8 @@ pub fn replay(
     let generation = GenerationDefaults::default();
     let loaded = LoadedModel { model: Box::new(model), chat_template: None, generation, ..loaded };
     let settings = EngineSettings { recorder: None, ..settings };
+    // Texts that are made up repeat themselves in their own way.
+    let settings = EngineSettings { drafts: 0, ..settings };
     let (engine, run_loop) = Engine::assemble(loaded, settings, clock.clone())?;
     // Warming up has moved the clock.
     clock.set(Duration::from_micros(jobs.first().map_or(0, |job| job.arrival.at_us)));

@@ -53,6 +53,7 @@ impl RunLoop {
         for work in &self.plan.work {
             self.running[work.index].reserve(work.rows, &mut self.pages);
         }
+        self.speculate();
     }
 
     /// Runs the model over the plan. If it panics, every sequence is computed again alone, which gives the same bits,
@@ -95,6 +96,7 @@ impl RunLoop {
             self.deliver(token, now);
         }
         self.outcome = outcome;
+        self.put_back();
         self.dismiss_ended();
         // Whoever hears that a request has ended sees its pages free.
         self.publish();

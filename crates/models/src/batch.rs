@@ -99,10 +99,9 @@ impl Batch {
         self.ragged.push(context, tokens.len(), pages);
     }
 
-    /// Asks for the logits of the last row pushed.
-    pub fn want_last(&mut self) {
-        if let Some(last) = self.tokens.len().checked_sub(1) {
-            self.outputs.push(last as u32);
-        }
+    /// Asks for the logits of the last `rows` rows pushed.
+    pub fn want_last(&mut self, rows: usize) {
+        let end = self.tokens.len();
+        self.outputs.extend((end.saturating_sub(rows)..end).map(|row| row as u32));
     }
 }

@@ -179,6 +179,10 @@ pub struct Counters {
     pub prompt_tokens: u64,
     /// Tokens sampled.
     pub generated_tokens: u64,
+    /// Tokens that were tried because the text had gone on with them before.
+    pub drafted: u64,
+    /// Tokens of these that came true.
+    pub draft_hits: u64,
     /// Engine steps.
     pub steps: u64,
     /// Sequences put back to the queue because pages ran out.

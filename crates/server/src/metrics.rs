@@ -266,6 +266,9 @@ impl Page<'_> {
         self.counted("requests_cancelled", help, "stage", &counters.cancelled)?;
         self.counter("prompt_tokens", "Prompt tokens computed", counters.prompt_tokens)?;
         self.counter("generated_tokens", "Tokens sampled", counters.generated_tokens)?;
+        let help = "Tokens that were tried because the text had gone on with them before";
+        self.counter("draft_tokens", help, counters.drafted)?;
+        self.counter("draft_tokens_accepted", "Tried tokens that came true", counters.draft_hits)?;
         self.counter("engine_steps", "Engine steps", counters.steps)?;
         self.counter(
             "preemptions",

@@ -21,7 +21,7 @@ use protocol::{Inference, ModelCard};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
-use crate::settings::{InferenceSettings, ModelChoice, Precision, Switch};
+use crate::settings::{BatchSettings, InferenceSettings, ModelChoice, Precision, Switch};
 use crate::{OpenError, embedded, trace_file};
 
 /// The share of available memory that keys and values may take where no size is set.
@@ -29,6 +29,9 @@ const KV_SHARE: u64 = 2;
 /// The least memory for keys and values that is planned where no size is set, so that a machine that calls itself full
 /// still answers: most of it is never touched, and so never taken.
 const KV_LEAST: u64 = 64 << 20;
+
+/// The most tokens that a step tries where speculation is on, beside those that it samples anyway.
+const DRAFTS: usize = 16;
 
 /// From how much likeness on (0 to 1, by Jaro and Winkler) a name is taken for a slip of another one.
 const LEAST_ALIKE: f64 = 0.85;
@@ -251,7 +254,7 @@ impl<'s> Machine<'s> {
             dtype: self.settings.model.dtype.map(Precision::activations),
             quantise: self.settings.model.dtype.and_then(Precision::quantisation),
             max_batch_tokens: self.settings.batch.max_batch_tokens.get(),
-            max_outputs: self.settings.batch.max_sequences.get(),
+            max_outputs: self.settings.batch.max_sequences.get() + drafts(&self.settings.batch),
         }
     }
 }
@@ -324,6 +327,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         name,
         max_batch_tokens: settings.batch.max_batch_tokens.get(),
         max_sequences: settings.batch.max_sequences.get(),
+        drafts: drafts(&settings.batch),
         queue_requests: settings.queue.max_queue.get(),
         queue_tokens: settings.queue.max_queue_tokens.get(),
         rate: settings.queue.rate_limit.map(Into::into),
@@ -337,6 +341,14 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         },
         max_context: settings.model.context.map(|context| context as usize),
         ..EngineSettings::default()
+    }
+}
+
+/// Tokens that a step may try.
+fn drafts(batch: &BatchSettings) -> usize {
+    match batch.speculation {
+        Switch::On => DRAFTS,
+        Switch::Off => 0,
     }
 }
 

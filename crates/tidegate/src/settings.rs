@@ -72,6 +72,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "isa", section: "compute", name: "isa", unset: "the fastest that runs here" },
     Key { id: "max_batch_tokens", section: "batch", name: "tokens", unset: "" },
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },
+    Key { id: "speculation", section: "batch", name: "speculation", unset: "" },
     Key { id: "target_itl", section: "batch", name: "target_itl", unset: "" },
     Key { id: "itl_gains", section: "batch", name: "itl_gains", unset: "" },
     Key { id: "trace", section: "batch", name: "trace", unset: "nothing is recorded" },

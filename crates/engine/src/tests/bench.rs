@@ -119,14 +119,22 @@ impl Bench {
         assert!(self.run_loop.lobby.iter().all(|s| s.pages().is_empty()));
     }
 
+    /// Makes one step if there is anything to do, and says whether there was.
+    pub(crate) fn step_if_any(&mut self) -> bool {
+        self.run_loop.obey_all();
+        let any = self.run_loop.has_work();
+        if any {
+            self.step();
+        }
+        any
+    }
+
     /// Steps until nothing is left to do.
     pub(crate) fn finish(&mut self) {
         for _ in 0..200_000 {
-            self.run_loop.obey_all();
-            if !self.run_loop.has_work() {
+            if !self.step_if_any() {
                 return;
             }
-            self.step();
         }
         panic!("the engine does not come to an end");
     }

@@ -6,14 +6,14 @@ use protocol::{GenerateRequest, Prompt};
 use super::bench::{Bench, Transcript, settings, tokens};
 use super::model::HashModel;
 
-pub(super) fn alone(request: &GenerateRequest) -> Transcript {
+pub(crate) fn alone(request: &GenerateRequest) -> Transcript {
     let mut bench = Bench::new(HashModel::new(), settings(64, 512, 8));
     let client = bench.ask(request.clone()).unwrap();
     bench.finish();
     client.transcript()
 }
 
-pub(super) fn requests() -> impl Strategy<Value = GenerateRequest> {
+pub(crate) fn requests() -> impl Strategy<Value = GenerateRequest> {
     let prompt = prop::collection::vec(0u32..500, 1..100);
     let sampling = (
         prop_oneof![Just(0.0f32), 0.3f32..1.5],

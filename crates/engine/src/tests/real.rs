@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use models::tokenizer::SpecialTokens;
 use models::{LoadOptions, LoadedModel, Quantisation, Repository};
+use protocol::status::Counters;
 use protocol::{GenerateRequest, Inference, Prompt};
 use serde_json::{Map, Value, json};
 use tensor::{Dtype, Isa};
@@ -16,6 +17,9 @@ const HIDDEN: usize = 48;
 const HEADS: usize = 4;
 const KV_HEADS: usize = 2;
 const DIM: usize = 16;
+
+/// Tokens that a step may try.
+const DRAFTS: usize = 6;
 
 /// The tensors of a checkpoint with two layers: names and shapes.
 fn shapes() -> Vec<(String, Vec<usize>)> {
@@ -78,14 +82,17 @@ fn repository() -> Repository {
 type Held = (Dtype, Option<Quantisation>);
 
 fn load(repository: &Repository, ((dtype, quantise), isa, threads): (Held, Isa, usize)) -> LoadedModel {
-    let options = LoadOptions { dtype: Some(dtype), quantise, max_batch_tokens: 128, max_outputs: 8 };
+    let options =
+        LoadOptions { dtype: Some(dtype), quantise, max_batch_tokens: 128, max_outputs: 8 + DRAFTS };
     models::load(repository, &options, tensor::kernels(isa, threads)).unwrap()
 }
 
 fn requests() -> Vec<GenerateRequest> {
     (0..9u32)
         .map(|i| {
-            let prompt = (0..3 + i * 11).map(|p| (p * 37 + i * 101) % 500).collect();
+            // Every third one repeats itself, and is continued greedily.
+            let period = if i % 3 == 0 { 5 } else { 500 };
+            let prompt = (0..3 + i * 11).map(|p| (p % period * 37 + i * 101) % 500).collect();
             let mut request = GenerateRequest { logprobs: Some(2), ..tokens(prompt, 20 + i) };
             request.sampling.temperature = Some([0.0, 0.8, 1.2][i as usize % 3]);
             request.sampling.top_k = Some([0, 20, 0][i as usize % 3]);
@@ -115,16 +122,16 @@ fn apart(mut bench: Bench, requests: &[GenerateRequest]) -> Vec<Transcript> {
     requests.iter().map(one).collect()
 }
 
-/// Serves all at once, each coming a step after the one before; returns how often a sequence was preempted, too.
-fn together(mut bench: Bench, requests: &[GenerateRequest]) -> (Vec<Transcript>, u64) {
+/// Serves all at once, each coming a step after the one before.
+fn together(mut bench: Bench, requests: &[GenerateRequest]) -> (Vec<Transcript>, Counters) {
     let arrive = |request: &GenerateRequest| {
         bench.step();
         bench.ask(request.clone()).unwrap()
     };
     let clients: Vec<Client> = requests.iter().map(arrive).collect();
     bench.finish();
-    let preemptions = bench.engine.status().counters.preemptions;
-    (clients.into_iter().map(Client::transcript).collect(), preemptions)
+    let counters = bench.engine.status().counters;
+    (clients.into_iter().map(Client::transcript).collect(), counters)
 }
 
 #[test]
@@ -142,14 +149,15 @@ fn batch_equals_single_bitwise_on_every_instruction_set_and_dtype() {
             let precision = model.precision();
             let alone = apart(bench(model, settings(64, 128, 8)), &requests);
             assert!(alone.iter().all(|heard| heard.said.iter().all(|said| said.tokens.len() >= 20)));
-            for (pages, batch, sequences, threads) in
-                [(64, 128, 8, 2), (64, 8, 8, 1), (9, 23, 8, 2), (12, 1, 1, 1)]
+            for (pages, batch, sequences, drafts, threads) in
+                [(64, 128, 8, DRAFTS, 2), (64, 8, 8, 0, 1), (9, 23, 8, DRAFTS, 2), (12, 1, 1, 0, 1)]
             {
                 let model = load(&repository, (held, isa, threads));
-                let (heard, preemptions) =
-                    together(bench(model, settings(pages, batch, sequences)), &requests);
+                let settings = EngineSettings { drafts, ..settings(pages, batch, sequences) };
+                let (heard, counters) = together(bench(model, settings), &requests);
                 assert_eq!(heard, alone, "{isa} {precision} pages={pages} batch={batch} threads={threads}");
-                assert_eq!(preemptions > 0, pages == 9);
+                assert_eq!(counters.preemptions > 0, pages == 9);
+                assert_eq!(counters.draft_hits > 0, drafts > 0, "{isa} {precision} pages={pages}");
             }
         }
     }

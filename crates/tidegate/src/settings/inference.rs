@@ -76,6 +76,10 @@ pub struct BatchSettings {
     /// Most sequences that run at once.
     #[arg(long, env = "TIDEGATE_MAX_SEQUENCES", value_name = "N", default_value_t = Self::default().max_sequences)]
     pub max_sequences: NonZeroUsize,
+    /// Whether a step may try several tokens of a text at once, where the text has gone on with them before. That pays for
+    /// texts that repeat themselves, is done where it pays, and never changes what comes out.
+    #[arg(long, env = "TIDEGATE_SPECULATION", value_name = "SWITCH", default_value_t = Self::default().speculation)]
+    pub speculation: Switch,
     /// Time between two tokens of a stream that steps aim at while prompts are read, such as 50ms: a controller makes steps
     /// smaller or larger to meet it. off is throughput mode: steps are as large as they may be.
     #[arg(long, env = "TIDEGATE_TARGET_ITL", value_name = "TIME", default_value_t = Self::default().target_itl)]
@@ -93,6 +97,7 @@ impl Default for BatchSettings {
         Self {
             max_batch_tokens: positive(512),
             max_sequences: positive(64),
+            speculation: Switch::On,
             target_itl: ItlTarget::default(),
             itl_gains: ItlGains::default(),
             trace: None,

@@ -150,7 +150,7 @@ fn batch(load: Load, vocabulary: usize) -> Batch {
         let tokens: Vec<u32> =
             (0..load.rows).map(|row| ((sequence * 131 + row * 7919) % vocabulary) as u32).collect();
         batch.push(&tokens, load.context, &table);
-        batch.want_last();
+        batch.want_last(1);
     }
     batch
 }
