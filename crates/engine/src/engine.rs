@@ -27,7 +27,7 @@ use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters, Prepared};
 use crate::prefix::Scope;
-use crate::prompt::{Reader, text_bytes};
+use crate::prompt::{Reader, bytes, text_bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
@@ -175,7 +175,8 @@ impl Engine {
         self.check_images(&request)?;
         parameters::check(&request, self.bounds)?;
         let tenant = Arc::from(request.tenant.0.as_str());
-        let permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
+        let mut permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
+        permit.weigh(0, bytes(&request.prompt), self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
         let prepared = self.prepare(&request).await;
         preparing.done();
@@ -196,7 +197,8 @@ impl Engine {
         (mut permit, member): (Permit, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
         let now = self.shared.clock.now();
-        permit.weigh(parameters.prompt.len() as u64, 0, now).map_err(refusal)?;
+        let tokens = parameters.prompt.len();
+        permit.weigh(tokens as u64, (tokens * size_of::<u32>()) as u64, now).map_err(refusal)?;
         let order = self.accepted.fetch_add(1, Relaxed);
         if self.settings.prefix == PrefixSharing::Request {
             parameters.scope = Arc::new(Scope::Request(order));
@@ -270,7 +272,8 @@ impl Engine {
 
 /// What bounds the requests that wait, before any work is spent on them.
 fn gate(settings: &EngineSettings) -> Gate {
-    let gate = Gate::new(Capacity::items(settings.queue_requests).cost(settings.queue_tokens as u64));
+    let capacity = Capacity::items(settings.queue_requests).cost(settings.queue_tokens as u64);
+    let gate = Gate::new(capacity.bytes(settings.queue_bytes as u64));
     gate.set_rate(settings.rate);
     gate.set_owner_rate(settings.tenant_rate);
     gate

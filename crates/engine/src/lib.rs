@@ -65,6 +65,7 @@ mod settings;
 pub mod simulation;
 mod speculation;
 mod step;
+mod step_time;
 mod stop_text;
 #[cfg(test)]
 mod tests;

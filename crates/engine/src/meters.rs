@@ -248,7 +248,7 @@ impl Meters {
 
     pub(crate) fn failed(&self, failure: &Failure) {
         self.failed.add(match failure {
-            Failure::DeadlineExceeded => 0,
+            late if late.is_late() => 0,
             Failure::ShuttingDown => 1,
             _ => 2,
         });

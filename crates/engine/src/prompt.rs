@@ -95,6 +95,14 @@ fn invalid(param: &str, message: String) -> Refusal {
     Refusal::InvalidParameter { param: param.to_owned(), message }
 }
 
+/// Bytes that a prompt takes.
+pub(crate) fn bytes(prompt: &Prompt) -> u64 {
+    match prompt {
+        Prompt::Tokens(tokens) => size_of_val(&tokens[..]) as u64,
+        text => text_bytes(text) as u64,
+    }
+}
+
 /// Bytes of text in a prompt, as a measure of the work to read it. Ids count nothing: they are ready.
 pub(crate) fn text_bytes(prompt: &Prompt) -> usize {
     match prompt {

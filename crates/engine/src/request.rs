@@ -110,7 +110,8 @@ impl Request {
         self.deadline().is_some_and(|deadline| now >= deadline)
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    /// When it is of no use any more.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.parameters.deadline.map(|limit| self.accepted_at.saturating_add(limit))
     }
 

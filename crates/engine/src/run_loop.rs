@@ -26,7 +26,7 @@ use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
-use crate::speculation::StepTime;
+use crate::step_time::StepTime;
 use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
 
@@ -200,7 +200,9 @@ impl RunLoop {
                     self.shared.gate.idle(now);
                 }
                 self.record(|| request.trace_arrival());
-                if let Err(request) = self.line.push(*request, now) {
+                if let Some(failure) = self.out_of_reach(&request, now) {
+                    self.report(*request, failure);
+                } else if let Err(request) = self.line.push(*request, now) {
                     request.fail(Failure::ShuttingDown);
                 }
                 self.publish();

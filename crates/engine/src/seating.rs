@@ -3,7 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use protocol::Failure;
+use tensor::PAGE_TOKENS;
+
 use crate::plan::{Head, Rank};
+use crate::request::Request;
 use crate::run_loop::RunLoop;
 use crate::sequence::Sequence;
 
@@ -51,11 +55,25 @@ impl RunLoop {
         Some(head)
     }
 
-    /// Lets the head run.
+    /// Why a request that waits cannot meet its deadline any more, though it has not passed: the engine cannot even read
+    /// its prompt until then.
+    pub(crate) fn out_of_reach(&self, request: &Request, now: Duration) -> Option<Failure> {
+        let left = request.deadline()?.saturating_sub(now);
+        let prompt = &request.parameters.prompt;
+        let held = self.pages.prefix(&request.parameters.scope, prompt).count() * PAGE_TOKENS;
+        let needs = self.step_time.least(prompt.len().saturating_sub(held))?;
+        (needs > left).then_some(Failure::DeadlineOutOfReach { needs })
+    }
+
+    /// Lets the head run, unless it turns out to have come too late.
     pub(crate) fn start_next(&mut self, now: Duration) {
         let mut sequence = if self.source(now) == Some(Source::Line)
             && let Some(mut request) = self.line.pop(now)
         {
+            if let Some(failure) = self.out_of_reach(&request, now) {
+                self.report(request, failure);
+                return;
+            }
             let meters = &self.shared.meters;
             meters.queue.observe(request.start(now));
             if request.parameters.shares_prefix() {

@@ -29,6 +29,8 @@ pub struct EngineSettings {
     pub queue_requests: usize,
     /// Prompt tokens that may wait. One request alone in the queue may exceed it.
     pub queue_tokens: usize,
+    /// Bytes that the prompts of waiting requests may take, counted before they are read. One request alone may exceed it.
+    pub queue_bytes: usize,
     /// How fast requests are accepted, all tenants together; `None` is without limit.
     pub rate: Option<Rate>,
     /// How fast requests of each tenant are accepted; `None` is without limit.
@@ -60,6 +62,7 @@ impl Default for EngineSettings {
             drafts: 0,
             queue_requests: 512,
             queue_tokens: 1 << 20,
+            queue_bytes: 256 << 20,
             rate: None,
             tenant_rate: None,
             policy: PolicySettings::default(),

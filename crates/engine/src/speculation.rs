@@ -6,7 +6,7 @@
 //! to be the sampled one leaves the keys, values and logits that it would have got later, bit for bit. What was tried
 //! in vain is overwritten. Outputs therefore never depend on what is tried; only their time does.
 //!
-//! Whether it pays is measured: [`StepTime`] learns what one more row costs, [`Foresight`] how often what was found
+//! Whether it pays is measured: [`StepTime`] knows what one more row costs, [`Foresight`] how often what was found
 //! comes true. It learns that also while nothing is tried, from what is sampled anyway.
 
 #[cfg(test)]
@@ -14,6 +14,7 @@ mod tests;
 
 use crate::plan::Work;
 use crate::run_loop::RunLoop;
+use crate::step_time::StepTime;
 
 /// A text must repeat so many tokens for its going on to be foreseen. With fewer, almost any text repeats itself.
 const LEAST_MATCH: usize = 3;
@@ -87,45 +88,6 @@ impl Foresight {
         self.trust += (f64::from(u8::from(hit)) - self.trust) * Self::PACE;
         self.met = if hit { self.met + 1 } else { usize::MAX };
         hit
-    }
-}
-
-/// How long a step takes by its rows: a line through what was measured, the latest the most.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StepTime {
-    weight: f64,
-    rows: f64,
-    seconds: f64,
-    spread: f64,
-    shared: f64,
-}
-
-impl StepTime {
-    /// How much of what is known one step leaves.
-    const MEMORY: f64 = 0.98;
-    /// As long as no steps of different sizes were seen, a row is held to cost this share of a step.
-    const GUESS: f64 = 0.1;
-
-    /// Learns from a step.
-    pub(crate) fn observe(&mut self, rows: usize, seconds: f64) {
-        self.weight = self.weight * Self::MEMORY + 1.0;
-        let (step_rows, step_seconds) = (rows as f64 - self.rows, seconds - self.seconds);
-        self.rows += step_rows / self.weight;
-        self.seconds += step_seconds / self.weight;
-        self.spread = self.spread * Self::MEMORY + step_rows * (rows as f64 - self.rows);
-        self.shared = self.shared * Self::MEMORY + step_rows * (seconds - self.seconds);
-    }
-
-    /// Seconds that one more row takes.
-    fn row(&self) -> f64 {
-        let guess = self.seconds * Self::GUESS;
-        ((self.shared + guess) / (self.spread + 1.0)).max(0.0)
-    }
-
-    /// Seconds that a step of so many rows takes.
-    fn step(&self, rows: usize) -> f64 {
-        let row = self.row();
-        (self.seconds + (rows as f64 - self.rows) * row).max(row)
     }
 }
 

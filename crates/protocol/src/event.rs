@@ -153,6 +153,15 @@ pub enum Failure {
     /// The deadline passed while the request was queued or running.
     #[error("the request's deadline passed")]
     DeadlineExceeded,
+    /// The deadline cannot be met, however little else there is to do; nothing was spent on the request.
+    #[error(
+        "the request's deadline cannot be met: its prompt takes about {:.1} s to read; allow it more time or shorten it",
+        needs.as_secs_f64()
+    )]
+    DeadlineOutOfReach {
+        /// From now to the first token at the best, by the measured speed.
+        needs: Duration,
+    },
     /// The engine stops and will not finish the request.
     #[error("the engine is shutting down")]
     ShuttingDown,
@@ -168,6 +177,13 @@ pub enum Failure {
         /// What happened.
         message: String,
     },
+}
+
+impl Failure {
+    /// Whether the request's deadline is the reason.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::DeadlineExceeded | Self::DeadlineOutOfReach { .. })
+    }
 }
 
 /// Tokens read and written by one request.

@@ -135,7 +135,7 @@ impl Problem {
 
     /// Whether the client library would be wrong to try again, although the status suggests it.
     fn hopeless(&self) -> bool {
-        matches!(self, Self::Failed(Failure::DeadlineExceeded))
+        matches!(self, Self::Failed(failure) if failure.is_late())
             || self.retry_after().is_some_and(|wait| wait > LONGEST_RETRY)
     }
 
@@ -196,7 +196,7 @@ fn refused(refusal: &Refusal, overload: Overload) -> (StatusCode, &'static str, 
 
 fn failed(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
     match failure {
-        Failure::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "timeout", "deadline_exceeded"),
+        late if late.is_late() => (StatusCode::GATEWAY_TIMEOUT, "timeout", "deadline_exceeded"),
         Failure::Form { .. } => (StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_grammar"),
         Failure::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, SERVER, "not_ready"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, SERVER, "engine_error"),

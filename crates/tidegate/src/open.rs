@@ -330,6 +330,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         drafts: drafts(&settings.batch),
         queue_requests: settings.queue.max_queue.get(),
         queue_tokens: settings.queue.max_queue_tokens.get(),
+        queue_bytes: usize::try_from(settings.queue.max_queue_bytes.0).unwrap_or(usize::MAX),
         rate: settings.queue.rate_limit.map(Into::into),
         tenant_rate: settings.queue.tenant_rate_limit.map(Into::into),
         policy: settings.queue.policy(),
@@ -339,6 +340,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
             Switch::On => PrefixSharing::Tenant,
             Switch::Off => PrefixSharing::Request,
         },
+        form_timeout: settings.batch.form_timeout.0,
         max_context: settings.model.context.map(|context| context as usize),
         ..EngineSettings::default()
     }

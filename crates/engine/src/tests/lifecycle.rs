@@ -75,6 +75,48 @@ fn a_deadline_ends_a_request_wherever_it_is() {
 }
 
 #[test]
+fn what_cannot_meet_its_deadline_is_refused_before_anything_is_spent_on_it() {
+    let mut bench = bench();
+    // Reading takes a second for every ten tokens, as far as the engine has seen.
+    for rows in [1, 40, 1, 80, 1] {
+        bench.run_loop.step_time.observe(rows, 0.1 * rows as f64);
+    }
+    let steps = bench.engine.status().counters.steps;
+    let ask = |seconds, text: u32| {
+        let deadline = Some(Duration::from_secs(seconds));
+        bench.ask(GenerateRequest { deadline, ..endless(vec![text; 70], 1) }).unwrap()
+    };
+    let (late, timely) = (ask(3, 1), ask(9, 2));
+    bench.finish();
+    let Some(Event::Failed(failure @ Failure::DeadlineOutOfReach { .. })) = late.transcript().end else {
+        panic!("it was not refused");
+    };
+    assert!(failure.is_late());
+    assert!(matches!(timely.transcript().end, Some(Event::Done { .. })));
+    let counters = bench.engine.status().counters;
+    assert_eq!(counters.prompt_tokens, 70, "nothing was read of the other");
+    assert!(counters.steps > steps);
+    assert_eq!(count(&counters.failed, "deadline_exceeded"), 1);
+    // What others have read of its prompt already takes no time.
+    let again = GenerateRequest { deadline: Some(Duration::from_secs(3)), ..endless(vec![2; 70], 1) };
+    let again = bench.ask(again).unwrap();
+    bench.finish();
+    assert!(matches!(again.transcript().end, Some(Event::Done { .. })));
+}
+
+#[test]
+fn prompts_that_wait_are_bounded_in_bytes_before_they_are_read() {
+    let bench =
+        Bench::new(HashModel::new(), crate::EngineSettings { queue_bytes: 100, ..settings(16, 32, 2) });
+    let waiting = bench.ask(endless(vec![1; 20], 1)).unwrap();
+    let text = "a text that is longer than what there is room for beside the other one";
+    let refused = bench.ask(GenerateRequest { prompt: Prompt::Text(text.to_owned()), ..endless(vec![1], 1) });
+    assert!(matches!(refused.map(|_| ()), Err(Refusal::QueueFull { queued: 2, .. })));
+    drop(waiting);
+    assert_eq!(bench.engine.status().load.queued, 1, "what was refused holds no room");
+}
+
+#[test]
 fn a_full_queue_refuses_before_the_prompt_is_looked_at() {
     let mut settings = settings(16, 32, 2);
     settings.queue_requests = 3;

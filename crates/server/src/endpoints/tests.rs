@@ -48,6 +48,7 @@ async fn every_refusal_has_its_status() {
 #[tokio::test]
 async fn every_failure_has_its_status() {
     failed("deadline", Failure::DeadlineExceeded).await;
+    failed("deadline_out_of_reach", Failure::DeadlineOutOfReach { needs: Duration::from_millis(2340) }).await;
     failed("shutting_down", Failure::ShuttingDown).await;
     failed("engine", Failure::Engine { message: "no page is left".to_owned() }).await;
 }

@@ -30,7 +30,9 @@ use super::{Exit, Talk, loading, logging};
 use host::{Busy, Memory};
 use measure::{Arrival, BURST_ROWS, Figure, Measured, ROWS, Stream, summarise};
 
+// What made-up prompts are continued with may well repeat itself, unlike most texts, and peers try nothing ahead.
 #[derive(Args, Debug)]
+#[command(mut_arg("speculation", |arg| arg.default_value("off")))]
 pub(super) struct Arguments {
     /// Tokens of every prompt.
     #[arg(long, value_name = "N", default_value = "512")]
@@ -167,7 +169,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let memory = Memory { after_load: loaded.resident, ..Memory::now() };
     let text = match arguments.json {
         true => format!("{}\n", to_json(&arguments, &opened, &figures, (&runs, memory))),
-        false => table(load, &figures, memory),
+        false => table(load, &figures, memory) + &tried(&opened),
     };
     stdout().write_all(text.as_bytes())?;
     Ok(Exit::Done)
@@ -324,6 +326,9 @@ fn to_json(
         object[figure.name] = json!(round(figure.median));
         object[format!("{}_spread", figure.name)] = json!([round(figure.least), round(figure.most)]);
     }
+    let counters = opened.inference.status().counters;
+    object["drafted"] = json!(counters.drafted);
+    object["draft_hits"] = json!(counters.draft_hits);
     object["other_cpu"] = runs.iter().map(|run| round(run.others.cores)).collect();
     object["steal_cpu"] = runs.iter().map(|run| round(run.others.stolen)).collect();
     object
@@ -331,6 +336,17 @@ fn to_json(
 
 fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
+}
+
+/// What speculation has come to.
+fn tried(opened: &Opened) -> String {
+    let counters = opened.inference.status().counters;
+    match counters.drafted {
+        0 => String::new(),
+        drafted => {
+            format!("  {:<34}{drafted:>10} tokens, {} came true\n", "tried ahead", counters.draft_hits)
+        }
+    }
 }
 
 fn table(load: Load, figures: &[Figure], memory: Memory) -> String {

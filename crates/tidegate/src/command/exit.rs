@@ -105,7 +105,7 @@ fn classify(error: &anyhow::Error) -> Exit {
         {
             return Exit::WrongUse;
         }
-        if matches!(cause.downcast_ref(), Some(Failure::DeadlineExceeded)) {
+        if cause.downcast_ref().is_some_and(Failure::is_late) {
             return Exit::TimedOut;
         }
     }

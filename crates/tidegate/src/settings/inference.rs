@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
-use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, positive};
+use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, positive};
 
 /// What runs, and how much of the machine it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -87,6 +87,9 @@ pub struct BatchSettings {
     /// Gains of that controller: proportional, integral and derivative.
     #[arg(long, env = "TIDEGATE_ITL_GAINS", value_name = "P,I,D", default_value_t = Self::default().itl_gains)]
     pub itl_gains: ItlGains,
+    /// Time that making a JSON schema, a regular expression or a grammar ready may take; a form that takes longer is refused.
+    #[arg(long, env = "TIDEGATE_FORM_TIMEOUT", value_name = "TIME", default_value_t = Self::default().form_timeout)]
+    pub form_timeout: TimeSpan,
     /// File to record arrivals and steps in, for `tidegate sim`; it holds no text and no names.
     #[arg(long, env = "TIDEGATE_TRACE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace: Option<PathBuf>,
@@ -100,6 +103,7 @@ impl Default for BatchSettings {
             speculation: Switch::On,
             target_itl: ItlTarget::default(),
             itl_gains: ItlGains::default(),
+            form_timeout: TimeSpan::from_secs(10),
             trace: None,
         }
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use flow::queue::policy::{Discipline, PolicySettings};
 
-use super::{RequestRate, TenantWeight, TimeSpan, positive};
+use super::{ByteSize, RequestRate, TenantWeight, TimeSpan, positive};
 
 /// How much waits.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -17,6 +17,9 @@ pub struct QueueSettings {
     /// Most prompt tokens that wait; more are refused at once.
     #[arg(long, env = "TIDEGATE_MAX_QUEUE_TOKENS", value_name = "TOKENS", default_value_t = Self::default().max_queue_tokens)]
     pub max_queue_tokens: NonZeroUsize,
+    /// Most bytes of prompts that wait, counted before they are read; more are refused at once.
+    #[arg(long, env = "TIDEGATE_MAX_QUEUE_BYTES", value_name = "BYTES", default_value_t = Self::default().max_queue_bytes)]
+    pub max_queue_bytes: ByteSize,
     /// Requests that are accepted in a time, such as 20/s or 600/min; more are refused at once. Without it, no limit.
     #[arg(long, env = "TIDEGATE_RATE_LIMIT", value_name = "RATE")]
     pub rate_limit: Option<RequestRate>,
@@ -49,6 +52,7 @@ impl Default for QueueSettings {
         Self {
             max_queue: positive(512),
             max_queue_tokens: positive(1 << 20),
+            max_queue_bytes: ByteSize(256 << 20),
             rate_limit: None,
             tenant_rate_limit: None,
             queue_policy: Discipline::default(),
