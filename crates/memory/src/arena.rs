@@ -128,6 +128,36 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
     }
 
+    /// Where the bytes begin, for owners of parts of them that do not overlap.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Gives the memory of whole small pages back to the system; they read as zeros when they are touched again. The range
+    /// belongs to nobody, and `offset` and `length` are multiples of 4 KiB.
+    pub(crate) fn give_back(&self, offset: usize, length: usize) {
+        assert!(offset + length <= self.bytes && (offset | length).is_multiple_of(ALIGNMENT.get()));
+        #[cfg(target_os = "linux")]
+        if length > 0 {
+            // SAFETY: the range is inside of the arena and whole pages of it, and the caller vouches that nobody borrows it.
+            // Advice may be ignored, so its result is not looked at.
+            unsafe { libc::madvise(self.start.as_ptr().add(offset).cast(), length, libc::MADV_DONTNEED) };
+        }
+    }
+
+    /// Keeps the first `bytes` bytes from being swapped out, and touches all of them.
+    ///
+    /// # Errors
+    /// When the system refuses, mostly because the process may not lock so much (`ulimit -l`).
+    pub(crate) fn lock(&self, bytes: usize) -> io::Result<()> {
+        let bytes = bytes.min(self.bytes);
+        // SAFETY: the range is inside of the mapping; locking changes no byte. The lock ends with the mapping.
+        match unsafe { libc::mlock(self.start.as_ptr().cast(), bytes) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// The bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` makes the access exclusive.

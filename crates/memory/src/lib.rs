@@ -1,13 +1,35 @@
-//! Bytes, pages, and (later) the ladder of places they may live in.
+//! Bytes, pages, and the ladder of places they may live in.
 //!
-//! This crate sees bytes and page numbers, never shapes, tokens or models.
+//! Read [`Ladder`] first: objects in memory and, below, on a [`rung`]; [`eviction`] says what goes first, [`BufferPool`]
+//! keeps the budget, [`files`] is the disk as far as anybody here knows it. [`Arena`] and [`PagePool`] are what an engine
+//! keeps its own pages in.
+//!
+//! This crate sees bytes, keys and page numbers, never shapes, tokens or models.
 
 #![warn(missing_docs)]
 
 mod arena;
+mod bell;
+mod buffers;
+pub mod eviction;
+pub mod files;
+mod key;
+pub mod ladder;
+mod offloader;
 mod pages;
+pub mod rung;
+mod signal;
+mod slot;
+mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use arena::Arena;
+pub use buffers::{Buffer, BufferPool, Residency};
+pub use eviction::PolicyChoice;
+pub use key::Key;
+pub use ladder::{Ladder, LadderError, LadderSettings, LadderStatistics};
+pub use offloader::{Loaded, OffloadError, Offloader, OffloaderSettings};
 pub use pages::{PageId, PagePool};
 
 /// What can go wrong with memory.

@@ -1,0 +1,109 @@
+//! What goes first when there is no room: policies that are pure, told what happens, and asked for a victim.
+//!
+//! One file each in the folder beside this one, and one line each in [`POLICIES`]. A user's own policy is any
+//! [`Eviction`], wrapped in a [`PolicyChoice::Own`].
+
+mod cost;
+mod lfu;
+mod lru;
+mod presence;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Key;
+
+/// What a policy may know of an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// What it takes.
+    pub bytes: usize,
+    /// What it would cost to have it again once it has gone, in seconds.
+    pub cost: f64,
+}
+
+/// Decides what goes first.
+///
+/// For the implementer: every key is inserted before it is touched or removed, and once until it is removed. There is no
+/// clock; what happens is told in the order in which it happens. The same calls give the same answers.
+pub trait Eviction: Send {
+    /// An object has come.
+    fn insert(&mut self, key: Key, facts: Facts);
+
+    /// An object was used.
+    fn touch(&mut self, key: Key);
+
+    /// An object has gone.
+    fn remove(&mut self, key: Key);
+
+    /// The object to go first, among those that `may` go. It stays until it is [removed](Eviction::remove).
+    fn victim(&mut self, may: &mut dyn FnMut(Key) -> bool) -> Option<Key>;
+}
+
+/// A policy that comes with this crate.
+#[derive(Clone, Copy)]
+pub struct Policy {
+    /// The name by which it is chosen.
+    pub name: &'static str,
+    /// What it is for, in one line.
+    pub about: &'static str,
+    make: fn() -> Box<dyn Eviction>,
+}
+
+/// The policies that come with this crate.
+pub const POLICIES: &[Policy] = &[lru::POLICY, lfu::POLICY, cost::POLICY, presence::POLICY];
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Policy").field(&self.name).finish()
+    }
+}
+
+impl Policy {
+    /// The policy of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        POLICIES.iter().find(|policy| policy.name == name).copied()
+    }
+}
+
+/// Which policy decides.
+#[derive(Clone)]
+pub enum PolicyChoice {
+    /// One of [`POLICIES`].
+    Known(Policy),
+    /// One of the user's own; called once for each rung.
+    Own(Arc<dyn Fn() -> Box<dyn Eviction> + Send + Sync>),
+}
+
+impl PolicyChoice {
+    /// A policy that has seen nothing yet.
+    pub fn make(&self) -> Box<dyn Eviction> {
+        match self {
+            Self::Known(policy) => (policy.make)(),
+            Self::Own(make) => make(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Known(policy) => policy.name,
+            Self::Own(_) => "own",
+        }
+    }
+}
+
+impl Default for PolicyChoice {
+    /// Least recently used.
+    fn default() -> Self {
+        Self::Known(lru::POLICY)
+    }
+}
+
+impl fmt::Debug for PolicyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PolicyChoice").field(&self.name()).finish()
+    }
+}
