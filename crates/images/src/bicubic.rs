@@ -6,6 +6,8 @@
 
 use std::iter;
 
+use pulp::Arch;
+
 use crate::grid::Size;
 use crate::picture::Picture;
 
@@ -84,42 +86,67 @@ pub(crate) fn across(picture: Picture, width: usize) -> Picture {
     }
     let taps = Taps::new(from, width);
     let mut rgb = vec![0; width * height * 3];
-    for (row, out) in picture.rgb.chunks_exact(from * 3).zip(rgb.chunks_exact_mut(width * 3)) {
-        across_row(row, &taps, out);
-    }
+    // Pixels are read four bytes at a time, so that channels share a register; the last one needs a byte behind it.
+    let mut padded = vec![0; from * 3 + 1];
+    Arch::new().dispatch(|| {
+        for (row, out) in picture.rgb.chunks_exact(from * 3).zip(rgb.chunks_exact_mut(width * 3)) {
+            padded[..from * 3].copy_from_slice(row);
+            across_row(&padded, &taps, out);
+        }
+    });
     Picture { size: Size { width, height }, rgb }
 }
 
-fn across_row(row: &[u8], taps: &Taps, out: &mut [u8]) {
+#[inline(always)]
+fn across_row(padded: &[u8], taps: &Taps, out: &mut [u8]) {
     let half = 1 << (taps.precision - 1);
     for (output, pixel) in out.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         let (start, weights) = taps.of(output);
-        let inputs = row[start * 3..].as_chunks::<3>().0;
-        let mut sums = [half; 3];
+        let inputs = padded[start * 3..][..weights.len() * 3 + 1].array_windows::<4>().step_by(3);
+        let mut sums = [half; 4];
         for (weight, input) in weights.iter().zip(inputs) {
             for (sum, value) in sums.iter_mut().zip(input) {
                 *sum += i32::from(*weight) * i32::from(*value);
             }
         }
-        *pixel = sums.map(|sum| byte(sum, taps.precision));
-    }
-}
-
-/// Row `output` of a picture that is resized along its height, into `out`; `sums` is room for as many numbers.
-pub(crate) fn down_row(picture: &Picture, taps: &Taps, output: usize, sums: &mut [i32], out: &mut [u8]) {
-    let (start, weights) = taps.of(output);
-    let width = picture.size.width * 3;
-    sums.fill(1 << (taps.precision - 1));
-    for (weight, row) in weights.iter().zip(picture.rgb[start * width..].chunks_exact(width)) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += i32::from(*weight) * i32::from(*value);
+        for (value, sum) in pixel.iter_mut().zip(sums) {
+            *value = byte(sum, taps.precision);
         }
     }
-    for (value, sum) in out.iter_mut().zip(sums) {
-        *value = byte(*sum, taps.precision);
+}
+
+/// Values that are summed at once: as many sums as registers hold.
+const BLOCK: usize = 32;
+
+/// Row `output` of a picture that is resized along its height.
+#[inline(always)]
+pub(crate) fn down_row(picture: &Picture, taps: &Taps, output: usize, out: &mut [u8]) {
+    let (start, weights) = taps.of(output);
+    let width = picture.size.width * 3;
+    let rows = &picture.rgb[start * width..][..weights.len() * width];
+    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let begun = blocks.len() * BLOCK;
+    for (number, block) in blocks.iter_mut().enumerate() {
+        let mut sums = [1 << (taps.precision - 1); BLOCK];
+        for (weight, row) in weights.iter().zip(rows.chunks_exact(width)) {
+            let values = &row[number * BLOCK..][..BLOCK];
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(*weight) * i32::from(*value);
+            }
+        }
+        for (value, sum) in block.iter_mut().zip(sums) {
+            *value = byte(sum, taps.precision);
+        }
+    }
+    for (place, value) in rest.iter_mut().enumerate() {
+        let inputs = rows.iter().skip(begun + place).step_by(width);
+        let products =
+            weights.iter().zip(inputs).map(|(weight, input)| i32::from(*weight) * i32::from(*input));
+        *value = byte((1 << (taps.precision - 1)) + products.sum::<i32>(), taps.precision);
     }
 }
 
+#[inline(always)]
 fn byte(sum: i32, precision: u32) -> u8 {
     (sum >> precision).clamp(0, 255) as u8
 }

@@ -129,24 +129,20 @@ pub fn clip(frames: &Frames, recipe: &ClipRecipe, limits: &Limits) -> Result<Cli
         used.extend(plan.used.last());
     }
     let grid = plan.grid(recipe);
-    let mut values = vec![0.0; grid.patches() * recipe.frame.patch_values()];
-    let step = values.len() / grid.t;
-    for (values, numbers) in values.chunks_exact_mut(step).zip(used.chunks_exact(together)) {
+    let mut levels = vec![0; grid.patches() * recipe.frame.patch_values()];
+    let step = levels.len() / grid.t;
+    for (levels, numbers) in levels.chunks_exact_mut(step).zip(used.chunks_exact(together)) {
         for (frame, number) in numbers.iter().enumerate() {
             let picture = decode(&pictures[*number], limits)?;
-            lay(
-                picture,
-                plan.size,
-                &recipe.frame,
-                &mut Slot { values: &mut *values, frames: frame..frame + 1 },
-            );
+            let mut slot = Slot { levels: &mut *levels, frame, frames: together };
+            lay(picture, plan.size, &recipe.frame, &mut slot);
         }
     }
     let time =
         |numbers: &[usize]| numbers.iter().map(|number| *number as f64 / fps).sum::<f64>() / together as f64;
     let seconds = used.chunks_exact(together).map(time).collect();
     let hash = digest(plan.used.iter().map(|number| &*pictures[*number]), &recipe.frame);
-    Ok(Clip { patches: Patches { grid, values, hash }, seconds })
+    Ok(Clip { patches: Patches::new(grid, hash, levels, &recipe.frame), seconds })
 }
 
 /// What is decided about a clip before a frame is decoded.

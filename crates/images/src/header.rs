@@ -110,7 +110,7 @@ pub(crate) fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Opened<'a>, I
         Format::Png => png_header(bytes, limits)?,
         Format::WebP => webp_chunks(bytes)?,
         Format::Jpeg => jpeg_scans(bytes, limits)?,
-        Format::Gif => {}
+        Format::Gif => gif_header(bytes, limits)?,
     }
     let (decoder, orientation) = guarded(format, || {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), reader_format);
@@ -196,6 +196,17 @@ fn png_header(bytes: &[u8], limits: &Limits) -> Result<(), ImageError> {
         four.map(u32::from_be_bytes).ok_or_else(|| malformed(Format::Png, "it ends within its header"))
     };
     sides(Format::Png, number(16)?, number(20)?, limits)
+}
+
+/// The GIF decoder reads on behind the header before it says how large the picture is.
+fn gif_header(bytes: &[u8], limits: &Limits) -> Result<(), ImageError> {
+    match bytes {
+        [_, _, _, _, _, _, w0, w1, h0, h1, ..] => {
+            let (width, height) = (u16::from_le_bytes([*w0, *w1]), u16::from_le_bytes([*h0, *h1]));
+            sides(Format::Gif, width.into(), height.into(), limits)
+        }
+        _ => Err(malformed(Format::Gif, "it ends within its header")),
+    }
 }
 
 /// The WebP decoder makes room for as many bytes as a chunk says it has, so each must lie within the file.
