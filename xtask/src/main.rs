@@ -6,6 +6,7 @@
 mod bench;
 mod fixtures;
 mod floors;
+mod load;
 mod tidy;
 mod tree;
 mod verify;
@@ -32,6 +33,8 @@ enum Command {
     Floors,
     /// Measure a part of the project beside its peers.
     Bench(bench::Options),
+    /// Load a server with thousands of mixed requests of three tenants, and with bursts.
+    Load(load::Options),
     /// Run every case of a folder of recorded references; exit code 1 on any miss.
     Fixtures(fixtures::Options),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Floors => floors::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::Fixtures(options) => fixtures::run(&options),
     };
     match outcome {

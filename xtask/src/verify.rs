@@ -2,7 +2,7 @@
 
 mod clients;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use crate::floors::metadata;
 use crate::tree::root;
 
 /// What to run.
@@ -27,12 +28,13 @@ struct Step {
     run: fn(&Path) -> Result<()>,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "fmt", about: "sources are formatted", run: format },
     Step { name: "clippy", about: "no lint warns", run: lint },
     Step { name: "test", about: "tests of all crates, the rules of the house among them", run: test },
     Step { name: "doc", about: "documentation builds without broken links", run: document },
     Step { name: "tools", about: "tests of the Python tools", run: test_tools },
+    Step { name: "load", about: "a server under the load of three tenants and of bursts", run: load },
     Step { name: "clients", about: "real clients against a running server", run: clients::run },
 ];
 
@@ -82,6 +84,22 @@ fn verdict(outcome: &Result<()>) -> String {
 
 fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+/// The program as tests use it: a debug build. It is made in the way of the tests of all crates, so when they have run it
+/// is there already.
+pub(crate) fn built_program() -> Result<PathBuf> {
+    let root = root();
+    cargo(&root, &["test", "--workspace", "--no-run"])?;
+    let target = metadata(&root)?["target_directory"].as_str().map(PathBuf::from);
+    let target = target.context("cargo metadata does not say where it builds")?;
+    Ok(target.join("debug").join(format!("tidegate{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Wrong shares, lost requests and leaks show under any load; speed does not count here.
+fn load(root: &Path) -> Result<()> {
+    let options = ["xtask", "load", "--lenient", "--requests", "600", "--bursts", "3"];
+    cargo(root, &options)
 }
 
 fn format(root: &Path) -> Result<()> {

