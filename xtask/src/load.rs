@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use futures::future::{join_all, try_join_all};
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use tokio::runtime::Builder;
 
 use client::Heard;
@@ -44,6 +46,9 @@ pub(crate) struct Options {
     /// The program to load [default: the debug build, made first]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// The model to load [default: the embedded one, so small that refusing costs as much as answering]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Requests with which tenants compete.
     #[arg(long, value_name = "N", default_value_t = 3000)]
     requests: usize,
@@ -80,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// Tenants of different weights want more than there is.
 async fn compete(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>> {
-    let mut server = Server::start(binary, PATIENT).await?;
+    let mut server = Server::start((binary, options.model.as_deref()), PATIENT).await?;
     let warm = Mix::new(options.seed ^ 0xff, options.requests / 10);
     keep_going(&server, &warm).await?;
     let before = server.resident()?;
@@ -98,20 +103,14 @@ async fn compete(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>
 
 /// Bursts of ten times what may wait, against as many requests as run at once.
 async fn overload(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>> {
-    let mut server = Server::start(binary, IMPATIENT).await?;
+    let mut server = Server::start((binary, options.model.as_deref()), IMPATIENT).await?;
     let whole = |count| Mix::new(options.seed ^ 0xb0, count).of_whole_replies();
     let (served, next) = (whole(options.bursts * 2 * IMPATIENT), AtomicUsize::new(0));
     let began = Instant::now();
     let peak = join_all((0..2 * SEQUENCES).map(|_| work_off(&server, &served, &next))).await;
     let peak = Tally::of(try_all(peak)?).output_rate(began.elapsed());
     let began = Instant::now();
-    let mut all = Vec::new();
-    for burst in 0..options.bursts {
-        let mix = Mix::new(options.seed ^ (0xc0 + burst as u64), BURST * IMPATIENT).of_whole_replies();
-        let asked = mix.wishes().iter().map(|wish| client::ask(&server, wish));
-        all.extend(try_join_all(asked).await?);
-    }
-    let tally = Tally::of(all);
+    let tally = Tally::of(bursts(&server, options).await?);
     let mut bars = vec![
         Bar::exact("requests of bursts whose reply ended in no way or in two", tally.unended(), 0),
         Bar::exact("requests of bursts that failed", tally.failed(), 0),
@@ -130,6 +129,25 @@ async fn overload(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar
     bars.extend(settled(&server, &tally).await?);
     server.stop()?;
     Ok(bars)
+}
+
+/// Lets a burst come whenever fewer requests are left than run at once.
+async fn bursts(server: &Server, options: &Options) -> Result<Vec<Heard>> {
+    let mix = |burst| Mix::new(options.seed ^ (0xc0 + burst as u64), BURST * IMPATIENT).of_whole_replies();
+    let mixes: Vec<Mix> = (0..options.bursts).map(mix).collect();
+    let (mut asked, mut all) = (FuturesUnordered::new(), Vec::new());
+    for mix in &mixes {
+        asked.extend(mix.wishes().iter().map(|wish| client::ask(server, wish)));
+        while asked.len() >= SEQUENCES
+            && let Some(heard) = asked.next().await
+        {
+            all.push(heard?);
+        }
+    }
+    while let Some(heard) = asked.next().await {
+        all.push(heard?);
+    }
+    Ok(all)
 }
 
 /// Lets every tenant keep its requests going until all are asked.

@@ -76,13 +76,12 @@ async fn listen(server: &Server, wish: &Wish, (began, heard): (Instant, &mut Hea
         wish.key(),
         wish.body.len()
     );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(wish.body.as_bytes()).await?;
+    stream.write_all((head + &wish.body).as_bytes()).await.context("cannot ask")?;
     let mut reader = BufReader::new(stream);
     let status = status(&mut reader).await?;
     if status != 200 {
         let mut rest = Vec::new();
-        reader.read_to_end(&mut rest).await?;
+        reader.read_to_end(&mut rest).await.context("the refusal broke off")?;
         return Ok(End::Refused(status));
     }
     let (mut pieces, mut waiting, mut end) = (0, Vec::new(), None);
@@ -130,7 +129,7 @@ fn event(data: &[u8], heard: &mut Heard, began: Instant) -> Result<Option<End>> 
 /// Reads the head of the reply.
 async fn status(reader: &mut BufReader<TcpStream>) -> Result<u16> {
     let mut line = String::new();
-    reader.read_line(&mut line).await?;
+    reader.read_line(&mut line).await.context("no reply comes")?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
     let Some(status) = status else { bail!("the reply begins with {line:?}") };
     while !line.trim().is_empty() {

@@ -27,7 +27,7 @@ pub(crate) struct Metrics(Vec<(String, f64)>);
 
 impl Server {
     /// Starts one that lets so many requests wait.
-    pub(crate) async fn start(binary: &Path, queue: usize) -> Result<Self> {
+    pub(crate) async fn start((binary, model): (&Path, Option<&Path>), queue: usize) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("tidegate-load-{}-{queue}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let keys: String = TENANTS.iter().map(|(name, _)| format!("{name} {name}\n")).collect();
@@ -38,6 +38,7 @@ impl Server {
         command.args(["serve", "--port", "0", "--queue-policy", "fair_share", "--log", "error"]);
         command.args(["--max-sequences", &SEQUENCES.to_string(), "--max-queue", &queue.to_string()]);
         command.args(["--tenant-weight", &weights.join(",")]).arg("--api-keys-file").arg(key_file);
+        model.into_iter().for_each(|model| _ = command.arg("--model").arg(model));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&said)?);
         let process = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
         let mut server = Self { process, folder, address: String::new() };

@@ -2,7 +2,7 @@
 
 mod pulse;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use protocol::Task;
 use server::Ending;
 use tidegate::settings::{ServerSettings, Settings};
 use tidegate::{Opened, Summary, serve_settings};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
 use super::interrupts::Interrupts;
@@ -50,7 +50,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
     let front = serve_settings(&settings.server)?;
     // The port is taken before the model is loaded: a port in use shall not cost the time to load.
-    let listener = listen(&settings.server).await?;
+    let listener = listen(&settings.server)?;
     let address = listener.local_addr().context("the socket has no address")?;
     let Some(opened) = loading::open(settings.inference.clone(), talk, &mut interrupts).await? else {
         return Ok(Exit::Interrupted);
@@ -84,9 +84,9 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     Ok(Exit::Done)
 }
 
-async fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {
+fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(settings.host, settings.port);
-    match TcpListener::bind(address).await {
+    match bind(address) {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             bail!("port {} is in use; try --port 0, which takes a free one", settings.port)
@@ -96,6 +96,16 @@ async fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
     }
+}
+
+/// A burst of clients must fit into the kernel's backlog: whoever does not is left to try again, which takes a second, or
+/// hears that the connection was reset. The kernel has a bound of its own, by default 4096.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn is_guarded(server: &ServerSettings) -> bool {
