@@ -77,6 +77,9 @@ impl RunLoop {
             return;
         }
         self.step_time.observe(rows as usize, took.as_secs_f64());
+        if self.plan.work.len() == streams as usize {
+            self.sampled_time.observe(rows as usize, took.as_secs_f64());
+        }
         let step = Step {
             at_us: micros(now),
             took_us: micros(took),

@@ -87,7 +87,10 @@ pub(crate) struct RunLoop {
     pub(crate) pages: PrefixCache,
     pub(crate) width: Width,
     pub(crate) pacing: Pacing,
+    /// How long steps take.
     pub(crate) step_time: StepTime,
+    /// The same of steps that only write.
+    pub(crate) sampled_time: StepTime,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) shared: Shared,
     /// Requests that wait.
@@ -131,6 +134,7 @@ impl RunLoop {
             tokenizer,
             pacing: Pacing::new(rules.pid, rules.width.tokens),
             step_time: StepTime::default(),
+            sampled_time: StepTime::default(),
             recorder: rules.recorder,
             width: rules.width,
             shared,

@@ -100,9 +100,10 @@ pub(crate) struct Prospect {
 }
 
 impl Prospect {
-    /// A step of so many rows that samples so many tokens.
-    pub(crate) fn new(time: &StepTime, rows: usize, tokens: usize) -> Self {
-        Self { tokens: tokens as f64, seconds: time.step(rows), row: time.row() }
+    /// A step that takes `seconds` and samples so many tokens, where one more row costs what it does in steps in which
+    /// every row is sampled: one of a prompt costs less.
+    pub(crate) fn new(seconds: f64, sampled: &StepTime, tokens: usize) -> Self {
+        Self { tokens: tokens as f64, seconds, row: sampled.row() }
     }
 
     /// How many expected tokens the step tries of a sequence: as long as one more row brings more tokens for its time
@@ -133,7 +134,8 @@ impl RunLoop {
         let rows: usize = work.iter().map(|work| work.rows).sum();
         let budget = self.width.tokens.saturating_sub(rows);
         let mut left = self.width.drafts.min(budget);
-        let mut prospect = Prospect::new(&self.step_time, rows, sampling);
+        let seconds = self.step_time.step(rows);
+        let mut prospect = Prospect::new(seconds, &self.sampled_time, sampling);
         for work in work.iter_mut().filter(|work| work.rows == 1) {
             let sequence = &mut running[work.index];
             if sequence.foresee(&self.tokenizer) {

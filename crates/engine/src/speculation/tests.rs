@@ -41,7 +41,7 @@ fn more_is_tried_the_more_it_can_be_relied_on_and_the_less_it_costs() {
             assert!(foresight.meet(token));
         }
         foresight.look(&[[7; 30].as_slice(), &[8], &[7; 9]].concat(), 99);
-        Prospect::new(&time, sampling, sampling).drafts(&foresight, 15)
+        Prospect::new(time.step(sampling), &time, sampling).drafts(&foresight, 15)
     };
     assert_eq!(tried(0.0, 1, 40), 15, "what costs nothing is tried");
     let (cheap, dear) = (tried(0.002, 1, 20), tried(0.015, 1, 20));
@@ -60,7 +60,7 @@ fn what_does_not_come_true_is_soon_not_tried_any_more() {
     let mut tried = Vec::new();
     for _ in 0..30 {
         foresight.look(&[1, 2, 3, 4, 5, 6, 1, 2, 3], 15);
-        tried.push(Prospect::new(&time, 1, 1).drafts(&foresight, 15));
+        tried.push(Prospect::new(time.step(1), &time, 1).drafts(&foresight, 15));
         foresight.meet(9);
     }
     assert!(tried[0] > 0 && tried.is_sorted_by(|before, after| before >= after), "{tried:?}");
