@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes random-weight checkpoints in real shapes, for benchmarks: GPT-2 124M and Qwen3-0.6B.
+"""Writes random-weight checkpoints in real shapes, for benchmarks: GPT-2 124M, Qwen3-0.6B and Qwen3-VL-2B.
 
     pip install numpy tokenizers
-    python3 tools/make_bench_models.py --out models [--only gpt2|qwen3] [--dtype bf16|f32] [--seed 0]
+    python3 tools/make_bench_models.py --out models [--only gpt2|qwen3|qwen3_vl] [--dtype bf16|f32] [--seed 0]
 
 Each folder holds config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json,
-vocab.json and merges.txt, and loads in Tidegate and in transformers (GPT2LMHeadModel, Qwen3ForCausalLM). Weights are
+vocab.json and merges.txt, and loads in Tidegate and in transformers (GPT2LMHeadModel, Qwen3ForCausalLM,
+Qwen3VLForConditionalGeneration). Weights are
 written tensor by tensor, so memory stays small; every tensor has its own generator, seeded by its name, so that two
 runs give the same bytes. The tokenizers are trained on a seeded invented language: they are of real size, and useless
 for real text, as are the weights.
@@ -93,6 +94,39 @@ def qwen3_tensors(config):
         ):
             tensors[f"{prefix}{name}.weight"] = Normal(deviation, outputs, inputs)
     tensors["model.norm.weight"] = Constant(1.0, width)
+    return tensors
+
+
+def qwen3_vl_tensors(text, vision):
+    """Name to tensor: the decoder's under their own prefix, and the tower's."""
+    decoder = qwen3_tensors(text).items()
+    tensors = {name.replace("model.", "model.language_model.", 1): tensor for name, tensor in decoder}
+    width, inner, deviation = vision["hidden_size"], vision["intermediate_size"], text["initializer_range"]
+    merged = width * vision["spatial_merge_size"] ** 2
+
+    def linear(name, outputs, *inputs):
+        tensors[f"model.visual.{name}.weight"] = Normal(deviation, outputs, *inputs)
+        tensors[f"model.visual.{name}.bias"] = Constant(0.0, outputs)
+
+    def norm(name, size):
+        tensors[f"model.visual.{name}.weight"] = Constant(1.0, size)
+        tensors[f"model.visual.{name}.bias"] = Constant(0.0, size)
+
+    side = vision["patch_size"]
+    linear("patch_embed.proj", width, vision["in_channels"], vision["temporal_patch_size"], side, side)
+    tensors["model.visual.pos_embed.weight"] = Normal(deviation, vision["num_position_embeddings"], width)
+    for block in range(vision["depth"]):
+        norm(f"blocks.{block}.norm1", width)
+        norm(f"blocks.{block}.norm2", width)
+        linear(f"blocks.{block}.attn.qkv", 3 * width, width)
+        linear(f"blocks.{block}.attn.proj", width, width)
+        linear(f"blocks.{block}.mlp.linear_fc1", inner, width)
+        linear(f"blocks.{block}.mlp.linear_fc2", width, inner)
+    mergers = [f"deepstack_merger_list.{level}" for level in range(len(vision["deepstack_visual_indexes"]))]
+    for name in ["merger", *mergers]:
+        norm(f"{name}.norm", width if name == "merger" else merged)
+        linear(f"{name}.linear_fc1", merged, merged)
+        linear(f"{name}.linear_fc2", vision["out_hidden_size"], merged)
     return tensors
 
 
@@ -234,6 +268,66 @@ def qwen3():
     return "qwen3-0.6b", config, qwen3_tensors(config), 50000, special, words
 
 
+def qwen3_vl():
+    """The same of Qwen3-VL-2B."""
+    _, config, _, tokens, special, words = qwen3()
+    text = {
+        **config,
+        "model_type": "qwen3_vl_text",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "max_position_embeddings": 262144,
+        "rope_theta": 5000000,
+        "rope_scaling": {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [24, 20, 20]},
+    }
+    for name in ("architectures", "rope_parameters", "sliding_window", "use_sliding_window", "max_window_layers"):
+        del text[name]
+    vision = {
+        "model_type": "qwen3_vl",
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "spatial_merge_size": 2,
+        "in_channels": 3,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [5, 11, 17],
+        "out_hidden_size": 2048,
+        "hidden_act": "gelu_pytorch_tanh",
+    }
+    special = [*special, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    config = {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "text_config": text,
+        "vision_config": vision,
+        "vision_start_token_id": 3,
+        "vision_end_token_id": 4,
+        "image_token_id": 5,
+        "video_token_id": 6,
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "max_position_embeddings": text["max_position_embeddings"],
+    }
+    return "qwen3-vl-2b", config, qwen3_vl_tensors(text, vision), tokens, special, words
+
+
+# How the published Qwen3-VL models want their images.
+IMAGES = {
+    "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "processor_class": "Qwen3VLProcessor",
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+}
+
+
 def write_json(path, value):
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -260,11 +354,13 @@ def make(recipe, arguments):
             **words,
         },
     )
+    if "vision_config" in config:
+        write_json(folder / "preprocessor_config.json", IMAGES)
     parameters = write_safetensors(folder / "model.safetensors", tensors, arguments.dtype, arguments.seed)
     print(f"{folder}: {parameters:,} parameters in {arguments.dtype}, {tokens:,} tokens")
 
 
-RECIPES = {"gpt2": gpt2, "qwen3": qwen3}
+RECIPES = {"gpt2": gpt2, "qwen3": qwen3, "qwen3_vl": qwen3_vl}
 
 
 def main():

@@ -117,7 +117,7 @@ impl Compute {
             self.chunk.clear();
             self.chunk.extend_from_slice(sequence.chunk(work.rows));
             self.chunk.extend_from_slice(&sequence.foresight().expected()[..work.drafts]);
-            self.batch.push(&self.chunk, sequence.computed(), sequence.pages());
+            sequence.push_to(&mut self.batch, &self.chunk);
             if sequence.samples_after(work.rows) {
                 self.batch.want_last(1 + work.drafts);
                 sequence.lend_guide().into_iter().for_each(|guide| self.masks.begin(work.index, guide));

@@ -80,7 +80,9 @@ impl RunLoop {
         meters.prompt_tokens.fetch_add(prompt as u64, Relaxed);
         meters.drafted.fetch_add(drafts as u64, Relaxed);
         meters.step.observe(duration);
-        meters.step_tokens.observe(rows);
+        if rows > 0 {
+            meters.step_tokens.observe(rows);
+        }
         if self.faulty && self.broken.is_empty() {
             self.faulty = false;
             meters.recovered();

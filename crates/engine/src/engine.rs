@@ -15,7 +15,7 @@ use models::generation::GenerationDefaults;
 use protocol::status::{Load, PidState};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
-    Refusal, ScoreRequest, Scores, Status, Task, Unserved,
+    Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
 };
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
@@ -32,6 +32,8 @@ use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::turns::Turns;
+use crate::vision::gallery::Gallery;
+use crate::vision::{Eyes, Picture, View};
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
@@ -46,6 +48,8 @@ pub struct Engine {
     memory: MemoryPlan,
     pages: usize,
     reader: Reader,
+    /// Where the model sees.
+    eyes: Option<Eyes>,
     forms: Forms,
     defaults: GenerationDefaults,
     bounds: Bounds,
@@ -105,6 +109,8 @@ impl Engine {
         let shape = loaded.model.shape();
         settings.check(shape)?;
         let reader = Reader::new(&loaded);
+        let eyes = loaded.vision.as_ref().map(|vision| Eyes::new(vision, &settings.vision)).transpose()?;
+        let tower = loaded.vision.as_ref().map(|vision| vision.tower.shape());
         let (context, pages) = (settings.context(shape), settings.kv_pages(shape));
         let card = ModelCard {
             id: settings.name.clone(),
@@ -133,15 +139,18 @@ impl Engine {
         let ends = loaded.generation.eos_token_ids.clone();
         let forms = Forms::new(loaded.tokenizer.clone(), shape.vocabulary, ends, settings.form_timeout);
         let (policy, recorder) = (settings.policy.clone(), settings.recorder.clone());
-        let rules = Rules { policy, width, pid: settings.pid, recorder };
+        let gallery =
+            loaded.vision.map(|vision| Gallery::new(vision.tower, &settings.vision, shape.parameters));
+        let rules = Rules { policy, width, pid: settings.pid, gallery, recorder };
         let run_loop = RunLoop::new((compute, loaded.tokenizer), rules, shared.clone(), inbox);
         run_loop.begin(pages);
         let engine = Self {
             card,
-            memory: MemoryPlan::new(&settings, shape),
+            memory: MemoryPlan::new(&settings, (shape, tower)),
             settings,
             pages,
             reader,
+            eyes,
             forms,
             defaults: loaded.generation,
             bounds: Bounds { vocabulary: shape.vocabulary, context },
@@ -178,13 +187,12 @@ impl Engine {
         let mut permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
         permit.weigh(0, bytes(&request.prompt), self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
-        let prepared = self.prepare(&request).await;
+        let prepared = self.prepare_all(request).await;
         preparing.done();
-        let id = request.id.clone();
-        let parameters = parameters::resolve(request, prepared?, &self.defaults, self.bounds)?;
+        let (id, parameters, pictures) = prepared?;
         let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
         let reasons_at_once = parameters.reasoning.is_inside();
-        let events = self.submit(parameters, tenant, (permit, member))?;
+        let events = self.submit((parameters, pictures), tenant, (permit, member))?;
         let mut generation = Generation::new(id, self.card.id.clone(), prompt_tokens, events);
         generation.reasons_at_once = reasons_at_once;
         Ok(generation)
@@ -192,7 +200,7 @@ impl Engine {
 
     fn submit(
         &self,
-        mut parameters: Parameters,
+        (mut parameters, pictures): (Parameters, Vec<Picture>),
         tenant: Arc<str>,
         (mut permit, member): (Permit, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
@@ -207,7 +215,8 @@ impl Engine {
         // The engine may have ended; then there is nothing left to cancel.
         let cancel = move || drop(commands.send(Command::Cancel { order }));
         let (outbox, events) = outbox(cancel);
-        let request = Request::new((order, now), parameters, tenant, Seat { permit, member }, outbox);
+        let mut request = Request::new((order, now), parameters, tenant, Seat { permit, member }, outbox);
+        request.pictures = pictures;
         if self.commands.send(Command::Submit(Box::new(request))).is_err() {
             return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
         }
@@ -234,7 +243,7 @@ impl Engine {
     }
 
     fn check_images(&self, request: &GenerateRequest) -> Result<(), Refusal> {
-        if request.images.is_empty() {
+        if request.images.is_empty() || self.eyes.is_some() {
             return Ok(());
         }
         let message = format!(
@@ -242,6 +251,29 @@ impl Engine {
             self.card.id
         );
         Err(Refusal::InvalidParameter { param: "messages".to_owned(), message })
+    }
+
+    /// Reads the prompt, and then its pictures: what does not fit is refused before a picture is decoded.
+    async fn prepare_all(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<(RequestId, Parameters, Vec<Picture>), Refusal> {
+        let mut prepared = self.prepare(&request).await?;
+        let (id, images, priority) = (request.id.clone(), request.images.clone(), request.priority);
+        let layout = match &self.eyes {
+            Some(eyes) if !images.is_empty() => Some(eyes.lay_out(&prepared.prompt, &images)?),
+            _ => None,
+        };
+        if let Some(layout) = &layout {
+            prepared.prompt.clone_from(&layout.ids);
+        }
+        let mut parameters = parameters::resolve(request, prepared, &self.defaults, self.bounds)?;
+        let mut pictures = Vec::new();
+        if let (Some(eyes), Some(layout)) = (&self.eyes, layout) {
+            pictures = eyes.prepare(&images, priority).await?;
+            parameters.view = Some(View::new(layout, &pictures));
+        }
+        Ok((id, parameters, pictures))
     }
 
     async fn prepare(&self, request: &GenerateRequest) -> Result<Prepared, Refusal> {
@@ -342,6 +374,7 @@ impl Inference for Engine {
                 kv_pages_total: self.pages as u64,
                 kv_page_tokens: PAGE_TOKENS as u64,
             },
+            vision: self.eyes.as_ref().map(|eyes| meters.sight.status(&eyes.meters())),
             pid: PidState {
                 setpoint_seconds: f64::from_bits(meters.pid_setpoint.load(Relaxed)),
                 error_seconds: f64::from_bits(meters.pid_error.load(Relaxed)),

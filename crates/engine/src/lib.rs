@@ -34,6 +34,8 @@
 //! Models that do not generate are served by [`Dynamic`], and encoders by [`EncoderEngine`], which is made of it. [`Router`]
 //! puts several engines behind one door, and [`Turns`] shares the compute threads between them.
 //!
+//! Pictures in prompts are prepared and read in `vision.rs` and the files below it.
+//!
 //! What this crate refuses to know: HTTP, files, devices, and how a model computes its logits.
 
 mod clock;
@@ -71,6 +73,7 @@ mod stop_text;
 mod tests;
 pub mod trace;
 mod turns;
+mod vision;
 
 pub use dynamic::encoder::EncoderEngine;
 pub use dynamic::{BatchModel, Dynamic, DynamicSettings, ItemError, Terms};
@@ -84,3 +87,4 @@ pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use router::Router;
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use turns::{Seat, Turns};
+pub use vision::VisionSettings;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use protocol::status::{Counters, Histogram, Latencies};
+use protocol::status::{Counters, Histogram, Latencies, VisionStatus};
 use protocol::{Failure, FinishReason, Health, Phase, Refusal};
 
 /// Queue times begin far below a millisecond, where an idle engine answers.
@@ -129,6 +129,55 @@ struct Faults {
     last: Option<(Duration, String)>,
 }
 
+/// What a tower has done.
+#[derive(Default)]
+pub(crate) struct Sight {
+    read: AtomicU64,
+    patches: AtomicU64,
+    micros: AtomicU64,
+    queries: AtomicU64,
+    hits: AtomicU64,
+    bytes: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Sight {
+    /// Counts a slice of its time in which so many pictures with so many patches came to their end.
+    pub(crate) fn count(&self, (pictures, patches): (u64, u64), took: Duration) {
+        self.read.fetch_add(pictures, Relaxed);
+        self.patches.fetch_add(patches, Relaxed);
+        self.micros.fetch_add(micros(took), Relaxed);
+    }
+
+    /// How many pictures were looked up and found, the bytes that are kept, and the requests that wait.
+    pub(crate) fn publish(&self, (queries, hits): (u64, u64), (bytes, waiting): (usize, usize)) {
+        let pairs = [
+            (&self.queries, queries),
+            (&self.hits, hits),
+            (&self.bytes, bytes as u64),
+            (&self.waiting, waiting as u64),
+        ];
+        pairs.into_iter().for_each(|(meter, value)| meter.store(value, Relaxed));
+    }
+
+    /// Beside what the pool says of itself.
+    pub(crate) fn status(&self, pool: &images::Meters) -> VisionStatus {
+        VisionStatus {
+            preparing: (pool.queued + pool.busy) as u64,
+            prepared: pool.prepared,
+            prepare_seconds: pool.busy_time.as_secs_f64(),
+            unusable: pool.failed.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect(),
+            waiting: self.waiting.load(Relaxed),
+            encoded: self.read.load(Relaxed),
+            encoded_patches: self.patches.load(Relaxed),
+            encode_seconds: Duration::from_micros(self.micros.load(Relaxed)).as_secs_f64(),
+            feature_queries: self.queries.load(Relaxed),
+            feature_hits: self.hits.load(Relaxed),
+            feature_bytes: self.bytes.load(Relaxed),
+        }
+    }
+}
+
 /// All numbers of one engine.
 pub(crate) struct Meters {
     phase: AtomicU8,
@@ -144,6 +193,7 @@ pub(crate) struct Meters {
     pub(crate) preemptions: AtomicU64,
     pub(crate) prefix_queries: AtomicU64,
     pub(crate) prefix_hits: AtomicU64,
+    pub(crate) sight: Sight,
     /// Bits of floats: seconds.
     pub(crate) pid_setpoint: AtomicU64,
     pub(crate) pid_error: AtomicU64,
@@ -183,6 +233,7 @@ impl Meters {
             preemptions: zero(),
             prefix_queries: zero(),
             prefix_hits: zero(),
+            sight: Sight::default(),
             pid_setpoint: zero(),
             pid_error: zero(),
             pid_output: zero(),

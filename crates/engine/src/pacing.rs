@@ -9,6 +9,15 @@ use crate::request::Request;
 use crate::run_loop::RunLoop;
 use crate::simulation::attended;
 use crate::trace::{Entry, Start, Step};
+use crate::vision::gallery::{Gallery, Glance};
+
+/// What the tower did in a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    took: Duration,
+    /// The prompt tokens that it stands for.
+    tokens: usize,
+}
 
 /// The controller, if there is a target, and what one would be made of.
 #[derive(Debug)]
@@ -43,13 +52,64 @@ impl RunLoop {
 
     /// The most tokens of the next step. Where no stream waits for its next token, nothing is gained by a small one.
     pub(crate) fn step_tokens(&self) -> usize {
-        let streams = self.running.iter().filter(|sequence| !sequence.is_reading()).count();
-        match &self.pacing.pid {
+        let streams = self.streams();
+        let all = match &self.pacing.pid {
             Some(pid) if streams > 0 => {
                 let readers = self.running.len() - streams;
                 (streams + pid.tokens().max(readers)).min(self.width.tokens)
             }
             _ => self.width.tokens,
+        };
+        // What the tower takes is missing to prompts, but everyone who runs goes on.
+        (all - self.tower_tokens(all - streams.min(all))).max(self.running.len()).max(1)
+    }
+
+    fn streams(&self) -> usize {
+        self.running.iter().filter(|sequence| !sequence.is_reading()).count()
+    }
+
+    /// How many of the prompt tokens of a step the tower's work may stand for.
+    fn tower_tokens(&self, prompt: usize) -> usize {
+        match &self.gallery {
+            Some(gallery) if gallery.is_busy() => (prompt as f64 * gallery.share) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Whether the tower has something to do.
+    pub(crate) fn looks(&self) -> bool {
+        self.gallery.as_ref().is_some_and(Gallery::is_busy)
+    }
+
+    /// Reads pictures in the room that the plan has left for it: its share of the step, and what prompts do not use.
+    pub(crate) fn look(&mut self) {
+        self.seen = Seen::default();
+        let streams = self.streams();
+        let reads: usize = self.plan.work.iter().map(|work| work.rows).sum::<usize>().saturating_sub(streams);
+        let (prompt, target) = match &self.pacing.pid {
+            Some(pid) if streams > 0 => (pid.tokens(), Some(pid.target())),
+            _ => (self.width.tokens.saturating_sub(streams), None),
+        };
+        let Some(gallery) = self.gallery.as_mut().filter(|gallery| gallery.is_busy()) else { return };
+        let tokens = prompt.saturating_sub(reads).max(1);
+        let time = target.map(|target| target.mul_f64(if reads > 0 { gallery.share } else { 0.5 }));
+        let work = gallery.allowance(tokens, time);
+        let began = self.shared.clock.now();
+        let Glance { ready, lost, work, read } = gallery.look(work);
+        let took = self.shared.clock.now().saturating_sub(began);
+        gallery.observe(work, took);
+        self.seen = Seen { took, tokens: gallery.tokens(work) };
+        self.shared.meters.sight.count(read, took);
+        for (rank, features) in ready {
+            self.seat_seeing(rank, features);
+        }
+        self.broken.extend(lost);
+    }
+
+    /// Writes what is to be known of the tower.
+    pub(crate) fn publish_sight(&self) {
+        if let Some(gallery) = &self.gallery {
+            self.shared.meters.sight.publish(gallery.queries, (gallery.bytes(), gallery.waiting()));
         }
     }
 
@@ -76,13 +136,14 @@ impl RunLoop {
         if rows == 0 || self.faulty {
             return;
         }
-        self.step_time.observe(rows as usize, took.as_secs_f64());
+        let decoding = took.saturating_sub(self.seen.took);
+        self.step_time.observe(rows as usize, decoding.as_secs_f64());
         if self.plan.work.len() == streams as usize {
-            self.sampled_time.observe(rows as usize, took.as_secs_f64());
+            self.sampled_time.observe(rows as usize, decoding.as_secs_f64());
         }
         let step = Step {
             at_us: micros(now),
-            took_us: micros(took),
+            took_us: micros(decoding),
             decode: streams,
             prompt: rows - streams,
             attended: keys,
@@ -91,7 +152,7 @@ impl RunLoop {
         if streams > 0
             && let Some(pid) = &mut self.pacing.pid
         {
-            pid.observe(step.prompt as usize, took);
+            pid.observe(step.prompt as usize + self.seen.tokens, took);
         }
         self.tell_pace();
     }
@@ -107,6 +168,9 @@ impl RunLoop {
     /// Counts what a request that had started has taken of the engine's time, now that it goes.
     pub(crate) fn let_go(&mut self, request: &Request) {
         self.line.charge(request);
+        if let Some(gallery) = self.gallery.as_mut().filter(|_| request.feature_bytes > 0) {
+            gallery.leave(request.order, request.feature_bytes);
+        }
         let now = self.shared.clock.now();
         self.record(|| request.trace_end(now));
     }

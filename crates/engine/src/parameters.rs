@@ -10,6 +10,7 @@ use crate::form::Template;
 use crate::prefix::Scope;
 use crate::reasoning::Reasoning;
 use crate::sampler::Settings;
+use crate::vision::View;
 
 /// The most continuations of one request.
 pub const MAX_CHOICES: u32 = 128;
@@ -66,12 +67,22 @@ pub(crate) struct Parameters {
     pub(crate) deadline: Option<Duration>,
     /// With whom it shares keys and values.
     pub(crate) scope: Arc<Scope>,
+    /// Where its pictures stand in the prompt, if it has any.
+    pub(crate) view: Option<View>,
 }
 
 impl Parameters {
     /// Whether keys and values of its prompt may come from other requests, or go to them.
     pub(crate) fn shares_prefix(&self) -> bool {
         matches!(*self.scope, Scope::Tenant { .. })
+    }
+
+    /// What the tokens of its prompt are for the prefix cache, as far as they may be shared.
+    pub(crate) fn keys(&self) -> &[u32] {
+        match &self.view {
+            None => &self.prompt,
+            Some(view) => &view.keys[..view.keys.len().min(view.shareable)],
+        }
     }
 }
 
@@ -239,6 +250,7 @@ pub(crate) fn resolve(
         priority,
         deadline,
         scope: Arc::new(scope),
+        view: None,
     })
 }
 

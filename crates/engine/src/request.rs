@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flow::Ticket;
 use flow::queue::Permit;
+use models::vision::Features;
 use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
 
 use crate::meters::micros;
@@ -13,6 +14,7 @@ use crate::parameters::Parameters;
 use crate::roll::Member;
 use crate::sampler::mix;
 use crate::trace::{Arrival, End, Entry};
+use crate::vision::Picture;
 
 /// An accepted request. It ends by [`Request::complete`] or [`Request::fail`], which consume it.
 pub(crate) struct Request {
@@ -35,6 +37,12 @@ pub(crate) struct Request {
     /// Tokens of its prompt that were not computed because others had computed them.
     pub(crate) cached: usize,
     reasoned: u32,
+    /// Its pictures, until it starts.
+    pub(crate) pictures: Vec<Picture>,
+    /// What the tower has made of them.
+    pub(crate) features: Arc<[Arc<Features>]>,
+    /// Bytes of that, once it has started.
+    pub(crate) feature_bytes: usize,
     /// Why its first choice ended.
     pub(crate) first_reason: FinishReason,
 }
@@ -68,6 +76,9 @@ impl Request {
             sampled: 0,
             cached: 0,
             reasoned: 0,
+            pictures: Vec::new(),
+            features: Arc::default(),
+            feature_bytes: 0,
             first_reason: FinishReason::Stop,
             parameters: Arc::new(parameters),
         }

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::compute::{Compute, Outcome};
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
-use crate::pacing::Pacing;
+use crate::pacing::{Pacing, Seen};
 use crate::pid::PidSettings;
 use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
@@ -29,6 +29,7 @@ use crate::sequence::Sequence;
 use crate::step_time::StepTime;
 use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
+use crate::vision::gallery::Gallery;
 
 /// Everything that can reach the engine's thread.
 pub(crate) enum Command {
@@ -77,6 +78,7 @@ pub(crate) struct Rules {
     pub(crate) policy: PolicySettings,
     pub(crate) width: Width,
     pub(crate) pid: PidSettings,
+    pub(crate) gallery: Option<Gallery>,
     pub(crate) recorder: Option<Recorder>,
 }
 
@@ -101,6 +103,10 @@ pub(crate) struct RunLoop {
     pub(crate) running: Vec<Sequence>,
     /// Sequences of started requests that have no pages (yet, or any more), by rank.
     pub(crate) lobby: Vec<Sequence>,
+    /// Requests whose pictures have yet to be read, where the model sees.
+    pub(crate) gallery: Option<Gallery>,
+    /// What the tower did in this step.
+    pub(crate) seen: Seen,
     pub(crate) slots: Vec<Slot>,
     /// By page: how many have been seen to hold it; zero between two counts.
     pub(crate) holders: Vec<u32>,
@@ -142,6 +148,8 @@ impl RunLoop {
             requests: HashMap::new(),
             running: Vec::new(),
             lobby: Vec::new(),
+            gallery: rules.gallery,
+            seen: Seen::default(),
             slots: Vec::new(),
             plan: StepPlan::default(),
             outcome: Outcome::default(),
@@ -226,7 +234,10 @@ impl RunLoop {
 
     fn adjust(&mut self, adjustment: &Adjustment) -> Result<(), Refusal> {
         match adjustment {
-            Adjustment::ClearPrefixCache => self.pages.clear(),
+            Adjustment::ClearPrefixCache => {
+                self.pages.clear();
+                self.gallery.iter_mut().for_each(Gallery::clear);
+            }
             Adjustment::InterTokenTarget(target) => self.aim(*target),
             Adjustment::Queue { policy, age_step, weights } => {
                 self.line.set_policy(policy.as_deref(), *age_step, weights)?;
@@ -241,7 +252,7 @@ impl RunLoop {
 
     /// Whether anything waits or runs.
     pub(crate) fn has_work(&self) -> bool {
-        !(self.line.is_empty() && self.lobby.is_empty() && self.running.is_empty())
+        !(self.line.is_empty() && self.lobby.is_empty() && self.running.is_empty()) || self.looks()
     }
 
     fn is_over(&self) -> bool {
@@ -273,7 +284,9 @@ impl RunLoop {
     fn stage(&self, order: u64) -> Stage {
         let own = |sequence: &&Sequence| sequence.rank.order == order;
         let mut own = self.running.iter().chain(&self.lobby).filter(own).peekable();
-        if own.peek().is_none() {
+        if self.gallery.as_ref().is_some_and(|gallery| gallery.holds(order)) {
+            Stage::Prefill
+        } else if own.peek().is_none() {
             Stage::Queued
         } else if own.any(Sequence::is_reading) {
             Stage::Prefill
@@ -318,6 +331,7 @@ impl RunLoop {
         let meters = &self.shared.meters;
         meters.oldest_queued.store(self.line.oldest().map_or(u64::MAX, micros), Relaxed);
         meters.running.store(self.running.len() as u64, Relaxed);
+        self.publish_sight();
         meters.pages_used.store(self.pages.pool().used() as u64, Relaxed);
         meters.pages_cached.store(self.pages.pool().idle() as u64, Relaxed);
         meters.progress(usize::from(self.has_work()), self.shared.clock.now());

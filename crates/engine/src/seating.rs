@@ -1,8 +1,10 @@
 //! Who runs and who waits: moving sequences between the line, the lobby and the batch, and which pages they share.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use models::vision::Features;
 use protocol::Failure;
 use tensor::PAGE_TOKENS;
 
@@ -23,7 +25,9 @@ enum Source {
 impl RunLoop {
     /// The lobby goes before the line, unless the line's head is more urgent.
     fn source(&mut self, now: Duration) -> Option<Source> {
-        match (self.lobby.first(), self.line.head(now)) {
+        // A head whose pictures find no room lets the lobby go first: from there the room comes back.
+        let head = self.line.head(now).filter(|request| request.pictures.is_empty());
+        match (self.lobby.first(), head) {
             (None, None) => None,
             (Some(sequence), Some(request)) if sequence.rank.band <= request.band() => Some(Source::Lobby),
             (Some(_), None) => Some(Source::Lobby),
@@ -33,20 +37,21 @@ impl RunLoop {
 
     /// What would run next.
     pub(crate) fn head(&mut self, now: Duration) -> Option<Head> {
-        let (band, scope, tokens) = match self.source(now)? {
+        let (band, scope, (keys, known)) = match self.source(now)? {
             Source::Lobby => {
                 let sequence = self.lobby.first()?;
-                (sequence.rank.band, sequence.scope(), sequence.known())
+                (sequence.rank.band, sequence.scope(), (sequence.keys(), sequence.known()))
             }
             Source::Line => {
                 let request = self.line.head(now)?;
-                (request.band(), &request.parameters.scope, &request.parameters.prompt[..])
+                let parameters = &request.parameters;
+                (request.band(), &parameters.scope, (parameters.keys(), parameters.prompt.len()))
             }
         };
         let lesser = self.running.partition_point(|sequence| sequence.rank.band <= band);
-        let mut head = Head { band, known: tokens.len(), lent_pages: 0, lent_by_peers: 0 };
+        let mut head = Head { band, known, lent_pages: 0, lent_by_peers: 0 };
         // The last token is computed in any case.
-        for (index, page) in self.pages.prefix(scope, &tokens[..tokens.len() - 1]).enumerate() {
+        for (index, page) in self.pages.prefix(scope, &keys[..keys.len().min(known - 1)]).enumerate() {
             let holds = |sequence: &&Sequence| sequence.pages().get(index) == Some(&page);
             let owners = self.pages.pool().owners(page) as usize;
             head.lent_pages += usize::from(owners > 0);
@@ -59,8 +64,8 @@ impl RunLoop {
     /// its prompt until then.
     pub(crate) fn out_of_reach(&self, request: &Request, now: Duration) -> Option<Failure> {
         let left = request.deadline()?.saturating_sub(now);
-        let prompt = &request.parameters.prompt;
-        let held = self.pages.prefix(&request.parameters.scope, prompt).count() * PAGE_TOKENS;
+        let (prompt, keys) = (&request.parameters.prompt, request.parameters.keys());
+        let held = self.pages.prefix(&request.parameters.scope, keys).count() * PAGE_TOKENS;
         let needs = self.step_time.least(prompt.len().saturating_sub(held))?;
         (needs > left).then_some(Failure::DeadlineOutOfReach { needs })
     }
@@ -74,13 +79,7 @@ impl RunLoop {
                 self.report(request, failure);
                 return;
             }
-            let meters = &self.shared.meters;
-            meters.queue.observe(request.start(now));
-            if request.parameters.shares_prefix() {
-                let tokens = request.parameters.prompt.len() as u64;
-                meters.prefix_queries.fetch_add(tokens, Relaxed);
-            }
-            let rank = Rank { band: request.band(), order: request.order, choice: 0 };
+            let rank = self.note_start(&mut request, now);
             let sequence = Sequence::new(rank, request.parameters.clone());
             self.requests.insert(request.order, request);
             sequence
@@ -91,6 +90,51 @@ impl RunLoop {
         };
         self.adopt(&mut sequence);
         insert_by_rank(&mut self.running, sequence);
+    }
+
+    /// Notes that a request leaves the line.
+    fn note_start(&self, request: &mut Request, now: Duration) -> Rank {
+        let meters = &self.shared.meters;
+        meters.queue.observe(request.start(now));
+        if request.parameters.shares_prefix() {
+            let tokens = request.parameters.prompt.len() as u64;
+            meters.prefix_queries.fetch_add(tokens, Relaxed);
+        }
+        Rank { band: request.band(), order: request.order, choice: 0 }
+    }
+
+    /// Lets requests with pictures leave the line while there is room for what the tower makes of them.
+    pub(crate) fn enter(&mut self, now: Duration) {
+        while let Some(gallery) = &self.gallery
+            && let Some(head) = self.line.head(now).filter(|request| !request.pictures.is_empty())
+        {
+            let need = gallery.need(head.pictures.iter().map(|picture| picture.grid));
+            if !gallery.has_room(need) {
+                return;
+            }
+            let Some(mut request) = self.line.pop(now) else { return };
+            if let Some(failure) = self.out_of_reach(&request, now) {
+                self.report(request, failure);
+                continue;
+            }
+            let rank = self.note_start(&mut request, now);
+            let pictures = std::mem::take(&mut request.pictures);
+            request.feature_bytes = need;
+            let scope = Arc::clone(&request.parameters.scope);
+            self.requests.insert(request.order, request);
+            let entered = self.gallery.as_mut().map(|gallery| gallery.enter((rank, need), &scope, pictures));
+            if let Some(features) = entered.flatten() {
+                self.seat_seeing(rank, features);
+            }
+        }
+    }
+
+    /// Seats the first choice of a request, all of whose pictures have been seen.
+    pub(crate) fn seat_seeing(&mut self, rank: Rank, features: Vec<Arc<Features>>) {
+        let Some(request) = self.requests.get_mut(&rank.order) else { return };
+        request.features = features.into();
+        let sequence = Sequence::new(rank, request.parameters.clone()).seeing(&request.features);
+        insert_by_rank(&mut self.lobby, sequence);
     }
 
     /// Lets everyone who reads share what others have computed by now.
@@ -129,6 +173,7 @@ impl RunLoop {
         let Some(request) = self.requests.get(&first.order) else { return };
         for choice in 1..request.parameters.choices {
             let sequence = Sequence::new(Rank { choice, ..first }, request.parameters.clone());
+            let sequence = sequence.seeing(&request.features);
             insert_by_rank(&mut self.lobby, sequence);
         }
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory::PageId;
+use models::Batch;
 use models::tokenizer::{Tokenizer, Utf8Stream};
+use models::vision::Features;
 use protocol::FinishReason;
 use tensor::PAGE_TOKENS;
 
@@ -35,6 +37,9 @@ pub(crate) struct Sequence {
     pub(crate) preemptions: u32,
     parameters: Arc<Parameters>,
     tokens: Vec<u32>,
+    /// What its tokens are for the prefix cache, where that differs from their ids.
+    keys: Option<Vec<u32>>,
+    features: Arc<[Arc<Features>]>,
     computed: usize,
     pages: Vec<PageId>,
     history: History,
@@ -61,6 +66,8 @@ impl Sequence {
             ended: false,
             preemptions: 0,
             tokens: parameters.prompt.clone(),
+            keys: parameters.view.as_ref().map(|view| view.keys.clone()),
+            features: Arc::default(),
             computed: 0,
             pages: Vec::new(),
             history,
@@ -85,9 +92,21 @@ impl Sequence {
         }
     }
 
+    /// The same, which has seen its pictures.
+    pub(crate) fn seeing(self, features: &Arc<[Arc<Features>]>) -> Self {
+        Self { features: Arc::clone(features), ..self }
+    }
+
     /// Tokens that are known.
-    pub(crate) fn known(&self) -> &[u32] {
-        &self.tokens
+    pub(crate) fn known(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// What its known tokens are for the prefix cache, as far as they may be shared.
+    pub(crate) fn keys(&self) -> &[u32] {
+        let keys = self.keys.as_ref().unwrap_or(&self.tokens);
+        let shareable = self.parameters.view.as_ref().map_or(usize::MAX, |view| view.shareable);
+        &keys[..keys.len().min(shareable)]
     }
 
     /// With whom it shares pages.
@@ -113,8 +132,8 @@ impl Sequence {
     fn next_held(&self, cache: &PrefixCache) -> Option<PageId> {
         let full = self.computed / PAGE_TOKENS;
         let end = (full + 1) * PAGE_TOKENS;
-        let tokens = self.tokens.get(full * PAGE_TOKENS..end).filter(|_| end < self.tokens.len())?;
-        cache.find(self.scope(), self.page_before(full), tokens)
+        let keys = self.keys().get(full * PAGE_TOKENS..end).filter(|_| end < self.tokens.len())?;
+        cache.find(self.scope(), self.page_before(full), keys)
     }
 
     fn page_before(&self, index: usize) -> Option<PageId> {
@@ -124,6 +143,17 @@ impl Sequence {
     /// The next `rows` tokens to compute.
     pub(crate) fn chunk(&self, rows: usize) -> &[u32] {
         &self.tokens[self.computed..self.computed + rows]
+    }
+
+    /// Appends tokens that follow the computed ones to a batch.
+    pub(crate) fn push_to(&self, batch: &mut Batch, tokens: &[u32]) {
+        match &self.parameters.view {
+            None => batch.push(tokens, self.computed, &self.pages),
+            Some(view) => {
+                let features = |picture: usize| Arc::clone(&self.features[picture]);
+                batch.push_seen((tokens, &view.layout), features, self.computed, &self.pages);
+            }
+        }
     }
 
     /// Tokens that are in the pages.
@@ -151,9 +181,9 @@ impl Sequence {
         let full = self.computed / PAGE_TOKENS;
         self.computed += rows;
         for index in full..self.computed / PAGE_TOKENS {
-            let tokens = &self.tokens[index * PAGE_TOKENS..(index + 1) * PAGE_TOKENS];
+            let Some(keys) = self.keys().get(index * PAGE_TOKENS..(index + 1) * PAGE_TOKENS) else { break };
             let place = (self.page_before(index), self.pages[index]);
-            self.pages[index] = cache.offer(&self.parameters.scope, place, tokens);
+            self.pages[index] = cache.offer(&self.parameters.scope, place, keys);
         }
     }
 
@@ -287,6 +317,7 @@ impl Sequence {
     ) -> Option<FinishReason> {
         let may_stop = self.sampled() >= self.parameters.min_tokens;
         self.tokens.push(token);
+        self.keys.iter_mut().for_each(|keys| keys.push(token));
         if self.parameters.settings.needs_history() {
             self.history.push_output(token);
         }

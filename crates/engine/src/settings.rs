@@ -6,11 +6,13 @@ use std::time::Duration;
 use flow::queue::Rate;
 use flow::queue::policy::PolicySettings;
 use models::ModelShape;
+use models::vision::TowerShape;
 use tensor::PAGE_TOKENS;
 
 use crate::EngineError;
 use crate::pid::PidSettings;
 use crate::trace::Recorder;
+use crate::vision::VisionSettings;
 
 /// How an engine works.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct EngineSettings {
     pub recorder: Option<Recorder>,
     /// Whether requests share the keys and values of equal beginnings.
     pub prefix: PrefixSharing,
+    /// How pictures are read, where the model sees.
+    pub vision: VisionSettings,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
     pub max_context: Option<usize>,
     /// A form of the output that is not compiled after so long is refused.
@@ -70,6 +74,7 @@ impl Default for EngineSettings {
             pid: PidSettings::default(),
             recorder: None,
             prefix: PrefixSharing::default(),
+            vision: VisionSettings::default(),
             max_context: None,
             form_timeout: Duration::from_secs(10),
             stall_after: Duration::from_secs(30),
@@ -162,18 +167,23 @@ pub struct MemoryPlan {
     pub weights: usize,
     /// Keys and values.
     pub kv: usize,
-    /// Activations and logits of a full step, and the sampler's copies.
+    /// Activations and logits of a full step, the sampler's copies, and room for pictures where the model sees.
     pub workspace: usize,
 }
 
 impl MemoryPlan {
     /// The plan for a model of this shape.
-    pub(crate) fn new(settings: &EngineSettings, shape: ModelShape) -> Self {
+    pub(crate) fn new(settings: &EngineSettings, (shape, tower): (ModelShape, Option<TowerShape>)) -> Self {
         let row = shape.vocabulary * size_of::<f32>();
+        let vision = &settings.vision;
+        let (seeing, sight) = tower.map_or((0, 0), |tower| {
+            let sight = tower.workspace_bytes + vision.patch_bytes + vision.feature_bytes;
+            (tower.weight_bytes, sight)
+        });
         Self {
-            weights: shape.weight_bytes,
+            weights: shape.weight_bytes + seeing,
             kv: settings.kv_pages(shape) * shape.kv.page_bytes(),
-            workspace: shape.workspace_bytes + row * SAMPLER_ROWS,
+            workspace: shape.workspace_bytes + row * SAMPLER_ROWS + sight,
         }
     }
 

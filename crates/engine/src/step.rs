@@ -1,4 +1,4 @@
-//! One step of the engine: admit, plan, forward, sample, emit.
+//! One step of the engine: admit, plan, look, forward, sample, emit.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ impl RunLoop {
         self.expire(began);
         self.admit(began);
         self.plan();
+        self.look();
         self.forward_and_sample();
         self.emit(began);
     }
@@ -33,6 +34,7 @@ impl RunLoop {
 
     /// Lets the head of the line run, and the next one, while there is room.
     fn admit(&mut self, now: Duration) {
+        self.enter(now);
         while let Some(head) = self.head(now) {
             self.count_slots();
             match plan::admission(head, &self.slots, self.room()) {

@@ -42,6 +42,26 @@ pub enum ModelError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// It cannot be known how pictures become patches.
+    #[error("{}: {source}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: images::RecipeError,
+    },
+    /// The patches that are made of pictures are not those that the tower reads.
+    #[error("{}: '{key}' is {found}, but config.json has {expected}", path.display())]
+    Patches {
+        /// The file.
+        path: PathBuf,
+        /// Which setting.
+        key: &'static str,
+        /// What the tower reads.
+        expected: usize,
+        /// What would be made.
+        found: usize,
+    },
     /// Whoever watched the loading asked it to stop.
     #[error("loading was stopped")]
     Stopped,

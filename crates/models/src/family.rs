@@ -11,7 +11,7 @@ use crate::encoder::Encoder;
 use crate::layers::Packing;
 use crate::loaded::ModelHolding;
 use crate::progress::Progress;
-use crate::vision::Vision;
+use crate::vision::{Marks, Tower};
 use crate::{Batch, Dialect, LoadOptions, ModelError};
 
 /// What an engine must know about a model to plan for it.
@@ -79,8 +79,8 @@ impl fmt::Display for ModelKind {
 pub struct Seeing {
     /// Continues texts.
     pub model: Box<dyn CausalLm>,
-    /// Reads pictures, where the family does that.
-    pub vision: Option<Vision>,
+    /// Reads pictures, where the family does that; and which tokens stand for them.
+    pub tower: Option<(Box<dyn Tower>, Marks)>,
 }
 
 impl LoadFamily {
@@ -95,7 +95,7 @@ impl LoadFamily {
     /// Loads a model that continues texts; `None` if the family has none.
     pub(crate) fn decoder(&self, source: &Source<'_>) -> Option<Result<Seeing, ModelError>> {
         match self {
-            Self::CausalLm(load) => Some(load(source).map(|model| Seeing { model, vision: None })),
+            Self::CausalLm(load) => Some(load(source).map(|model| Seeing { model, tower: None })),
             Self::Seeing(load) => Some(load(source)),
             Self::Encoder(_) => None,
         }

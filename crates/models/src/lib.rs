@@ -15,6 +15,7 @@ mod head;
 mod layers;
 mod loaded_encoder;
 mod progress;
+mod recipe;
 mod sentence;
 
 pub mod cache;

@@ -14,7 +14,7 @@ use crate::progress::{Loading, Progress};
 use crate::vision::Vision;
 use crate::{
     CausalLm, ModelError, Repository, chat_template::ChatTemplate, families, generation::GenerationDefaults,
-    quantise, tokenizer::Tokenizer,
+    quantise, recipe, tokenizer::Tokenizer,
 };
 
 /// How the weights of a model are quantised as they are loaded. Embeddings, norms and biases never are.
@@ -206,9 +206,10 @@ pub fn load_with(
         kernels,
     };
     let loaded = family.load.decoder(&source);
-    let Seeing { model, vision } =
+    let Seeing { model, tower } =
         loaded.ok_or_else(|| other_kind(repository, family, ModelKind::CausalLm))??;
     source.packing.finish();
+    let vision = tower.map(|(tower, marks)| recipe::vision(repository, tower, marks)).transpose()?;
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
     let generation = GenerationDefaults::read(repository, &config, vocabulary)?;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use clip::ClipForm;
+use images::{Patches, Recipe};
 pub use layout::{Layout, LayoutError, Placed, lay_out};
 
 /// What makes a model see.
@@ -15,6 +16,8 @@ pub struct Vision {
     pub tower: Box<dyn Tower>,
     /// Which tokens stand for pictures.
     pub marks: Marks,
+    /// How a picture becomes patches.
+    pub recipe: Recipe,
 }
 
 /// The tokens that stand for pictures, and how many patches become one.
@@ -54,8 +57,33 @@ impl Grid {
 pub struct Frame {
     /// Its extent.
     pub grid: Grid,
-    /// A row of [`TowerShape::patch_values`] per patch. Patches that become one token follow each other.
-    pub values: Arc<[f32]>,
+    /// What it shows.
+    pub pixels: Pixels,
+}
+
+/// A row of [`TowerShape::patch_values`] per patch, where patches that become one token follow each other.
+#[derive(Clone, Debug)]
+pub enum Pixels {
+    /// The rows themselves.
+    Values(Arc<Vec<f32>>),
+    /// What they are made from as they are read.
+    Patches(Arc<Patches>),
+}
+
+impl Pixels {
+    /// Writes the values of some patches, as many as fill `values`.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn fill(&self, patches: Range<usize>, values: &mut [f32]) {
+        match self {
+            Self::Values(rows) => {
+                let width = values.len() / patches.len().max(1);
+                values.copy_from_slice(&rows[patches.start * width..patches.end * width]);
+            }
+            Self::Patches(made) => made.fill(patches, values),
+        }
+    }
 }
 
 /// What an engine must know about a tower to plan for it.

@@ -122,6 +122,8 @@ pub struct Status {
     pub load: Load,
     /// What was answered without computing it again.
     pub reuse: ReuseStatus,
+    /// What is made of pictures, where the model sees.
+    pub vision: Option<VisionStatus>,
     /// How large steps are made.
     pub pid: PidState,
     /// What has happened since the start.
@@ -149,6 +151,33 @@ pub struct Load {
     pub kv_pages_total: u64,
     /// Tokens that one KV page holds.
     pub kv_page_tokens: u64,
+}
+
+/// What is made of pictures. Counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VisionStatus {
+    /// Pictures that are decoded, or wait for that.
+    pub preparing: u64,
+    /// Pictures that were decoded and cut into patches.
+    pub prepared: u64,
+    /// Time that threads spent on it.
+    pub prepare_seconds: f64,
+    /// Pictures that could not be used, by what was wrong with them.
+    pub unusable: Vec<(String, u64)>,
+    /// Requests that wait for the vision tower.
+    pub waiting: u64,
+    /// Pictures that the tower has read.
+    pub encoded: u64,
+    /// Patches of these.
+    pub encoded_patches: u64,
+    /// Time that the tower took for them.
+    pub encode_seconds: f64,
+    /// Pictures that were looked up among those that were read before.
+    pub feature_queries: u64,
+    /// Pictures of these that need not be read again.
+    pub feature_hits: u64,
+    /// Bytes of what is kept of pictures.
+    pub feature_bytes: u64,
 }
 
 /// The controller of the engine's steps.

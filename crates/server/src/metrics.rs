@@ -173,6 +173,7 @@ impl Collector for Engine {
         page.load(&status.load)?;
         page.pid(&status.pid)?;
         page.reuse(&status.reuse)?;
+        status.vision.iter().try_for_each(|vision| page.vision(vision))?;
         page.counters(&status.counters)?;
         page.latencies(&status.latency)
     }
@@ -247,6 +248,31 @@ impl Page<'_> {
         self.gauge("result_cache_bytes", help, reuse.kept_bytes as f64)
     }
 
+    fn vision(&mut self, vision: &status::VisionStatus) -> fmt::Result {
+        self.gauge("images_preparing", "Images that are decoded, or wait for that", vision.preparing as f64)?;
+        self.counter("images_prepared", "Images that were decoded and cut into patches", vision.prepared)?;
+        let help = "Time that threads spent on decoding images";
+        self.seconds("image_prepare_seconds", help, vision.prepare_seconds)?;
+        let help = "Images that could not be used, by what was wrong with them";
+        self.counted("images_unusable", help, "reason", &vision.unusable)?;
+        self.gauge(
+            "vision_requests_waiting",
+            "Requests that wait for the vision tower",
+            vision.waiting as f64,
+        )?;
+        self.counter("images_encoded", "Images that the vision tower has read", vision.encoded)?;
+        let help = "Patches that the vision tower has read";
+        self.counter("image_patches_encoded", help, vision.encoded_patches)?;
+        let help = "Time that the vision tower took";
+        self.seconds("vision_encode_seconds", help, vision.encode_seconds)?;
+        let help = "Images that were looked up among those that were read before";
+        self.counter("vision_cache_queries", help, vision.feature_queries)?;
+        let help = "Images that need not be read again";
+        self.counter("vision_cache_hits", help, vision.feature_hits)?;
+        let help = "Memory that the features of images take";
+        self.gauge("vision_cache_bytes", help, vision.feature_bytes as f64)
+    }
+
     fn pid(&mut self, pid: &status::PidState) -> fmt::Result {
         let help = "Time between two tokens of a stream that steps aim at; 0 in throughput mode";
         self.gauge("pid_setpoint_seconds", help, pid.setpoint_seconds)?;
@@ -307,6 +333,11 @@ impl Page<'_> {
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(counter)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(counter)
     }

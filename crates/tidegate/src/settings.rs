@@ -16,6 +16,7 @@ mod rate;
 mod reuse;
 mod server;
 mod units;
+mod vision;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ pub use rate::{Period, RequestRate};
 pub use reuse::ReuseSettings;
 pub use server::{OverloadStatus, Secret, ServerSettings};
 pub use units::{ByteSize, TenantWeight, TimeSpan};
+pub use vision::VisionSettings;
 
 /// Everything that can be set.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -89,6 +91,11 @@ pub const KEYS: &[Key] = &[
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "cache_dir", section: "cache", name: "dir", unset: "tidegate in the user's cache folder" },
     Key { id: "cache_size", section: "cache", name: "size", unset: "" },
+    Key { id: "image_threads", section: "vision", name: "threads", unset: "" },
+    Key { id: "max_images", section: "vision", name: "images", unset: "" },
+    Key { id: "image_memory", section: "vision", name: "memory", unset: "" },
+    Key { id: "vision_cache", section: "vision", name: "cache", unset: "" },
+    Key { id: "vision_share", section: "vision", name: "share", unset: "" },
     Key { id: "coalesce", section: "reuse", name: "coalesce", unset: "" },
     Key { id: "result_cache", section: "reuse", name: "results", unset: "" },
     Key { id: "result_cache_ttl", section: "reuse", name: "ttl", unset: "" },

@@ -12,7 +12,7 @@ use crate::ModelError;
 use crate::config::Config;
 use crate::family::{Family, LoadFamily, Seeing, Source};
 use crate::layers::{Rotary, Tying};
-use crate::vision::{Marks, Vision};
+use crate::vision::Marks;
 
 pub(super) const FAMILY: Family =
     Family { name: "qwen3_vl", model_types: &["qwen3_vl"], gguf: None, load: LoadFamily::Seeing(load) };
@@ -33,7 +33,7 @@ fn load(source: &Source<'_>) -> Result<Seeing, ModelError> {
     let model = qwen3::decoder(source, (&dims, rotary), "model.language_model.")?;
     let mark = |key| source.config.count(key, 0..=dims.vocabulary - 1).map(|id| id as u32);
     let marks = Marks { image: mark("image_token_id")?, video: mark("video_token_id")?, merge };
-    Ok(Seeing { model: Box::new(model), vision: Some(Vision { tower: Box::new(tower), marks }) })
+    Ok(Seeing { model: Box::new(model), tower: Some((Box::new(tower), marks)) })
 }
 
 /// How many of the frequencies time, height and width turn.

@@ -74,6 +74,7 @@ pub(crate) struct VisionTower {
 
 /// The buffers of a part.
 struct Workspace {
+    values: Buffer,
     normed: Buffer,
     qkv: Buffer,
     attended: Buffer,
@@ -92,6 +93,7 @@ impl VisionTower {
         let hidden = embed.outputs();
         let inner = blocks.iter().map(|block| block.up.outputs()).max().unwrap_or(0);
         let work = Workspace {
+            values: Buffer::new(MOST_ROWS, embed.inputs()),
             normed: Buffer::new(MOST_ROWS, hidden),
             qkv: Buffer::new(MOST_ROWS, heads.fused()),
             attended: Buffer::new(MOST_ROWS, hidden),
@@ -111,7 +113,7 @@ impl VisionTower {
                 + size_of_val(weights.positions.as_slice())
                 + blocks.iter().map(TowerBlock::bytes).sum::<usize>()
                 + mergers.map(Merger::bytes).sum::<usize>(),
-            workspace_bytes: [&work.normed, &work.qkv, &work.attended, &work.inner]
+            workspace_bytes: [&work.values, &work.normed, &work.qkv, &work.attended, &work.inner]
                 .map(Buffer::bytes)
                 .iter()
                 .sum(),
@@ -210,7 +212,7 @@ impl TowerWeights {
     /// Takes the next `part` rows of a picture through the stage that it is in.
     fn run(&self, reading: &mut Reading, part: usize, (kernels, work): (&dyn Kernels, &mut Workspace)) {
         match reading.stage {
-            Stage::Embed => self.embed(reading, part, kernels),
+            Stage::Embed => self.embed(reading, part, kernels, work),
             Stage::Look(number) => self.look(reading, (number, part), kernels, work),
             Stage::Mix(number) => self.mix(reading, (number, part), kernels, work),
             Stage::Tap(level) => self.taps[level].1.run(reading, (level + 1, part), kernels, work),
@@ -219,9 +221,10 @@ impl TowerWeights {
         reading.done += part;
     }
 
-    fn embed(&self, reading: &mut Reading, part: usize, kernels: &dyn Kernels) {
-        let taps = reading.taps(part, self.side);
-        let (values, x) = reading.embedded(part, self.embed.inputs());
+    fn embed(&self, reading: &mut Reading, part: usize, kernels: &dyn Kernels, work: &mut Workspace) {
+        let (taps, values) = (reading.taps(part, self.side), work.values.rows(part));
+        reading.fill(part, values);
+        let x = reading.x(part);
         kernels.linear(values, &self.embed, Epilogue::default(), x);
         kernels.interpolate(&self.positions, self.embed.outputs(), &taps, x);
     }
@@ -238,8 +241,9 @@ impl TowerWeights {
         let (normed, qkv) = (work.normed.rows(part), work.qkv.rows(part));
         kernels.norm(reading.x(part), block.before.view(), normed);
         kernels.linear(normed, &block.qkv, Epilogue::default(), qkv);
+        let angles = reading.angles(part);
         for place in reading::rotated(self.heads) {
-            kernels.norm_rope(qkv, place, None, reading.angles(part));
+            kernels.norm_rope(qkv, place, None, angles);
         }
         let (kv, ragged) = reading.written(part);
         kernels.kv_write(Fused { rows: qkv, heads: self.heads }, ragged, (kv, 0));

@@ -9,7 +9,7 @@ use tensor::safetensors::SafeTensors;
 use tensor::{Dtype, Isa, KvArena, PAGE_TOKENS};
 
 use super::folder::Random;
-use crate::vision::{Features, Frame, Grid, Layout, Tower, lay_out};
+use crate::vision::{Features, Frame, Grid, Layout, Pixels, Tower, lay_out};
 use crate::{Batch, LoadOptions, LoadedModel, Quantisation, Repository};
 
 const CASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/qwen3_vl");
@@ -29,7 +29,7 @@ fn frames() -> Vec<Frame> {
     let arrays = SafeTensors::open(std::path::Path::new(&format!("{CASE}/expected.safetensors"))).unwrap();
     let of = |(name, grid): (&str, Grid)| {
         let values = arrays.tensor(&format!("{name}.pixel_values")).unwrap().to_f32();
-        Frame { grid, values: Arc::from(values) }
+        Frame { grid, pixels: Pixels::Values(Arc::new(values)) }
     };
     PICTURES.into_iter().map(of).collect()
 }
@@ -153,7 +153,13 @@ fn prompts_with_pictures_in_batches_equal_prompts_alone() {
 
 /// Loads the recorded model with a setting changed, and compares the error.
 fn refused(key: &str, value: Value, message: &str) {
-    let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+    let files = [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    ];
     let read = |name: &&'static str| (*name, std::fs::read(format!("{CASE}/model/{name}")).unwrap());
     let mut files: Vec<(&'static str, Vec<u8>)> = files.iter().map(read).collect();
     let mut config: Value = serde_json::from_slice(&files[0].1).unwrap();

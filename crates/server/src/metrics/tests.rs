@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::to_bytes;
 use axum::http::header::CONTENT_TYPE;
 use protocol::scripted::{Script, Scripted};
-use protocol::status::Histogram;
+use protocol::status::{Histogram, VisionStatus};
 
 use crate::testing::{Bench, compare};
 
@@ -22,6 +22,10 @@ fn bench() -> Bench {
         status.counters.prompt_tokens = 700;
         status.counters.generated_tokens = 800;
         status.counters.steps = 90;
+        let unusable = vec![counted("malformed", 2)];
+        let (encoded, feature_hits, encode_seconds) = (3, 1, 0.5);
+        status.vision =
+            Some(VisionStatus { unusable, encoded, feature_hits, encode_seconds, ..VisionStatus::default() });
         status.latency.time_to_first_token =
             Histogram { bounds: vec![0.001, 0.01], counts: vec![1, 2, 3], sum: 0.5 };
         status.latency.step_tokens = Histogram { bounds: vec![1.0, 8.0], counts: vec![4, 0, 1], sum: 20.0 };

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
-use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, positive};
+use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, VisionSettings, positive};
 
 /// What runs, and how much of the machine it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -31,6 +31,9 @@ pub struct InferenceSettings {
     /// What is kept on the disk.
     #[command(flatten)]
     pub cache: CacheSettings,
+    /// How pictures are read.
+    #[command(flatten)]
+    pub vision: VisionSettings,
 }
 
 /// Which model.

@@ -1,12 +1,10 @@
 //! A picture on its way through a tower.
 
-use std::sync::Arc;
-
 use tensor::kernels::{Heads, Place, Tap};
 use tensor::{Angles, Dtype, KvArena, KvLayout, PAGE_TOKENS, Ragged, TensorError};
 
 use super::TowerWeights;
-use crate::vision::{Features, Frame, Grid, TowerShape};
+use crate::vision::{Features, Frame, Grid, Pixels, TowerShape};
 
 /// What is done to all rows of a picture before the next is done to any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +25,7 @@ pub(super) enum Stage {
 pub(super) struct Reading {
     grid: Grid,
     merge: usize,
-    values: Arc<[f32]>,
+    pixels: Pixels,
     pub(super) stage: Stage,
     /// Rows that have passed the stage.
     pub(super) done: usize,
@@ -37,6 +35,11 @@ pub(super) struct Reading {
     queries: Vec<f32>,
     kv: KvArena,
     pages: Vec<u32>,
+    /// Half the width of a head.
+    half: usize,
+    /// Cosines and sines of the places along an axis, half as many for each as a row of angles has.
+    turns: Vec<(f32, f32)>,
+    /// The angles of the rows that are read.
     cos: Vec<f32>,
     sin: Vec<f32>,
     /// `levels × tokens × width of the text`.
@@ -50,7 +53,7 @@ impl Reading {
     /// # Errors
     /// When memory is refused.
     pub(super) fn new(
-        Frame { grid, values }: Frame,
+        Frame { grid, pixels }: Frame,
         (weights, shape): (&TowerWeights, TowerShape),
         dtype: Dtype,
     ) -> Result<Self, TensorError> {
@@ -59,27 +62,18 @@ impl Reading {
             rows > 0 && grid.h.is_multiple_of(merge) && grid.w.is_multiple_of(merge),
             "{grid:?} is in whole tokens"
         );
-        assert_eq!(values.len(), rows * shape.patch_values, "a row of values per patch");
         let width = weights.embed.outputs();
         let layout = KvLayout { layers: 1, heads: heads.kv, dim: heads.dim, dtype };
         let pages = rows.div_ceil(PAGE_TOKENS);
-        let (mut cos, mut sin) = (Vec::new(), Vec::new());
         let half = heads.dim / 2;
-        let inverse: Vec<f64> =
-            (0..half / 2).map(|j| weights.theta.powf(-2.0 * j as f64 / half as f64)).collect();
-        for index in 0..rows {
-            let (row, column) = cell(grid, merge, index);
-            for angle in
-                [row, column].into_iter().flat_map(|at| inverse.iter().map(move |inv| at as f64 * inv))
-            {
-                cos.push(angle.cos() as f32);
-                sin.push(angle.sin() as f32);
-            }
-        }
+        let inverse = (0..half / 2).map(|j| weights.theta.powf(-2.0 * j as f64 / half as f64));
+        let inverse: Vec<f64> = inverse.collect();
+        let along = (0..grid.h.max(grid.w)).flat_map(|at| inverse.iter().map(move |inv| at as f64 * inv));
+        let turns = along.map(|angle| (angle.cos() as f32, angle.sin() as f32)).collect();
         Ok(Self {
             grid,
             merge,
-            values,
+            pixels,
             stage: Stage::Embed,
             done: 0,
             width,
@@ -87,8 +81,10 @@ impl Reading {
             queries: vec![0.0; rows * heads.query * heads.dim],
             kv: KvArena::new(layout, pages)?,
             pages: (0..pages as u32).collect(),
-            cos,
-            sin,
+            half,
+            turns,
+            cos: Vec::new(),
+            sin: Vec::new(),
             features: vec![0.0; shape.levels * grid.tokens(merge) * shape.width],
             ragged: Ragged::default(),
         })
@@ -114,11 +110,9 @@ impl Reading {
         &mut self.x[self.done * self.width..(self.done + part) * self.width]
     }
 
-    /// The values of the next patches, `wide` each, and where their rows go.
-    pub(super) fn embedded(&mut self, part: usize, wide: usize) -> (&[f32], &mut [f32]) {
-        let rows = self.done..self.done + part;
-        let x = &mut self.x[rows.start * self.width..rows.end * self.width];
-        (&self.values[rows.start * wide..rows.end * wide], x)
+    /// Writes the values of the next patches.
+    pub(super) fn fill(&self, part: usize, values: &mut [f32]) {
+        self.pixels.fill(self.done..self.done + part, values);
     }
 
     /// Between which learned positions the next patches stand, and how near to each: the corners of the picture are the
@@ -145,11 +139,20 @@ impl Reading {
         (self.done..self.done + part).map(of).collect()
     }
 
-    /// The angles of the next rows.
-    pub(super) fn angles(&self, part: usize) -> Angles<'_> {
-        let half = self.cos.len() / self.rows();
-        let rows = self.done * half..(self.done + part) * half;
-        Angles { cos: &self.cos[rows.clone()], sin: &self.sin[rows], half }
+    /// The angles of the next rows: first those of the row of the picture, then those of its column.
+    pub(super) fn angles(&mut self, part: usize) -> Angles<'_> {
+        let quarter = self.half / 2;
+        self.cos.clear();
+        self.sin.clear();
+        for index in self.done..self.done + part {
+            let (row, column) = cell(self.grid, self.merge, index);
+            for at in [row, column] {
+                let turns = &self.turns[at * quarter..(at + 1) * quarter];
+                self.cos.extend(turns.iter().map(|turn| turn.0));
+                self.sin.extend(turns.iter().map(|turn| turn.1));
+            }
+        }
+        Angles { cos: &self.cos, sin: &self.sin, half: self.half }
     }
 
     /// Where the keys and values of the next rows go.
