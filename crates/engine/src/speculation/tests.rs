@@ -1,3 +1,5 @@
+//! When trying several tokens pays, and that it stops where it does not.
+
 use proptest::prelude::*;
 
 use super::*;
