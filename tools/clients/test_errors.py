@@ -36,8 +36,8 @@ def test_an_unknown_model_names_those_there_are(client, model):
         ({"logit_bias": {"99999999": 1}}, "invalid_value", "logit_bias"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]},
-            "unsupported_parameter",
-            "messages[0].content[0].type",
+            "invalid_value",
+            "messages[0].content[0].image_url.url",
         ),
     ],
 )

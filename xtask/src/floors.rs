@@ -27,7 +27,7 @@ const HOUSE: [Room; 9] = [
     room("tidegate-protocol", 0, &[]),
     room("tidegate-tensor", 1, &["tidegate-memory"]),
     room("tidegate-models", 2, &["tidegate-images", "tidegate-tensor"]),
-    room("tidegate-server", 2, &["tidegate-flow", "tidegate-protocol"]),
+    room("tidegate-server", 2, &["tidegate-flow", "tidegate-images", "tidegate-protocol"]),
     room(
         "tidegate-engine",
         3,

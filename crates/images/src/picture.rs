@@ -46,34 +46,32 @@ fn opaque(stored: Vec<u8>, color: ColorType, format: Format) -> Result<Vec<u8>, 
     let narrow = |stored: Vec<u8>| -> Vec<u8> {
         stored.as_chunks().0.iter().map(|sample| (u16::from_ne_bytes(*sample) >> 8) as u8).collect()
     };
+    let grey = |[value]: [u8; 1]| [value; 3];
+    let grey_on_white = |[value, alpha]: [u8; 2]| [over_white(value, alpha); 3];
+    let on_white = |[r, g, b, alpha]: [u8; 4]| [r, g, b].map(|value| over_white(value, alpha));
     Ok(match color {
         ColorType::Rgb8 => stored,
-        ColorType::L8 => repeated(&stored),
-        ColorType::La8 => on_white_grey(&stored),
-        ColorType::Rgba8 => on_white(&stored),
+        ColorType::L8 => pixels(&stored, grey),
+        ColorType::La8 => pixels(&stored, grey_on_white),
+        ColorType::Rgba8 => pixels(&stored, on_white),
         ColorType::Rgb16 => narrow(stored),
-        ColorType::L16 => repeated(&narrow(stored)),
-        ColorType::La16 => on_white_grey(&narrow(stored)),
-        ColorType::Rgba16 => on_white(&narrow(stored)),
+        ColorType::L16 => pixels(&narrow(stored), grey),
+        ColorType::La16 => pixels(&narrow(stored), grey_on_white),
+        ColorType::Rgba16 => pixels(&narrow(stored), on_white),
         other => {
             return Err(ImageError::Malformed { format, reason: format!("its pixels are {other:?}") });
         }
     })
 }
 
-fn repeated(grey: &[u8]) -> Vec<u8> {
-    grey.iter().flat_map(|value| [*value; 3]).collect()
-}
-
-fn on_white_grey(stored: &[u8]) -> Vec<u8> {
-    stored.as_chunks().0.iter().flat_map(|[grey, alpha]| [over_white(*grey, *alpha); 3]).collect()
-}
-
-fn on_white(stored: &[u8]) -> Vec<u8> {
-    let pixels = stored.as_chunks().0.iter();
-    pixels
-        .flat_map(|[red, green, blue, alpha]| [red, green, blue].map(|value| over_white(*value, *alpha)))
-        .collect()
+/// Pixels of three bytes from such of `N` samples.
+fn pixels<const N: usize>(stored: &[u8], pixel: impl Fn([u8; N]) -> [u8; 3]) -> Vec<u8> {
+    let stored = stored.as_chunks::<N>().0;
+    let mut rgb = vec![0; stored.len() * 3];
+    for (made, stored) in rgb.as_chunks_mut().0.iter_mut().zip(stored) {
+        *made = pixel(*stored);
+    }
+    rgb
 }
 
 /// `value` weighed with white, rounded to the nearest in whole numbers.

@@ -19,6 +19,7 @@ mod linger;
 mod metrics;
 mod observe;
 mod parameters;
+mod pictures;
 mod reading;
 mod reply;
 mod reuse;

@@ -44,6 +44,10 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Turns of a conversation.
     pub messages: usize,
+    /// Pictures of a conversation.
+    pub images: usize,
+    /// What every picture must keep.
+    pub image: images::Limits,
     /// Prompts of one completion request.
     pub prompts: usize,
     /// Texts of one request for vectors or scores.
@@ -63,6 +67,8 @@ impl Default for Limits {
         Self {
             body_bytes: 8 << 20,
             messages: 4096,
+            images: 32,
+            image: images::Limits::default(),
             prompts: 128,
             inputs: 2048,
             choices: 128,

@@ -13,6 +13,7 @@ mod form;
 mod interrupts;
 mod loading;
 mod logging;
+mod pictures;
 mod prompt;
 mod quantize;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json};
-use protocol::{Chat, Content, Message, ModelCard, Prompt};
+use protocol::{Chat, Content, Image, Message, ModelCard, Part, Prompt};
 use serde_json::{Map, Value};
 
 use super::{Access, Endpoint};
@@ -21,6 +21,7 @@ use crate::failure::Problem;
 use crate::fields::{self, Fields};
 use crate::observe::Call;
 use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
+use crate::pictures::Pictures;
 use crate::reply;
 use crate::reuse;
 use crate::settings::Limits;
@@ -44,8 +45,9 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let fields = body::read(request, &app.settings).await?;
-    let Asked { parameters: asked, chat, language } = Asked::read(fields, &app)?;
-    let request = asked.request(call.id.to_string(), call.tenant(), Prompt::Chat(chat));
+    let Asked { parameters: asked, chat, images, language } = Asked::read(fields, &app)?;
+    let mut request = asked.request(call.id.to_string(), call.tenant(), Prompt::Chat(chat));
+    request.images = images;
     let reply = reply::admit(&app, &call, vec![request], "messages").await?;
     let speech = Speech::new(language, reply.begins);
     let reused = reply.reused;
@@ -64,6 +66,8 @@ async fn create(
 struct Asked {
     parameters: Parameters,
     chat: Chat,
+    /// The pictures of the conversation, in order.
+    images: Vec<Image>,
     /// The marks that the answer is to be read by.
     language: Language,
 }
@@ -72,7 +76,8 @@ impl Asked {
     fn read(mut fields: Fields, app: &App) -> Result<Self, Problem> {
         let most = &app.settings.limits;
         parameters::refuse_unsupported(&mut fields)?;
-        let messages = messages(fields.required("messages")?, most)?;
+        let mut pictures = Pictures::within(most);
+        let messages = messages(fields.required("messages")?, &mut pictures, most)?;
         let mut parameters = Parameters::read(&mut fields, most)?;
         parameters.logprobs = logprobs(&mut fields)?;
         let tools = Tools::read(&mut fields)?;
@@ -91,7 +96,8 @@ impl Asked {
             ));
         }
         parameters::note_unknown(fields);
-        Ok(Self { parameters, chat: Chat { messages, template_options }, language })
+        let chat = Chat { messages, template_options };
+        Ok(Self { parameters, chat, images: pictures.taken(), language })
     }
 }
 
@@ -131,16 +137,17 @@ fn template_options(fields: &mut Fields, language: &Language) -> Result<Map<Stri
     Ok(options)
 }
 
-fn messages(value: Value, most: &Limits) -> Result<Vec<Message>, Problem> {
+fn messages(value: Value, pictures: &mut Pictures<'_>, most: &Limits) -> Result<Vec<Message>, Problem> {
     let turns = fields::list(value, "messages")?;
     parameters::at_most(most.messages, turns.len(), "messages", "turns")?;
     if turns.is_empty() {
         return Err(Problem::invalid("messages", "at least one message is needed."));
     }
-    turns.into_iter().enumerate().map(|(index, turn)| message(turn, format!("messages[{index}]"))).collect()
+    let turns = turns.into_iter().enumerate();
+    turns.map(|(index, turn)| message(turn, format!("messages[{index}]"), pictures)).collect()
 }
 
-fn message(turn: Value, path: String) -> Result<Message, Problem> {
+fn message(turn: Value, path: String, pictures: &mut Pictures<'_>) -> Result<Message, Problem> {
     let mut fields = Fields::of(turn, path)?;
     let role = fields.text("role")?.ok_or_else(|| fields.missing("role"))?;
     if !["developer", "system", "user", "assistant", "tool"].contains(&role.as_str()) {
@@ -151,34 +158,49 @@ fn message(turn: Value, path: String) -> Result<Message, Problem> {
     // they do not know without a word.
     let role = if role == "developer" { "system".to_owned() } else { role };
     let path = fields.path_of("content");
-    let content = fields.take("content").map(|content| text_of(content, &path)).transpose()?;
+    let content = fields.take("content").map(|content| content_of(content, &path, pictures)).transpose()?;
     if content.is_none() && role != "assistant" {
         return Err(fields.missing("content"));
     }
-    Ok(Message { role, content: content.map(Content::Text), extra: fields.rest() })
+    Ok(Message { role, content, extra: fields.rest() })
 }
 
-/// Text, or text parts joined by line breaks, since templates of text models expect one text.
-fn text_of(content: Value, path: &str) -> Result<String, Problem> {
+/// Text; or parts, if there is a picture among them. Parts of text alone are joined by line breaks, since templates of
+/// text models expect one text.
+fn content_of(content: Value, path: &str, pictures: &mut Pictures<'_>) -> Result<Content, Problem> {
     let parts = match content {
-        Value::String(text) => return Ok(text),
+        Value::String(text) => return Ok(Content::Text(text)),
         Value::Array(parts) => parts,
         other => return Err(fields::wrong_type(path, "a string or an array of parts", &other)),
     };
-    let part_text = |(index, part)| {
-        let mut part = Fields::of(part, format!("{path}[{index}]"))?;
-        let kind = part.text("type")?.ok_or_else(|| part.missing("type"))?;
-        let text = match kind.as_str() {
-            "text" | "refusal" => part.text(&kind)?.ok_or_else(|| part.missing(&kind)),
-            other => Err(Problem::unsupported(
-                part.path_of("type"),
-                format!(
-                    "a part of kind '{other}' cannot be read, because the model takes text only; send text parts."
-                ),
-            )),
-        }?;
-        Ok(text)
-    };
-    let texts: Result<Vec<String>, Problem> = parts.into_iter().enumerate().map(part_text).collect();
-    Ok(texts?.join("\n"))
+    let parts = parts.into_iter().enumerate();
+    let parts = parts.map(|(index, part)| Fields::of(part, format!("{path}[{index}]")));
+    let parts: Vec<Part> = parts.map(|part| self::part(part?, pictures)).collect::<Result<_, _>>()?;
+    let texts: Option<Vec<&str>> = parts.iter().map(|part| part.fields.get(TEXT)?.as_str()).collect();
+    Ok(match texts {
+        Some(texts) => Content::Text(texts.join("\n")),
+        None => Content::Parts(parts),
+    })
+}
+
+const TEXT: &str = "text";
+
+fn part(mut part: Fields, pictures: &mut Pictures<'_>) -> Result<Part, Problem> {
+    let kind = part.text("type")?.ok_or_else(|| part.missing("type"))?;
+    match kind.as_str() {
+        "text" | "refusal" => {
+            let text = part.text(&kind)?.ok_or_else(|| part.missing(&kind))?;
+            let fields = Map::from_iter([(TEXT.to_owned(), Value::String(text))]);
+            Ok(Part { kind: TEXT.to_owned(), fields })
+        }
+        "image_url" => {
+            pictures.take(&mut part)?;
+            // Templates mark the place of a picture; its bytes are none of their business.
+            Ok(Part { kind: "image".to_owned(), fields: Map::new() })
+        }
+        other => Err(Problem::unsupported(
+            part.path_of("type"),
+            format!("a part of kind '{other}' cannot be read; send parts of kind 'text' or 'image_url'."),
+        )),
+    }
 }

@@ -1,28 +1,34 @@
 //! `tidegate run`: one answer to an argument or a pipe, or a chat at a terminal.
 
 use std::io::{IsTerminal, stderr, stdin, stdout};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use protocol::{Chat, GenerateRequest, Inference, Limits, Message, Prompt, Sampling};
+use protocol::{Chat, Content, GenerateRequest, Image, Inference, Limits, Message, Part, Prompt, Sampling};
+use serde_json::{Map, Value};
 use tidegate::settings::{InferenceSettings, LogSettings, TimeSpan};
 use tokio::runtime::{Builder, Runtime};
 
 use super::answer::{Answer, Ending, Form, Printer, follow};
+use super::exit::Misuse;
 use super::form::FormArguments;
 use super::interrupts::Interrupts;
 use super::prompt::{Source, Stdin, source};
 use super::sampling::SamplingArguments;
 use super::summary::greeting;
-use super::{Exit, Talk, loading, logging, repl};
+use super::{Exit, Talk, loading, logging, pictures, repl};
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
     /// What to answer; `-` reads standard input, and so does leaving it out when that is not a terminal. Left out at a
     /// terminal, a chat opens.
     prompt: Option<String>,
+    /// Picture that the prompt is about: a PNG, JPEG, WebP or GIF file, of a GIF its first frame; may be repeated.
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    image: Vec<PathBuf>,
     /// System message that stands before the conversation.
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
@@ -91,29 +97,52 @@ impl Asking {
         request
     }
 
-    /// A single prompt as the model shall see it.
-    fn prompt(&self, text: String) -> Prompt {
-        match self.style {
+    /// A single question, which may be about pictures.
+    fn question(&self, text: String, images: Vec<Image>) -> GenerateRequest {
+        let prompt = match self.style {
             Style::Raw => Prompt::Text(text),
             Style::Chat => {
                 let system = self.system.iter().map(|text| Message::text("system", text.as_str()));
-                let messages = system.chain([Message::text("user", text)]).collect();
+                let messages = system.chain([turn(text, images.len())]).collect();
                 Prompt::Chat(Chat { messages, ..Chat::default() })
             }
-        }
+        };
+        GenerateRequest { images, ..self.request(prompt) }
     }
+}
+
+/// What a person says, after so many pictures.
+fn turn(text: String, images: usize) -> Message {
+    let mut message = Message::text("user", text);
+    if let (1.., Some(Content::Text(text))) = (images, &message.content) {
+        let part = |kind: &str, fields| Part { kind: kind.to_owned(), fields };
+        let text = part("text", Map::from_iter([("text".to_owned(), Value::from(text.as_str()))]));
+        let images = (0..images).map(|_| part("image", Map::new()));
+        message.content = Some(Content::Parts(images.chain([text]).collect()));
+    }
+    message
 }
 
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     logging::start(&arguments.log, "warn")?;
     let stdin_is = if stdin().is_terminal() { Stdin::Terminal } else { Stdin::Pipe };
     let source = source(arguments.prompt.as_deref(), stdin_is, stdin().lock())?;
+    let images = pictures::read(&arguments.image)?;
+    if source == Source::Chat && !images.is_empty() {
+        let advice = "say what to ask about the image: tidegate run --image FILE \"What is this?\"";
+        return Err(Misuse(advice.to_owned()).into());
+    }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let Some(opened) = loading::wait(&runtime, arguments.inference.clone(), talk)? else {
         return Ok(Exit::Interrupted);
     };
     let has_template = opened.summary.card.chat;
     let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
+    if !images.is_empty() && style == Style::Raw {
+        let model = &opened.summary.card.id;
+        let advice = format!("'{model}' has no chat template, so it takes no images; leave --image out");
+        return Err(Misuse(advice).into());
+    }
     let asking = Asking::new(&arguments, style)?;
     let inference = opened.inference;
     match source {
@@ -125,7 +154,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
         }
         Source::Prompt(text) => {
             let form = arguments.json.unwrap_or(Form::Text);
-            let answer = once(&runtime, &inference, asking.request(asking.prompt(text)), form)?;
+            let answer = once(&runtime, &inference, asking.question(text, images), form)?;
             if talk == Talk::Normal && form == Form::Text && stdout().is_terminal() && stderr().is_terminal()
             {
                 eprintln!("({})", answer.remark());

@@ -102,6 +102,29 @@ fn wrong_use_exits_with_2() {
 }
 
 #[test]
+fn images_that_cannot_be_used_exit_with_2() {
+    const RED: &[u8] = include_bytes!("../../../images/test_data/formats/rgb.png");
+    let files =
+        Folder::new().with("red.png", RED).with("cut.png", &RED[..40]).with("notes.txt", "some notes");
+    let check = |arguments: &[&str], stderr: &[&str]| {
+        check_in(&files, &Case { arguments, exit: 2, stderr, ..Case::default() });
+    };
+    let wanted = "--image takes a PNG, JPEG, WebP or GIF file";
+    check(&["run", "--image", "none.png", "hi"], &["cannot read the image none.png: No such file", wanted]);
+    check(&["run", "--image", ".", "hi"], &["cannot read the image .: Is a directory", wanted]);
+    check(
+        &["run", "--image", "notes.txt", "hi"],
+        &["notes.txt: the image is neither PNG, JPEG, WebP nor GIF"],
+    );
+    check(&["run", "--image", "cut.png", "hi"], &["cut.png: the PNG image cannot be decoded"]);
+    check(&["run", "--image", "red.png", "--raw", "hi"], &["cannot be used with"]);
+    check(
+        &["run", "--image", "red.png", "hi"],
+        &["'tidegate-tiny' reads text and cannot see", "leave the images out"],
+    );
+}
+
+#[test]
 fn wrong_models_exit_with_1() {
     let empty = Folder::new();
     let check = |model: &str, stderr: &[&str]| {

@@ -7,6 +7,7 @@ use protocol::scripted::{Gate, Script, Scripted};
 use protocol::{Delta, Event, Failure, FinishReason, Form, Inference, Marks, Refusal, TokenLogprob};
 use serde_json::json;
 
+use crate::Settings;
 use crate::testing::{Bench, check, check_refusals, compare};
 
 const PATH: &str = "/v1/chat/completions";
@@ -182,9 +183,55 @@ async fn what_cannot_be_honoured_is_refused() {
         r#""prompt_logprobs": 1"#,
     ];
     let unsupported: Vec<String> = unsupported.iter().map(|fields| with(fields)).collect();
-    let image = r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "what is this?"}, {"type": "image_url", "image_url": {"url": "data:,"}}]}]}"#;
-    let bodies: Vec<&str> = unsupported.iter().map(String::as_str).chain([image]).collect();
+    let sound = r#"{"messages": [{"role": "user", "content": [{"type": "text", "text": "what is this?"}, {"type": "input_audio", "input_audio": {}}]}]}"#;
+    let bodies: Vec<&str> = unsupported.iter().map(String::as_str).chain([sound]).collect();
     check_refusals("chat/unsupported", &bench, PATH, &bodies).await;
+}
+
+/// A picture of four red pixels.
+const RED: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR42mP4z8AARAwQCgAf7gP9Y167WwAAAABJRU5ErkJggg==";
+/// One that says it has 60,000 by 60,000.
+const GIANT: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAIAAAAPsOIVAAAACElEQVR42gMAAAAAAW/dyZEAAAAASUVORK5CYII=";
+
+fn shown(url: &str) -> String {
+    format!(
+        r#"{{"messages": [{{"role": "user", "content": [{{"type": "image_url", "image_url": {url}}}]}}]}}"#
+    )
+}
+
+#[tokio::test]
+async fn pictures_reach_the_engine_in_order() {
+    let turns = format!(
+        r#"{{"messages": [
+  {{"role": "user", "content": [{{"type": "text", "text": "This"}}, {{"type": "image_url", "image_url": {{"url": "{RED}", "detail": "low"}}}},
+    {{"type": "text", "text": "and this"}}, {{"type": "image_url", "image_url": "{RED}"}}]}},
+  {{"role": "assistant", "content": "Both are red."}},
+  {{"role": "user", "content": [{{"type": "text", "text": "one"}}, {{"type": "text", "text": "two"}}]}}]}}"#
+    );
+    check_request("chat/request_images", &turns).await;
+}
+
+#[tokio::test]
+async fn pictures_that_cannot_be_used_are_named() {
+    let urls = [
+        "7".to_owned(),
+        "{}".to_owned(),
+        r#"{"url": "https://example.org/a.png"}"#.to_owned(),
+        r#"{"url": "data:image/png;base64,AAECAwQFBgcICQ=="}"#.to_owned(),
+        r#"{"url": "data:image/png;base64,"}"#.to_owned(),
+        r#"{"url": "data:image/png;base64,AA*A"}"#.to_owned(),
+        format!(r#"{{"url": "{RED}", "detail": "utmost"}}"#),
+        format!(r#"{{"url": "{}"}}"#, &RED[..46]),
+        format!(r#"{{"url": "{GIANT}"}}"#),
+    ];
+    let bodies: Vec<String> = urls.iter().map(|url| shown(url)).collect();
+    let part = format!(r#"{{"type": "image_url", "image_url": "{RED}"}}"#);
+    let many = format!(r#"{{"messages": [{{"role": "user", "content": [{part}, {part}, {part}]}}]}}"#);
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).chain([many.as_str()]).collect();
+    let mut settings = Settings::default();
+    settings.limits.images = 2;
+    let bench = Bench::with(Scripted::new(), settings);
+    check_refusals("chat/images_refused", &bench, PATH, &bodies).await;
 }
 
 #[tokio::test]
