@@ -54,6 +54,7 @@ const HOUSE: [Room; 9] = [
             "tidegate-engine",
         ],
     ),
+    room("tidegate-python", 5, &["tidegate-flow", "tidegate"]),
 ];
 
 /// Stands outside of the house and may know everyone.

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every test there is, in steps, with a summary at the end.
 
 mod clients;
+mod environment;
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -28,13 +30,14 @@ struct Step {
     run: fn(&Path) -> Result<()>,
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "fmt", about: "sources are formatted", run: format },
     Step { name: "clippy", about: "no lint warns", run: lint },
     Step { name: "test", about: "tests of all crates, the rules of the house among them", run: test },
     Step { name: "doc", about: "documentation builds without broken links", run: document },
     Step { name: "tools", about: "tests of the Python tools", run: test_tools },
     Step { name: "load", about: "a server under the load of three tenants and of bursts", run: load },
+    Step { name: "python", about: "the Python package: wheel, types, stubs, tests", run: python::run },
     Step { name: "clients", about: "real clients against a running server", run: clients::run },
 ];
 

@@ -27,7 +27,6 @@ mod summary;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tidegate::settings::{Layers, SettingsError, layer};
@@ -79,13 +78,14 @@ enum Talk {
     Quiet,
 }
 
-/// Runs the command line and says how it ended.
-pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the `tidegate` command on a command line, whose first word is the program's name, and answers its exit code.
+/// Logging is set up and signals are listened to as a program of its own does.
+pub fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let exit = match parse(arguments) {
         Ok((cli, layers)) => dispatch(cli, &layers).unwrap_or_else(|error| exit::report(&error)),
         Err(error) => exit::report_settings(error),
     };
-    exit.into()
+    exit.code()
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<(Cli, Layers), SettingsError> {

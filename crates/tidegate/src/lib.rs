@@ -36,6 +36,10 @@
 
 #![warn(missing_docs)]
 
+// The command says `tidegate::` of this library, as programs of others do.
+extern crate self as tidegate;
+
+mod command;
 mod embedded;
 mod error;
 mod keys;
@@ -49,6 +53,8 @@ pub mod batching {
     pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, StopReport, Terms};
 }
 
+pub use command::run_command;
+pub use engine::Reuse;
 pub use error::OpenError;
 pub use keys::serve_settings;
 pub use open::{Loaded, Opened, Summary, load, open, open_watched, quantise, simulate};

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-mod command;
-
 fn main() -> ExitCode {
-    command::main(std::env::args_os())
+    ExitCode::from(tidegate::run_command(std::env::args_os()))
 }

@@ -114,6 +114,23 @@ pub const KEYS: &[Key] = &[
 ];
 
 impl Settings {
+    /// What options say that are given by their names in [`KEYS`], over the environment and the defaults; no file is read.
+    /// A switch has an empty value.
+    ///
+    /// # Errors
+    /// When there is no option of a name, or a value is not valid.
+    pub fn of(options: impl IntoIterator<Item = (String, String)>) -> Result<Self, SettingsError> {
+        let flag = |id: &str| format!("--{}", id.replace('_', "-"));
+        let word = |(id, value): (String, String)| match value.as_str() {
+            "" => flag(&id),
+            value => format!("{}={value}", flag(&id)),
+        };
+        let words = options.into_iter().map(word);
+        let command = Self::augment_args(Command::new("tidegate").no_binary_name(true).disable_help_flag(true));
+        let matches = command.try_get_matches_from(words).map_err(SettingsError::Arguments)?;
+        Self::from_arg_matches(&matches).map_err(SettingsError::Arguments)
+    }
+
     /// What the environment and a configuration file say; `./tidegate.toml` is read if `file` is `None` and it exists.
     ///
     /// # Errors

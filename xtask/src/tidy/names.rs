@@ -12,6 +12,9 @@ const EMPTY: [&str; 12] = [
 /// Ends of names that say that something is done, and not what.
 const SUFFIXES: [&str; 6] = ["Manager", "Handler", "Helper", "Processor", "Wrapper", "Mixin"];
 
+/// Names of the Python package that its users know from elsewhere.
+const GIVEN: [&str; 2] = ["StreamProcessor", "AsyncMultimodalProcessor"];
+
 /// No file and no folder has a name that says nothing.
 pub(super) fn files(tree: &Tree) -> Vec<Offence> {
     let is_empty_name = |name: &str| {
@@ -38,7 +41,8 @@ pub(super) fn types(tree: &Tree) -> Vec<Offence> {
         let mut found = Vec::new();
         let mut before = String::new();
         for (line, word) in words_of_code(&text.content) {
-            let says_nothing = SUFFIXES.iter().any(|suffix| word.ends_with(suffix));
+            let says_nothing =
+                SUFFIXES.iter().any(|suffix| word.ends_with(suffix)) && !GIVEN.contains(&word.as_str());
             if DEFINING.contains(&before.as_str()) && says_nothing {
                 found.push(Offence::line(
                     text,

@@ -1,7 +1,6 @@
 //! How the command ends, and what it says when it ends badly.
 
 use std::io::{self, ErrorKind};
-use std::process::ExitCode;
 
 use engine::EngineError;
 use models::ModelError;
@@ -29,15 +28,16 @@ pub(super) enum Exit {
     Interrupted,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::WrongUse => 2,
-            Exit::TimedOut => 4,
-            Exit::Interrupted => 130,
-        })
+impl Exit {
+    /// What the shell is told.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::WrongUse => 2,
+            Self::TimedOut => 4,
+            Self::Interrupted => 130,
+        }
     }
 }
 

@@ -1,0 +1,219 @@
+//! A Rust future as a Python coroutine: polled by the task that awaits it, dropped when that task is cancelled.
+
+mod coroutine;
+mod waking;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+pub(crate) use coroutine::{Coroutine, Driven, is_cancellation};
+use waking::{Bell, Waking};
+
+use crate::runtime;
+
+type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+
+thread_local! {
+    /// Whether a coroutine of ours is being polled on this thread, so that Python coroutines can run within it.
+    static IS_POLLING: Cell<bool> = const { Cell::new(false) };
+    /// The Python coroutine that has to wait within what is being polled.
+    static WAITING: RefCell<Option<Arc<Coroutine>>> = const { RefCell::new(None) };
+    /// What came out of a Python coroutine and is no outcome but the end of its task, such as a cancellation.
+    static ESCAPED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
+}
+
+/// A coroutine whose steps are Rust's. Awaiting it gives its result; cancelling the task that awaits it drops the work.
+#[pyclass(frozen, module = "tidegate")]
+pub(crate) struct Awaitable {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` once it is over.
+    work: Option<Work>,
+    waking: Arc<Waking>,
+    waker: Waker,
+    /// The Python coroutine that runs within and waits.
+    within: Option<Arc<Coroutine>>,
+    /// What that waits for, if it wakes us by a callback.
+    chained: Option<Py<PyAny>>,
+}
+
+/// The clones of a waker that its own state holds.
+const OWN: usize = 2;
+
+impl Awaitable {
+    /// Wraps a future.
+    pub(crate) fn new<T>(work: impl Future<Output = PyResult<T>> + Send + 'static) -> Self
+    where
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        let work = Box::pin(async move {
+            let value = work.await?;
+            Python::attach(|py| value.into_py_any(py))
+        });
+        let waking = Arc::new(Waking::default());
+        let waker = Waker::from(Arc::clone(&waking));
+        let state = State { work: Some(work), waking, waker, within: None, chained: None };
+        Self { state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
+        self.state.try_lock().map_err(|_| PyRuntimeError::new_err("the coroutine is being run already"))
+    }
+}
+
+/// Restores what was polled before: a coroutine of ours may run within a Python coroutine within one of ours.
+struct Polling(bool);
+
+impl Polling {
+    fn begin() -> Self {
+        Self(IS_POLLING.replace(true))
+    }
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        IS_POLLING.set(self.0);
+    }
+}
+
+impl State {
+    /// Goes on until the work is over or has to wait; answers what the task is to wait for.
+    fn step<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let _runtime = runtime::handle()?.enter();
+        loop {
+            let Some(work) = self.work.as_mut() else {
+                return Err(PyRuntimeError::new_err("cannot reuse a coroutine that was awaited already"));
+            };
+            self.waking.begin();
+            let polled = {
+                let _polling = Polling::begin();
+                work.as_mut().poll(&mut Context::from_waker(&self.waker))
+            };
+            self.within = WAITING.take();
+            if let Some(error) = ESCAPED.take() {
+                // Dropping the work is what cancels it; nobody on the way is to take this for a failure.
+                self.end();
+                return Err(error);
+            }
+            if let Poll::Ready(outcome) = polled {
+                self.end();
+                return Err(PyStopIteration::new_err((outcome?,)));
+            }
+            let waits_for = self.within.as_ref().map(|within| within.waits_for(py));
+            let future = match waits_for {
+                // It wants to go on in the loop's next round.
+                Some(None) => return Ok(py.None().into_bound(py)),
+                // Nothing of Rust's can wake it, so the task may wait for the very thing.
+                Some(Some(object)) if Arc::strong_count(&self.waking) <= OWN => return Ok(object),
+                Some(Some(object)) => {
+                    self.chain(&object)?;
+                    self.waking.arm(py)?
+                }
+                None => self.waking.arm(py)?,
+            };
+            if let Some(future) = future {
+                return Ok(future);
+            }
+        }
+    }
+
+    /// Has `object`, which a Python coroutine waits for, wake us.
+    fn chain(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.chained.as_ref().is_some_and(|chained| chained.is(object)) {
+            return Ok(());
+        }
+        let py = object.py();
+        object.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
+        let bell = Bell::new(Arc::clone(&self.waking));
+        object.call_method1(intern!(py, "add_done_callback"), (bell,))?;
+        self.chained = Some(object.clone().unbind());
+        Ok(())
+    }
+
+    /// What to do with an exception that the task throws in, before going on.
+    fn throw(&mut self, py: Python<'_>, error: PyErr) -> PyResult<()> {
+        let Some(within) = self.within.take() else {
+            self.end();
+            return Err(error);
+        };
+        // The task has cancelled the future that we gave it; what the coroutine really waits for has to hear of it first.
+        let is_chained = self.chained.take().is_some();
+        if is_chained && is_cancellation(py, &error) && within.cancel_what_it_waits_for(py)? {
+            return Ok(());
+        }
+        match within.throw(py, error) {
+            Some(error) if !error.is_instance_of::<PyException>(py) => {
+                self.end();
+                Err(error)
+            }
+            Some(error) => {
+                within.end(Err(error));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self) {
+        self.work = None;
+        self.within = None;
+        self.chained = None;
+        self.waking.end();
+    }
+}
+
+#[pymethods]
+impl Awaitable {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.lock()?.step(py)
+    }
+
+    /// Goes on; what is sent means nothing.
+    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        drop(value);
+        self.lock()?.step(py)
+    }
+
+    /// Goes on with an exception at the place where it waits.
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw<'py>(
+        &self,
+        kind: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
+        traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        drop(traceback);
+        let py = kind.py();
+        let error = match value {
+            Some(value) if !value.is_none() => PyErr::from_value(value),
+            _ => PyErr::from_value(kind),
+        };
+        let mut state = self.lock()?;
+        state.throw(py, error)?;
+        state.step(py)
+    }
+
+    /// Ends it wherever it is.
+    fn close(&self) -> PyResult<()> {
+        self.lock()?.end();
+        Ok(())
+    }
+}

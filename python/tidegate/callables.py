@@ -1,0 +1,63 @@
+"""What kind of function something is, and where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+RunIn = Literal["auto", "loop", "thread"]
+
+
+def place_of(function: Callable[..., Any], run_in: RunIn) -> str:
+    """Where ``function`` runs: coroutine functions on the loop; plain ones on a thread, as they may block it."""
+    if run_in != "auto":
+        return run_in
+    bare = function
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    called = getattr(bare, "__call__", None)
+    is_asynchronous = any(
+        test(one) for one in (bare, called) for test in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    )
+    return "loop" if is_asynchronous else "thread"
+
+
+def collected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``function``; where it is a generator, asynchronous or not, a function of the list of all it gives."""
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def all_of(*arguments: Any) -> list[Any]:
+            return [one async for one in function(*arguments)]
+
+        return all_of
+    if inspect.isgeneratorfunction(function):
+        return functools.wraps(function)(lambda *arguments: list(function(*arguments)))
+    return function
+
+
+def begin_task(coroutine: Any) -> asyncio.Task[Any]:
+    """A task of the running loop for anything that can be awaited. Called by the native half."""
+    if not asyncio.iscoroutine(coroutine):
+        coroutine = _awaiting(coroutine)
+    return asyncio.get_running_loop().create_task(coroutine)
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def as_function(task: Any) -> Callable[[], Any]:
+    """A function without arguments of work that is one already, or that is a coroutine that has not begun."""
+    if callable(task):
+        return task  # type: ignore[no-any-return]
+    if not hasattr(task, "__await__"):
+        raise TypeError(f"{task!r} is not work; give a function without arguments or a coroutine")
+
+    def begun() -> Coroutine[Any, Any, Any]:
+        return task  # type: ignore[no-any-return]
+
+    return begun
