@@ -15,6 +15,7 @@ mod graph;
 mod item;
 mod mailbox;
 mod metrics;
+mod offload;
 mod pipeline;
 mod queue;
 mod replies;
@@ -35,6 +36,8 @@ mod _tidegate {
     use crate::graph::Graph;
     #[pymodule_export]
     use crate::metrics::{Metrics, Timing};
+    #[pymodule_export]
+    use crate::offload::Offloader;
     #[pymodule_export]
     use crate::pipeline::Pipeline;
     #[pymodule_export]

@@ -92,7 +92,7 @@ impl Mailbox {
 
     /// A full socket has a byte in it that will be heard, and a closed one has a loop behind it that is gone.
     fn ring(&self) {
-        (&self.bell).write(&[1]).ok();
+        (&self.bell).write_all(&[1]).ok();
     }
 }
 
@@ -100,8 +100,8 @@ impl Mailbox {
 impl Mailbox {
     /// Does what the letters say. The loop calls it when the bell has rung.
     fn deliver(&self, py: Python<'_>) {
-        let mut heard = [0; 16];
-        (&self.ear).read(&mut heard).ok();
+        // One byte is all that is ever unread: it is rung again only after the letters were taken.
+        (&self.ear).read_exact(&mut [0]).ok();
         let letters: Vec<Letter> = {
             let mut inside = self.lock();
             let round = inside.letters.len().min(ROUND);

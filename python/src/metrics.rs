@@ -1,5 +1,6 @@
 //! How long things take, and what the system says of this process.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use flow::metrics::System;
@@ -17,10 +18,16 @@ pub(crate) struct Metrics {
 
 #[pymethods]
 impl Metrics {
-    /// Without `enabled` it records nothing and costs next to nothing.
+    /// Records everything.
     #[new]
-    fn new(enabled: bool) -> Self {
-        Self { metrics: if enabled { flow::Metrics::new() } else { flow::Metrics::off() } }
+    fn new() -> Self {
+        Self { metrics: flow::Metrics::new() }
+    }
+
+    /// Records nothing and costs next to nothing.
+    #[staticmethod]
+    fn off() -> Self {
+        Self { metrics: flow::Metrics::off() }
     }
 
     /// Begins to time something.
@@ -87,12 +94,21 @@ pub(crate) struct Timing(std::sync::Mutex<Option<flow::metrics::Timing>>);
 
 #[pymethods]
 impl Timing {
-    /// Notes that it has ended, and whether well.
-    fn end(&self, well: bool) {
-        let timing = self.0.lock().ok().and_then(|mut timing| timing.take());
-        match timing {
-            Some(timing) if !well => timing.fail(),
-            timing => drop(timing),
+    /// It has ended.
+    fn end(&self) {
+        drop(self.take());
+    }
+
+    /// It has failed.
+    fn fail(&self) {
+        if let Some(timing) = self.take() {
+            timing.fail();
         }
+    }
+}
+
+impl Timing {
+    fn take(&self) -> Option<flow::metrics::Timing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

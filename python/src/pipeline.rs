@@ -83,7 +83,7 @@ fn raised(failure: Failure) -> PyErr {
             }
         },
         Failure::Open { stage, retry_after } => {
-            let fields = [("stage", Field::Text(&*stage)), ("retry_after", Field::Seconds(retry_after))];
+            let fields = [("stage", Field::Text(&stage)), ("retry_after", Field::Seconds(retry_after))];
             errors::exception("CircuitOpenError", message, &fields)
         }
         Failure::Expired { .. } | Failure::TimedOut { .. } => {

@@ -7,12 +7,15 @@ use std::thread;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+/// What makes an outcome once the interpreter's lock is held.
+pub(crate) type Outcome = dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send;
+
 /// An outcome, and the `tidegate.Handle` that is to have it.
 pub(crate) struct Reply {
     /// The handle.
     pub(crate) handle: Py<PyAny>,
     /// The outcome, made once the lock is held.
-    pub(crate) outcome: Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>,
+    pub(crate) outcome: Box<Outcome>,
 }
 
 impl Reply {

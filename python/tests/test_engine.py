@@ -37,17 +37,19 @@ async def test_many_at_once_are_what_each_is_alone(engine: tidegate.Engine) -> N
 
 
 async def test_leaving_cancels(engine: tidegate.Engine) -> None:
-    before = cancelled(engine)
-    async for event in engine.stream("Tell me a story.", max_tokens=400, ignore_eos=True, share=False):
+    before, accepted = cancelled(engine), engine.status()["counters"]["accepted"]
+    async for event in engine.stream("Tell me a story.", max_tokens=900, ignore_eos=True, share=False):
         if event.kind == "delta":
             break
-    task = asyncio.create_task(engine.generate("Tell me a story.", max_tokens=400, ignore_eos=True, share=False))
-    await until(lambda: engine.status()["load"]["running"] == 1)
+    await until(lambda: cancelled(engine) == before + 1)
+    task = asyncio.create_task(engine.generate("Tell me a story.", max_tokens=900, ignore_eos=True, share=False))
+    await until(lambda: engine.status()["counters"]["accepted"] == accepted + 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    handle = engine.submit("Tell me a story.", max_tokens=400, ignore_eos=True, share=False)
-    await until(lambda: engine.status()["load"]["running"] == 1)
+    await until(lambda: cancelled(engine) == before + 2)
+    handle = engine.submit("Tell me a story.", max_tokens=900, ignore_eos=True, share=False)
+    await until(lambda: engine.status()["counters"]["accepted"] == accepted + 3)
     assert handle.cancel() and handle.cancelled() and not handle.cancel()
     await until(lambda: cancelled(engine) == before + 3)
     await until(lambda: engine.status()["load"]["running"] == 0)

@@ -15,25 +15,42 @@ from .errors import (
     InvalidRequestError,
     ModelLoadError,
     ModelMissingError,
+    OffloadFailedError,
     QueueClosedError,
     QueueFullError,
     RateLimitedError,
     TaskFailedError,
     TidegateError,
     UnknownModelError,
+    UnknownTaskError,
 )
+from .glm import AsyncGLM
 from .graph import ComputationNode, LazyGraph
 from .handle import Handle, as_completed
+from .inference import (
+    BatchConfig,
+    DeviceConfig,
+    EngineConfig,
+    InferenceConfig,
+    InferenceEngine,
+    InferenceRequest,
+    MultiGPUConfig,
+)
 from .metrics import AsyncMetrics
+from .offloading import GPUOffloader, OffloadConfig, OffloadedTensor
+from .parallel import ExecutionLanes, QueryResult, mixed_precision, parallel_run
 from .pipeline import AsyncPipeline, PipelineConfig
 from .queues import AdvancedQueue, DeadLetter, Lease, Priority, QueueAlgorithm, QueueConfig
 from .scheduling import Device, ResourceScheduler, SchedulerConfig, TaskPriority
 from .streaming import StreamConfig, StreamProcessor
+from .training import TrainingConfig, TrainingIntegration, prefetched
 
 __all__ = [
     "AdvancedQueue",
+    "AsyncGLM",
     "AsyncMetrics",
     "AsyncPipeline",
+    "BatchConfig",
     "Choice",
     "CircuitOpenError",
     "Completion",
@@ -41,21 +58,33 @@ __all__ = [
     "DeadLetter",
     "DeadlineExceededError",
     "Device",
+    "DeviceConfig",
     "Embeddings",
     "Engine",
+    "EngineConfig",
     "EngineError",
     "EngineStoppedError",
     "Event",
+    "ExecutionLanes",
+    "GPUOffloader",
     "Handle",
     "ImpossibleError",
+    "InferenceConfig",
+    "InferenceEngine",
+    "InferenceRequest",
     "InvalidRequestError",
     "LazyGraph",
     "Lease",
     "Logprob",
     "ModelLoadError",
     "ModelMissingError",
+    "MultiGPUConfig",
+    "OffloadConfig",
+    "OffloadFailedError",
+    "OffloadedTensor",
     "PipelineConfig",
     "Priority",
+    "QueryResult",
     "QueueAlgorithm",
     "QueueClosedError",
     "QueueConfig",
@@ -69,7 +98,13 @@ __all__ = [
     "TaskPriority",
     "TidegateError",
     "Timing",
+    "TrainingConfig",
+    "TrainingIntegration",
     "UnknownModelError",
+    "UnknownTaskError",
     "Usage",
     "as_completed",
+    "mixed_precision",
+    "parallel_run",
+    "prefetched",
 ]

@@ -51,6 +51,10 @@ class UnknownModelError(TidegateError, LookupError):
     """There is no model of that name."""
 
 
+class UnknownTaskError(TidegateError, LookupError):
+    """There is no task of that number, or nothing is known of it any more."""
+
+
 class ModelMissingError(TidegateError, FileNotFoundError):
     """There is no model at that path."""
 
@@ -87,3 +91,7 @@ class CircuitOpenError(TidegateError, ConnectionError):
 
 class ImpossibleError(TidegateError, ValueError):
     """Work asks for more than the machine has, or for something that it does not have."""
+
+
+class OffloadFailedError(TidegateError, MemoryError):
+    """A tensor could not be put away or brought back: there is no room, or the disk failed."""

@@ -20,7 +20,7 @@ const fn room(package: &'static str, floor: u8, may_use: &'static [&'static str]
     Room { package, floor, may_use }
 }
 
-const HOUSE: [Room; 9] = [
+const HOUSE: [Room; 10] = [
     room("tidegate-flow", 0, &[]),
     room("tidegate-images", 0, &[]),
     room("tidegate-memory", 0, &[]),
@@ -54,7 +54,7 @@ const HOUSE: [Room; 9] = [
             "tidegate-engine",
         ],
     ),
-    room("tidegate-python", 5, &["tidegate-flow", "tidegate"]),
+    room("tidegate-python", 5, &["tidegate-flow", "tidegate-memory", "tidegate"]),
 ];
 
 /// Stands outside of the house and may know everyone.

@@ -126,7 +126,8 @@ impl Settings {
             value => format!("{}={value}", flag(&id)),
         };
         let words = options.into_iter().map(word);
-        let command = Self::augment_args(Command::new("tidegate").no_binary_name(true).disable_help_flag(true));
+        let command =
+            Self::augment_args(Command::new("tidegate").no_binary_name(true).disable_help_flag(true));
         let matches = command.try_get_matches_from(words).map_err(SettingsError::Arguments)?;
         Self::from_arg_matches(&matches).map_err(SettingsError::Arguments)
     }

@@ -37,7 +37,12 @@ impl Environment<'_> {
             succeed(program(root, &python, &install).args(["--requirement", self.whole]))?;
             succeed(program(root, &python, &install).args(["--no-deps", "--requirement", self.bare]))?;
             fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
-            println!("installed {} and {} in {:.0?}; kept for next time", self.whole, self.bare, begun.elapsed());
+            println!(
+                "installed {} and {} in {:.0?}; kept for next time",
+                self.whole,
+                self.bare,
+                begun.elapsed()
+            );
         }
         Ok(python)
     }

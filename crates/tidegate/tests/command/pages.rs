@@ -49,7 +49,7 @@ fn functions(folder: &Path, names: &mut BTreeSet<String>) {
 #[test]
 fn tests_named_by_capabilities_exist() {
     let mut known = BTreeSet::new();
-    for folder in ["crates", "xtask", "tools"] {
+    for folder in ["crates", "python", "xtask", "tools"] {
         functions(&root().join(folder), &mut known);
     }
     let page = page("capabilities.md");

@@ -1,0 +1,113 @@
+//! Tensors put away in memory and on the disk, and brought back.
+
+use std::path::PathBuf;
+
+use memory::eviction::{POLICIES, PolicyChoice};
+use memory::{OffloadError, OffloaderSettings, Residency};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict};
+use serde_json::json;
+
+use crate::awaitable::Awaitable;
+use crate::call::setting;
+use crate::errors;
+
+/// Keeps byte strings by name, within a budget of memory over a folder on the disk.
+#[pyclass(frozen)]
+pub(crate) struct Offloader {
+    offloader: memory::Offloader,
+}
+
+fn failed(error: OffloadError) -> PyErr {
+    let kind = match error {
+        OffloadError::Unknown { .. } => "UnknownTaskError",
+        _ => "OffloadFailedError",
+    };
+    errors::exception(kind, error, &[])
+}
+
+fn policy(name: &str) -> PyResult<PolicyChoice> {
+    let known = POLICIES.iter().find(|policy| policy.name == name);
+    known.map(|policy| PolicyChoice::Known(*policy)).ok_or_else(|| {
+        let names: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
+        let message = format!("there is no policy '{name}'; give {}", names.join(" or "));
+        errors::exception("InvalidRequestError", message, &[])
+    })
+}
+
+#[pymethods]
+impl Offloader {
+    /// Opens one with those settings; what its folder holds of an earlier one is removed.
+    #[new]
+    fn new(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let defaults = OffloaderSettings::default();
+        let disk: Option<(PathBuf, usize)> = setting(settings, "disk")?;
+        let chosen = setting::<String>(settings, "policy")?.map(|name| policy(&name)).transpose()?;
+        let settings = OffloaderSettings {
+            memory: setting(settings, "memory")?.unwrap_or(defaults.memory),
+            threshold: setting(settings, "threshold")?.unwrap_or(defaults.threshold),
+            items: setting(settings, "items")?,
+            disk,
+            policy: chosen.unwrap_or(defaults.policy),
+            residency: match setting(settings, "locked")? {
+                Some(true) => Residency::Locked,
+                _ => Residency::Pageable,
+            },
+            threads: defaults.threads,
+        };
+        let opened = memory::Offloader::open(&settings);
+        let offloader = opened.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;
+        Ok(Self { offloader })
+    }
+
+    /// Puts a copy of bytes away under a name.
+    fn offload(&self, name: String, bytes: Py<PyBytes>) -> Awaitable {
+        let offloader = self.offloader.clone();
+        Awaitable::new(async move {
+            let length = Python::attach(|py| bytes.as_bytes(py).len());
+            let mut staging = offloader.staging(&name, length).await.map_err(failed)?;
+            Python::attach(|py| staging.copy_from_slice(bytes.as_bytes(py)));
+            offloader.offload_staged(&name, staging);
+            Ok(())
+        })
+    }
+
+    /// The bytes under a name.
+    fn load(&self, name: String) -> Awaitable {
+        let offloader = self.offloader.clone();
+        Awaitable::new(async move {
+            let loaded = offloader.load(&name).await.map_err(failed)?;
+            Ok(Python::attach(|py| PyByteArray::new(py, &loaded).unbind()))
+        })
+    }
+
+    /// Brings what is under these names up, as far as there is room; answers how many are there or on their way.
+    fn prefetch(&self, names: Vec<String>) -> usize {
+        self.offloader.prefetch(names.iter().map(String::as_str))
+    }
+
+    /// Removes what is under a name.
+    fn remove(&self, name: &str) -> bool {
+        self.offloader.remove(name)
+    }
+
+    /// What it holds and has done, as JSON.
+    fn stats(&self) -> String {
+        let stats = self.offloader.stats();
+        json!({
+            "memory_used": stats.host_used,
+            "memory_budget": stats.host_budget,
+            "memory_items": stats.host_objects,
+            "memory_locked": stats.host_locked,
+            "disk_used": stats.below_used,
+            "disk_items": stats.below_objects,
+            "hits": stats.hits,
+            "read_from_disk": stats.raises,
+            "written_to_disk": stats.lowered,
+            "prefetched": stats.prefetched,
+            "bytes_written": stats.bytes_down,
+            "bytes_read": stats.bytes_up,
+        })
+        .to_string()
+    }
+}

@@ -1,0 +1,185 @@
+"""Training, offloading and many queries at once: what the documents name beside engines and queues."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tidegate
+from tidegate import (
+    ExecutionLanes,
+    GPUOffloader,
+    OffloadConfig,
+    TrainingConfig,
+    TrainingIntegration,
+    mixed_precision,
+    parallel_run,
+    prefetched,
+)
+
+
+async def test_example_integration_with_training(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(1)
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    inputs = torch.randn(64, 4)
+    targets = (inputs[:, 0] > 0).long()
+
+    async def async_data_loader() -> AsyncIterator[Any]:
+        for start in range(0, 64, 8):
+            yield inputs[start : start + 8], targets[start : start + 8]
+
+    async_eval_loader = [(inputs, targets)]
+    config = TrainingConfig(accumulate=2, checkpoint_every=4, checkpoint_path=tmp_path / "state.pt", max_grad_norm=10.0)
+    integration = TrainingIntegration(config, loss_fn=torch.nn.functional.cross_entropy)
+    before = await integration.async_evaluation(model=model, eval_loader=async_eval_loader)
+    for _ in range(5):
+        trained = await integration.async_training_step(
+            model=model, data_loader=async_data_loader(), optimizer=optimizer
+        )
+    metrics = await integration.async_evaluation(model=model, eval_loader=async_eval_loader)
+    assert trained["steps"] == 20 and trained["batches"] == 8
+    assert metrics["loss"] < before["loss"] and metrics["accuracy"] > 0.8 and model.training
+    resumed = torch.nn.Linear(4, 2)
+    again = TrainingIntegration(config)
+    other = torch.optim.SGD(resumed.parameters(), lr=0.5)
+    assert await again.load_checkpoint(tmp_path / "state.pt", resumed, other) == 20
+    assert torch.equal(resumed.weight, model.weight)
+    assert integration.metrics.get_processing_times()["training_batch"]["count"] == 40
+
+
+async def test_gradients_add_up_and_tasks_are_learned_from() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(2)
+    data = [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(2)]
+    whole, parts = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+    parts.load_state_dict(whole.state_dict())
+    loss_fn = torch.nn.functional.mse_loss
+    ways = ((whole, TrainingConfig(), [tuple(map(torch.cat, zip(*data)))]), (parts, TrainingConfig(accumulate=2), data))
+    for model, config, batches in ways:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        await TrainingIntegration(config, loss_fn=loss_fn).async_training_step(model, batches, optimizer)
+    assert torch.allclose(whole.weight, parts.weight, atol=1e-6)
+
+    def inner(model: Any, task: Any) -> Any:
+        (gradient,) = torch.autograd.grad(loss_fn(model(task[0]), task[1]), model.weight, create_graph=True)
+        return model.weight - 0.1 * gradient
+
+    def outer(model: Any, adapted: Any, task: Any) -> Any:
+        return loss_fn(torch.nn.functional.linear(task[0], adapted, model.bias), task[1])
+
+    optimizer = torch.optim.SGD(whole.parameters(), lr=0.1)
+    learn = TrainingIntegration().async_meta_training_step
+    losses = [(await learn(whole, data, optimizer, inner=inner, outer=outer))["loss"] for _ in range(5)]
+    assert losses[-1] < losses[0]
+    with pytest.raises(ValueError, match="loss_fn"):
+        await TrainingIntegration().async_training_step(whole, data, optimizer)
+
+
+async def test_loaders_are_read_ahead_but_not_too_far() -> None:
+    read = []
+
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(20):
+            read.append(number)
+            yield number
+
+    async for number in prefetched(numbers(), 2):
+        await asyncio.sleep(0)
+        assert len(read) <= number + 5
+    assert len(read) == 20
+
+    def failing() -> Any:
+        yield 1
+        raise OSError("torn")
+
+    seen = []
+    with pytest.raises(OSError, match="torn"):
+        async for number in prefetched(failing()):
+            seen.append(number)
+    assert seen == [1]
+
+
+async def test_example_cpu_gpu_offloading(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    gpu_tensor = numpy.arange(10_000, dtype="float32").reshape(100, 100)
+    config = OffloadConfig(memory_threshold=0.8, cache_size=1000, prefetch_enabled=True)
+    offloader = GPUOffloader(config)
+    cpu_tensor = await offloader.offload_to_cpu(gpu_tensor)
+    before = gpu_tensor
+    gpu_tensor = await offloader.load_to_gpu(cpu_tensor)
+    assert gpu_tensor.dtype == before.dtype and (gpu_tensor == before).all() and gpu_tensor.flags.writeable
+
+    small = GPUOffloader(OffloadConfig(memory_bytes=4 << 20, disk_path=tmp_path / "spilled"))
+    many = [await small.offload_to_cpu(numpy.full(1 << 18, number, dtype="float32")) for number in range(16)]
+    assert small.get_stats()["disk_items"] >= 10
+    for number, tensor in enumerate(many):
+        assert (await small.load_to_gpu(tensor) == number).all()
+    assert small.get_stats()["memory_used"] <= 4 << 20
+    del many, tensor
+    gc.collect()
+    stats = small.get_stats()
+    assert stats["memory_items"] + stats["disk_items"] == 0
+    with pytest.raises(TypeError, match="DLPack|dlpack"):
+        await small.offload_to_cpu("text")
+    with pytest.raises(tidegate.TidegateError):
+        await small.offload_to_cpu(numpy.zeros(8 << 20, dtype="uint8"))
+
+
+async def test_torch_tensors_come_back_as_they_were() -> None:
+    torch = pytest.importorskip("torch")
+    offloader = GPUOffloader(OffloadConfig(memory_bytes=8 << 20))
+    for tensor in (torch.randn(3, 5).bfloat16(), torch.tensor(7), torch.randn(4, 6).t(), torch.ones(2, dtype=torch.bool)):
+        again = await offloader.load_to_gpu(await offloader.offload_to_cpu(tensor))
+        assert torch.equal(again, tensor) and again.dtype == tensor.dtype and again.device == tensor.device
+
+
+async def test_example_parallel_query_processing(engine: tidegate.Engine) -> None:
+    queries = [f"Test query {i}" for i in range(20)]
+    results = await parallel_run(engine, queries, max_concurrent=10, max_tokens=4, temperature=0.0)
+    assert [one.query for one in results] == queries and all(one.is_ok for one in results)
+    assert results[3].result.text == (await engine.generate(queries[3], max_tokens=4, temperature=0.0)).text
+
+
+async def test_a_query_that_fails_is_not_left_out() -> None:
+    inside, most = 0, 0
+
+    async def ask(query: int) -> int:
+        nonlocal inside, most
+        inside, most = inside + 1, max(most, inside + 1)
+        await asyncio.sleep(0)
+        inside -= 1
+        if query == 2:
+            raise KeyError(query)
+        return query
+
+    results = await parallel_run(ask, range(9), max_concurrent=3)
+    assert [one.result for one in results] == [0, 1, None, 3, 4, 5, 6, 7, 8] and most == 3
+    assert isinstance(results[2].error, KeyError) and results[2].timestamp > 1.7e9
+
+
+async def test_example_gpu_stream_coordination() -> None:
+    torch = pytest.importorskip("torch")
+    stream_manager = ExecutionLanes(4)
+    operations = [lambda: torch.randn(100, 100) for _ in range(4)]
+    results = await stream_manager.run_all(operations)
+    assert len(results) == len(operations) and all(isinstance(result, torch.Tensor) for result in results)
+    barrier = threading.Barrier(4)  # It opens only if four operations run side by side.
+    await stream_manager.run_all([lambda: barrier.wait(30)] * 4)
+    outcomes = await stream_manager.run_all([lambda: 1 // 0, lambda: 1], return_exceptions=True)
+    assert isinstance(outcomes[0], ZeroDivisionError) and outcomes[1] == 1 and stream_manager.count == 4
+    async with mixed_precision():
+        assert (torch.randn(2, 2) @ torch.randn(2, 2)).dtype == torch.bfloat16
+
+
+def test_configurations_can_be_pickled() -> None:
+    for config in (OffloadConfig(), TrainingConfig()):
+        assert pickle.loads(pickle.dumps(config)) == config

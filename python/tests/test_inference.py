@@ -1,0 +1,274 @@
+"""The usage examples of the inference engine: a function, a torch module, the embedded model."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import tidegate
+from tidegate import EngineConfig, InferenceConfig, InferenceEngine, InferenceRequest
+
+
+def squares(batch: list[int]) -> list[Any]:
+    time.sleep(0.001)
+    return [ValueError("thirteen") if number == 13 else number * number for number in batch]
+
+
+async def test_example_basic_engine_setup() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).eval()
+    input_data = torch.randn(8)
+
+    config = InferenceConfig()
+    config.device.device_type = "cuda"
+    config.batch.batch_size = 16
+    config.batch.adaptive_batching = True
+
+    engine_config = EngineConfig()
+    engine_config.cache_enabled = True
+    engine_config.continuous_batching = True
+    engine_config.use_mixed_precision = True
+
+    engine = InferenceEngine(model, config, engine_config)
+    await engine.start()
+    result = await engine.process_request(input_data)
+    print(f"Result: {result}")
+    metrics = engine.get_performance_metrics()
+    print(f"Throughput: {metrics['throughput']['requests_per_second']:.1f} req/s")
+    with torch.no_grad():
+        assert torch.allclose(result, model(input_data), atol=1e-5)
+    assert "the processor does the work" in engine.get_status()["options"]["device_type"]
+    await engine.stop()
+
+
+async def test_example_high_performance_configuration(engine: tidegate.Engine) -> None:
+    engine_config = EngineConfig()
+    engine_config.model_compilation_enabled = True
+    engine_config.use_channels_last = True
+    engine_config.use_mixed_precision = True
+    engine_config.enable_tensorrt = True
+    engine_config.continuous_batching = True
+    engine_config.adaptive_timeout = True
+    engine_config.request_coalescing = True
+    engine_config.use_memory_pool = True
+    engine_config.tensor_cache_enabled = True
+    engine_config.use_pinned_memory = True
+    engine_config.parallel_workers = 16
+    engine_config.use_lock_free_queue = True
+    engine_config.thread_affinity = True
+    engine_config.use_cuda_graphs = True
+    engine_config.numa_aware = True
+
+    served = InferenceEngine(engine, InferenceConfig(), engine_config)
+    await served.start()
+    answer = await served.process_request("Once upon a tide", max_tokens=6, temperature=0.0)
+    assert len(answer.tokens) == 6
+    options = served.get_status()["options"]
+    assert "no GPU" in options["enable_tensorrt"] and "no effect" in options["parallel_workers"]
+    # Every option that is set says what it means here.
+    named = set(options) | {"cache_enabled", "max_cache_size", "request_coalescing"}
+    assert set(vars(engine_config)) <= named
+    await served.stop()
+    assert engine.status()["phase"] == "ready"
+
+
+async def test_example_multi_gpu_setup() -> None:
+    config = InferenceConfig()
+    config.device.multi_gpu.enabled = True
+    config.device.multi_gpu.strategy = "data_parallel"
+    config.device.multi_gpu.device_ids = [0, 1, 2, 3]
+    config.device.multi_gpu.load_balancing = "dynamic"
+    config.batch.batch_size = 2
+
+    engine = InferenceEngine(squares, config, EngineConfig(), enable_multi_gpu=True)
+    await engine.start()
+    await asyncio.gather(*(engine.process_request(number) for number in range(20, 60)))
+    gpu_usage = engine.get_gpu_utilization()
+    for gpu_id, utilization in gpu_usage.items():
+        print(f"GPU {gpu_id}: {utilization:.1%} utilization")
+    engine.rebalance_gpus()
+    assert list(gpu_usage) == [0, 1, 2, 3] and all(share > 0.0 for share in gpu_usage.values())
+    assert engine.get_gpu_memory_usage()[3]["total_mb"] > 0.0
+    await engine.stop()
+
+
+async def test_example_batch_processing() -> None:
+    input_data = list(range(100))
+    engine = InferenceEngine(squares, engine_config=EngineConfig(parallel_workers=2))
+    await engine.start()
+
+    async def process_multiple_requests() -> list[Any]:
+        tasks = []
+        for i in range(100):
+            task = engine.process_request(input_data[i], priority=i % 3, timeout=30.0)
+            tasks.append(task)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        return results
+
+    results = await process_multiple_requests()
+    print(f"Processed {len(results)} requests")
+    metrics = engine.get_performance_metrics()
+    batch_stats = metrics["batch_stats"]
+    print(f"Average batch size: {batch_stats['average_batch_size']:.1f}")
+    print(f"Batch success rate: {batch_stats['successful_batches'] / batch_stats['total_batches']:.1%}")
+    assert [result for result in results if isinstance(result, int)] == [n * n for n in range(100) if n != 13]
+    assert isinstance(results[13], ValueError) and "thirteen" in str(results[13])
+    assert batch_stats["average_batch_size"] > 2.0 and metrics["errors"] == {"ValueError": 1}
+    assert metrics["latency"]["p50_ms"] > 0.0
+    await engine.stop()
+
+
+async def test_example_performance_monitoring_and_scaling() -> None:
+    engine = InferenceEngine(squares, engine_config=EngineConfig(parallel_workers=4))
+    await engine.start()
+
+    async def monitor_and_scale(looks: int) -> None:
+        for _ in range(looks):
+            metrics = engine.get_performance_metrics()
+            queue_size = engine.get_queue_size()
+            if queue_size > 50:
+                current_workers = engine.get_worker_count()
+                engine.scale_workers(min(current_workers + 2, 32))
+                print(f"Scaled up to {engine.get_worker_count()} workers")
+            elif queue_size < 5 and engine.get_worker_count() > 4:
+                current_workers = engine.get_worker_count()
+                engine.scale_workers(max(current_workers - 1, 4))
+                print(f"Scaled down to {engine.get_worker_count()} workers")
+            throughput = metrics["throughput"]["requests_per_second"]
+            latency = metrics["latency"]["mean_ms"]
+            print(f"Throughput: {throughput:.1f} req/s, Latency: {latency:.1f}ms")
+            await asyncio.sleep(0)
+
+    work = [asyncio.ensure_future(engine.process_request(number)) for number in range(100, 700)]
+    await asyncio.sleep(0)
+    await asyncio.create_task(monitor_and_scale(1))
+    grown = engine.get_worker_count()
+    assert await asyncio.gather(*work) == [number * number for number in range(100, 700)]
+    await monitor_and_scale(3)
+    assert grown == 6 and engine.get_worker_count() == 4
+    await engine.stop()
+
+
+async def test_example_error_handling_and_recovery() -> None:
+    broken = threading.Event()
+
+    def model(batch: list[int]) -> list[int]:
+        if not broken.is_set():
+            broken.set()
+            raise OSError("the first call fails")
+        return batch
+
+    engine = InferenceEngine(model, engine_config=EngineConfig(parallel_workers=1))
+    await engine.start()
+
+    async def robust_inference(input_data: int) -> Any:
+        max_retries = 3
+        retry_count = 0
+        while retry_count < max_retries:
+            try:
+                result = await engine.process_request(input_data, timeout=30.0)
+                return result
+            except asyncio.TimeoutError:
+                retry_count += 1
+                print(f"Request timeout, retry {retry_count}/{max_retries}")
+            except Exception as e:
+                print(f"Inference error: {e}")
+                health = engine.health_check()
+                if health["status"] != "healthy":
+                    print("Engine unhealthy, attempting restart")
+                    await engine.restart()
+                retry_count += 1
+        raise Exception(f"Failed to process request after {max_retries} retries")
+
+    try:
+        result = await robust_inference(5)
+    except Exception as e:
+        print(f"Final error: {e}")
+    assert result == 5 and engine.health_check()["last_error"] == "OSError: the first call fails"
+    await engine.stop()
+
+
+async def test_example_health_check_integration() -> None:
+    engine = InferenceEngine(squares)
+
+    async def health_monitor() -> dict[str, Any]:
+        health = engine.health_check()
+        if health["status"] == "unhealthy":
+            await engine.restart()
+        elif health["status"] == "degraded":
+            engine.get_performance_metrics()
+        return health
+
+    health_status = await health_monitor()
+    assert health_status["status"] == "unhealthy" and not health_status["engine_running"]
+    health_status = await health_monitor()
+    assert health_status["status"] == "healthy" and engine.is_ready()
+    assert health_status["workers_active"] == 8 and health_status["uptime_seconds"] > 0.0
+    await engine.stop()
+    assert not engine.is_ready()
+
+
+async def test_results_are_cached_and_shared() -> None:
+    calls: list[int] = []
+
+    def count(batch: list[int]) -> list[int]:
+        calls.extend(batch)
+        return batch
+
+    engine = InferenceEngine(count, engine_config=EngineConfig(parallel_workers=1, max_cache_size=2))
+    await engine.start()
+    assert await asyncio.gather(*(engine.process_request(1) for _ in range(5))) == [1] * 5
+    assert calls == [1] and engine.get_status()["counts"]["coalesced"] == 4
+    assert await engine.process_request(1) == 1 and calls == [1]
+    assert engine.get_performance_metrics()["cache_stats"]["total_hits"] == 1
+    for number in (2, 3, 1):
+        await engine.process_request(number)
+    assert calls == [1, 2, 3, 1]
+    engine.clear_cache()
+    engine.enable_caching(False)
+    engine.set_batch_size(4)
+    engine.set_priority_mode(False)
+    await engine.process_request(1)
+    assert calls == [1, 2, 3, 1, 1]
+    future = asyncio.get_running_loop().create_future()
+    requests = [InferenceRequest("a", 7, future), InferenceRequest("b", 8, None, priority=2)]
+    assert await engine.process_batch(requests) == [7, 8] and await future == 7
+    assert await asyncio.to_thread(engine.process_request_sync, 9) == 9
+    await engine.stop()
+    with pytest.raises(tidegate.EngineStoppedError):
+        await engine.process_request(1)
+
+
+async def test_time_runs_out_and_wrong_use_is_named() -> None:
+    gate = threading.Event()
+
+    def waits(batch: list[int]) -> list[int]:
+        gate.wait(30)
+        return batch
+
+    engine = InferenceEngine(waits, engine_config=EngineConfig(parallel_workers=1))
+    await engine.start()
+    with pytest.raises(asyncio.TimeoutError):
+        await engine.process_request(1, timeout=0.02)
+    gate.set()
+    with pytest.raises(TypeError, match="max_tokens"):
+        await engine.process_request(1, max_tokens=3)
+    await engine.stop()
+    with pytest.raises(TypeError, match="give a path, an Engine"):
+        InferenceEngine(3)
+    miscounts = InferenceEngine(lambda batch: [], engine_config=EngineConfig(parallel_workers=1))
+    await miscounts.start()
+    with pytest.raises(ValueError, match="answer one for each"):
+        await miscounts.process_request(1)
+    await miscounts.stop()
+
+
+def test_configurations_can_be_pickled() -> None:
+    for config in (InferenceConfig(), EngineConfig(), InferenceRequest("a", 1, timestamp=0.0)):
+        assert pickle.loads(pickle.dumps(config)) == config

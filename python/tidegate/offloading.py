@@ -1,0 +1,128 @@
+"""Tensors that are put away from where they are dear: from a device to memory, from memory to the disk, and back."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import _tidegate
+
+
+@dataclass
+class OffloadConfig:
+    """How tensors are put away.
+
+    ``memory_bytes`` of memory hold what is put away; above ``memory_threshold`` of them, or above ``cache_size`` tensors,
+    the tensors that ``policy`` names go to files in ``disk_path`` (a temporary folder where nothing is said), at most
+    ``disk_bytes`` of them. With ``prefetch_enabled``, loading one brings up those that were put away after it.
+    ``pinned`` asks for memory that is never swapped out, which transfers to a device need to be quick.
+    """
+
+    memory_threshold: float = 0.8
+    cache_size: int = 1000
+    prefetch_enabled: bool = True
+    memory_bytes: int = 1 << 30
+    disk_path: str | os.PathLike[str] | None = None
+    disk_bytes: int = 64 << 30
+    policy: Literal["lru", "lfu", "cost"] = "lru"
+    pinned: bool = False
+
+
+class OffloadedTensor:
+    """A tensor that is put away. It goes for good when nobody holds this any more."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any, device: Any, nbytes: int) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self.nbytes = nbytes
+
+    def __repr__(self) -> str:
+        return f"<tidegate.OffloadedTensor {self.name} {tuple(self.shape)} {self.dtype}>"
+
+
+class GPUOffloader:
+    """Puts tensors of numpy, torch, or anything that speaks DLPack away, and brings them back bit by bit the same.
+
+    Where there is no GPU, memory is the top of the ladder and the disk the bottom. A tensor is copied once each way, and
+    once more into the object that is handed out.
+    """
+
+    def __init__(self, config: OffloadConfig | None = None) -> None:
+        self.config = config or OffloadConfig()
+        self._own_folder = None
+        folder = self.config.disk_path
+        if folder is None:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="tidegate-offload-")
+            folder = self._own_folder.name
+        self._native = _tidegate.Offloader(
+            {
+                "memory": self.config.memory_bytes,
+                "threshold": self.config.memory_threshold,
+                "items": self.config.cache_size,
+                "disk": (os.fspath(folder), self.config.disk_bytes),
+                "policy": self.config.policy,
+                "locked": self.config.pinned,
+            }
+        )
+        self._count = itertools.count()
+
+    async def offload_to_cpu(self, tensor: Any) -> OffloadedTensor:
+        """Puts a tensor away, waiting for room. The tensor itself is left as it is; drop it to free its memory."""
+        number = next(self._count)
+        data, shape, dtype, device = _bytes_of(tensor)
+        offloaded = OffloadedTensor(f"tensor-{number}", shape, dtype, device, len(data))
+        await self._native.offload(offloaded.name, data)
+        weakref.finalize(offloaded, self._native.remove, offloaded.name)
+        return offloaded
+
+    async def load_to_gpu(self, offloaded: OffloadedTensor, *, writable: bool = True) -> Any:
+        """The tensor again, on the device from which it came. It stays put away until the handle goes."""
+        data = await self._native.load(offloaded.name)
+        if self.config.prefetch_enabled:
+            number = int(offloaded.name.rpartition("-")[2])
+            self._native.prefetch([f"tensor-{number + ahead}" for ahead in range(1, 5)])
+        return _tensor_of(data if writable else bytes(data), offloaded)
+
+    def prefetch(self, tensors: Iterable[OffloadedTensor]) -> int:
+        """Brings tensors up from the disk before they are loaded; answers how many are in memory or on their way."""
+        return self._native.prefetch([tensor.name for tensor in tensors])
+
+    def get_stats(self) -> dict[str, Any]:
+        """Bytes and tensors in memory and on the disk, hits, and what was transferred."""
+        stats: dict[str, Any] = json.loads(self._native.stats())
+        return stats
+
+
+def _bytes_of(tensor: Any) -> tuple[bytes, tuple[int, ...], Any, Any]:
+    if hasattr(tensor, "data_ptr") and hasattr(tensor, "untyped_storage"):
+        import torch
+
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return flat.numpy().tobytes(), tuple(tensor.shape), tensor.dtype, tensor.device
+    import numpy
+
+    if not isinstance(tensor, numpy.ndarray):
+        if not hasattr(tensor, "__dlpack__"):
+            raise TypeError(f"{type(tensor).__name__} is no tensor; give a numpy array, a torch tensor, or what has __dlpack__")
+        tensor = numpy.from_dlpack(tensor)
+    return tensor.tobytes(), tuple(tensor.shape), tensor.dtype, None
+
+
+def _tensor_of(data: bytes | bytearray, offloaded: OffloadedTensor) -> Any:
+    if offloaded.device is not None:
+        import torch
+
+        if not data:
+            return torch.empty(offloaded.shape, dtype=offloaded.dtype, device=offloaded.device)
+        return torch.frombuffer(data, dtype=offloaded.dtype).reshape(offloaded.shape).to(offloaded.device)
+    import numpy
+
+    return numpy.frombuffer(data, dtype=offloaded.dtype).reshape(offloaded.shape)
