@@ -229,5 +229,10 @@ fn jpeg_scans(bytes: &[u8], limits: &Limits) -> Result<(), ImageError> {
     if scans > limits.max_scans {
         return Err(ImageError::TooManyScans { scans, limit: limits.max_scans });
     }
+    // The decoder makes up what is missing, and a model would be asked about a picture that is partly grey.
+    let marks = |mark| bytes.array_windows().rposition(|pair: &[u8; 2]| *pair == [0xff, mark]);
+    if marks(0xd9) < marks(0xda) {
+        return Err(malformed(Format::Jpeg, "it breaks off before its end mark"));
+    }
     Ok(())
 }

@@ -178,6 +178,18 @@ fn every_beginning_of_a_file_ends_in_patches_or_in_an_error() {
     }
 }
 
+#[test]
+fn files_that_break_off_are_refused() {
+    for (name, file) in samples() {
+        for quarter in 1..4 {
+            let beginning = &file[..file.len() * quarter / 4];
+            // Of an animated GIF the first frame may be whole although the file is not.
+            let ends = patches(beginning, &RECIPE, &LIMITS);
+            assert!(ends.is_err() || name == "animated.gif", "{name}, {quarter} quarters");
+        }
+    }
+}
+
 fn refused(what: &str, file: &[u8], kind: &str, says: &str) {
     let error = patches(file, &RECIPE, &LIMITS).expect_err(what);
     assert_eq!(error.kind(), kind, "{what}: {error}");
@@ -214,6 +226,7 @@ fn what_is_too_large_is_refused_by_its_header() {
     refused("large jpeg", &large, "too_many_pixels", "4095x4095");
     let scan = [0xff, 0xda, 0, 12, 3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0];
     refused("jpeg of scans", &[&jpeg[..], &scan.repeat(100)].concat(), "too_many_scans", "101 scans");
+    refused("half a jpeg", &jpeg[..jpeg.len() - 200], "malformed", "breaks off before its end mark");
     let narrow = png(4_000, 10, 8, &[]);
     assert!(matches!(inspect(&narrow, &LIMITS), Err(ImageError::Malformed { .. })), "a PNG without data");
 }
