@@ -15,7 +15,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from kinds import about_tidegate, arithmetic, json_replies, pictures, small_talk, stories
+from kinds import about_tidegate, arithmetic, json_replies, pictures, scenes, small_talk, stories
 from kinds.example import Example
 
 RESERVED_SHARE = 16
@@ -86,6 +86,15 @@ def documents(seed, count, held_out=False, of=document):
         if is_held_out(example) == held_out:
             made += 1
             yield example
+
+
+def held_out_scenes(seed, **wanted):
+    """Scenes that training was kept from, and the generator that drew them, to ask about them."""
+    rng = random.Random(f"{seed} evaluation")
+    while True:
+        scene = scenes.scene(rng, **wanted)
+        if is_reserved(pictures.subject(scene)):
+            yield rng, scene
 
 
 def as_json(example):

@@ -10,7 +10,6 @@ import argparse
 import copy
 import json
 import math
-import random
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -24,7 +23,7 @@ import corpus
 import draw
 import tokenizer as bpe
 from batches import collate, encode, read
-from kinds import pictures, scenes
+from kinds import pictures
 
 SHOWN = (  # typical prompts for the model card; some of them are in the corpus word for word, the held-out ones below are not
     "Once upon a tide",
@@ -145,21 +144,12 @@ def names_kept(chat, documents):
     return {"kept": sum(name in reply for (_, name), reply in zip(asked, replies)), "of": len(asked)}
 
 
-def held_out_scenes(seed, **wanted):
-    """Scenes that training was kept from, by the same hash that splits the corpus."""
-    rng = random.Random(f"{seed} evaluation")
-    while True:
-        scene = scenes.scene(rng, **wanted)
-        if corpus.is_reserved(pictures.subject(scene)):
-            yield rng, scene
-
-
 def seen(chat, seed, count):
     """Share of questions about held-out pictures that are answered word for word, by kind, and for pictures with four shapes."""
     asks = [*((ask, {"word": False}) for _, ask in pictures.ASKS), (pictures.ask_word, {"word": True})]
     out = {}
     for index, (ask, wanted) in enumerate(asks):
-        made, source = [], held_out_scenes(seed + index, **wanted)
+        made, source = [], corpus.held_out_scenes(seed + index, **wanted)
         while len(made) < count:
             rng, scene = next(source)
             if (answered := ask(rng, scene)) and (scene["things"] or ask in (pictures.ask_ground, pictures.ask_word)):

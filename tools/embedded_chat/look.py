@@ -3,7 +3,7 @@
     python look.py --out FILE --steps 1500 --seed 2026
 
 Every scene says where its shapes and letters are, so the tower can be taught densely: linear heads on its patches and its tokens
-name the colour, the shape and the letter there. The heads are thrown away; ``train.py --tower FILE`` goes on with the tower.
+name the colour, the shape and the letter there, and of the whole picture how many shapes there are and what the ground is. The heads are thrown away; ``train.py --tower FILE`` goes on with the tower.
 """
 
 import argparse
@@ -29,32 +29,37 @@ from tower import Tower, VisionConfig
 
 COLOURS, SHAPES = ["", *scenes.COLOURS], ["", *scenes.SHAPES]
 LETTERS = " " + string.ascii_uppercase
+GROUNDS = ["", *scenes.COLOURS, "grey"]
+PATCH_HEADS = (len(COLOURS), len(SHAPES), len(LETTERS))  # what covers the middle of a patch
+# what has its middle in a token, and in which cell of the picture; the letters in its two halves; the ground; the shapes in all
+TOKEN_HEADS = (len(COLOURS), len(SHAPES), 1 + len(scenes.PLACES), len(LETTERS), len(LETTERS), len(GROUNDS), len(pictures.NUMBERS))
 NOTHING_WEIGHT = 0.25  # most patches show only the ground
 COVERED = 0.7  # how much of a shape's extent surely belongs to it
 MICRO_BATCHES_PER_STEP = 2
 
 
 class Heads(nn.Module):
-    """What is named: of a patch its colour, shape and letter; of a token its shape's, and the letters in its two halves."""
+    """What is named of a patch and of a token."""
 
     def __init__(self, c):
         super().__init__()
-        self.patch = nn.Linear(c.hidden_size, len(COLOURS) + len(SHAPES) + len(LETTERS))
-        self.token = nn.Linear(c.out_hidden_size, len(COLOURS) + len(SHAPES) + 2 * len(LETTERS))
+        self.patch = nn.Linear(c.hidden_size, sum(PATCH_HEADS))
+        self.token = nn.Linear(c.out_hidden_size, sum(TOKEN_HEADS))
 
 
 def labels(scene, rows, columns):
-    """[patches, 3] and [tokens, 4] labels of a scene, zero where there is nothing."""
+    """The labels of a scene's patches and tokens, [patches, 3] and [tokens, 7], zero where there is nothing."""
     row, column = pixels.places(rows, columns)
     x, y = (column + 0.5) / columns, (row + 0.5) / rows
-    patch = np.zeros((rows * columns, 3), np.int64)
-    token = np.zeros((rows // 2, columns // 2, 4), np.int64)
+    patch = np.zeros((rows * columns, len(PATCH_HEADS)), np.int64)
+    token = np.zeros((rows // 2, columns // 2, len(TOKEN_HEADS)), np.int64)
+    token[..., 5:] = GROUNDS.index(scene["ground"]["name"]), len(scene["things"])
     width, height = scene["size"]
     for item in scene["things"]:
         named = COLOURS.index(item["colour"]), SHAPES.index(item["shape"])
         half = COVERED * item["half"] * min(width, height)
         patch[(abs(x - item["x"]) * width < half) & (abs(y - item["y"]) * height < half), :2] = named
-        token[int(item["y"] * rows / 2), int(item["x"] * columns / 2), :2] = named
+        token[int(item["y"] * rows / 2), int(item["x"] * columns / 2), :3] = *named, 1 + item["cell"]
     if word := scene["word"]:
         _, ends, middle = draw.letters(word, width, height)
         near = abs(y * height - middle) < 0.5 * word["height"] * min(width, height)
@@ -62,23 +67,20 @@ def labels(scene, rows, columns):
         for letter, (left, right) in zip(word["text"], ends):
             index = LETTERS.index(letter)
             patch[near & (x * width >= left) & (x * width < right), 2] = index
-            for cell in range(columns // 2):
-                for side in range(2):
-                    if left <= (cell + 0.25 + side / 2) / (columns / 2) * width < right:
-                        token_row[cell, 2 + side] = index
-    return patch, token.reshape(-1, 4)
+            for half in range(columns):
+                if left <= (half + 0.5) / columns * width < right:
+                    token_row[half // 2, 3 + half % 2] = index
+    return patch, token.reshape(-1, len(TOKEN_HEADS))
 
 
 def losses(heads, tower, batch, grid):
-    """The mean loss of every head, and the share of things that each names rightly."""
+    """The sum of the heads' mean losses, and the share of things that each names rightly."""
     drawn = [labels(scene, *grid) for scene in batch]
     wanted_patch, wanted_token = (torch.from_numpy(np.concatenate(part)) for part in zip(*drawn))
     with torch.autocast("cpu", torch.bfloat16):
         x, _ = tower.patches(patches(batch), *grid)
-        patch = heads.patch(F.layer_norm(x, x.shape[-1:])).flatten(0, 1).float()
-        token = heads.token(F.rms_norm(tower.merger(x), (tower.config.out_hidden_size,))).flatten(0, 1).float()
-    patch = patch.split([len(COLOURS), len(SHAPES), len(LETTERS)], -1)
-    token = token.split([len(COLOURS), len(SHAPES), len(LETTERS), len(LETTERS)], -1)
+        patch = heads.patch(F.layer_norm(x, x.shape[-1:])).flatten(0, 1).float().split(PATCH_HEADS, -1)
+        token = heads.token(F.rms_norm(tower.merger(x), (tower.config.out_hidden_size,))).flatten(0, 1).float().split(TOKEN_HEADS, -1)
     every = [*zip(patch, wanted_patch.T), *zip(token, wanted_token.T)]
     loss = sum(named(logits, wanted) for logits, wanted in every)
     right = [float((logits.argmax(-1) == wanted)[wanted > 0].float().mean()) if (wanted > 0).any() else float("nan") for logits, wanted in every]
@@ -107,8 +109,8 @@ def batches(seed, size):
 
 def train(tower, heads, args):
     """Run the schedule to its end, saving now and then; the batches of a step are worked on side by side."""
-    inside = [*tower.blocks.parameters(), *tower.merger.parameters()]
-    rest = [*tower.patch_embed.parameters(), *tower.pos_embed.parameters(), *heads.parameters()]
+    inside, rest = parts_of(tower)
+    rest = [*rest, *heads.parameters()]
     parts, parameters = optimisers(inside, rest, args.matrix_lr, args.vector_lr), [*inside, *rest]
     stream, started, averaged = batches(args.seed, args.batch), time.monotonic(), None
     workers = ThreadPoolExecutor(MICRO_BATCHES_PER_STEP, initializer=torch.set_num_threads, initargs=(1,))
@@ -136,6 +138,12 @@ def train(tower, heads, args):
         if (step + 1) % 200 == 0:
             save(args.out, tower, heads)
     save(args.out, tower, heads)
+
+
+def parts_of(tower):
+    """What Muon trains of the tower that this program reaches, and what Adam does: its ends, whose scale matters."""
+    inside = [*tower.blocks.parameters(), *tower.merger.norm.parameters(), *tower.merger.linear_fc1.parameters()]
+    return inside, [*tower.patch_embed.parameters(), *tower.pos_embed.parameters(), *tower.merger.linear_fc2.parameters()]
 
 
 def smoothed(averaged, now):

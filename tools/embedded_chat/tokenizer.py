@@ -40,7 +40,7 @@ def special_ids(tokenizer):
 
 
 def save(tokenizer, folder, max_length):
-    """``tokenizer.json`` in its compact form, ``tokenizer_config.json``, and the template once more where processors look for it."""
+    """``tokenizer.json`` in its compact form, ``tokenizer_config.json``, and the chat template."""
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=False) + "\n", encoding="utf-8")
     config = {
         "add_bos_token": False,
@@ -52,7 +52,6 @@ def save(tokenizer, folder, max_length):
             for token in SPECIAL_TOKENS
         },
         "bos_token": None,
-        "chat_template": CHAT_TEMPLATE,
         "clean_up_tokenization_spaces": False,
         "eos_token": IM_END,
         "model_max_length": max_length,
@@ -61,4 +60,4 @@ def save(tokenizer, folder, max_length):
         "unk_token": None,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}, indent=2) + "\n", encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")

@@ -40,17 +40,29 @@ GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9}
 
 def gradients(learner, parameters, work, counted):
     """The loss of one batch, as its share of ``counted`` tokens, and its gradients (None where the batch has no say)."""
-    loss = chat_loss(learner.model, work) / counted if isinstance(work, Batch) else LOOK_WEIGHT * look.losses(learner.heads, learner.tower, *work)[0]
+    if isinstance(work, Batch):
+        loss = chat_loss(learner, work) / counted
+    else:
+        loss = LOOK_WEIGHT * look.losses(learner.heads, learner.tower, *work)[0]
     return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def chat_loss(model, batch):
-    """The summed loss of what is to be written in a batch."""
+def chat_loss(learner, batch):
+    """The summed loss of what is to be written in a batch; of text, half of it is how far the model has gone from the one it was."""
     with torch.autocast("cpu", torch.bfloat16):
-        seen = (model.model.visual(patches(batch.scenes), *batch.grid), batch.pictured) if batch.scenes else None
-        hidden = model.hidden(batch.tokens, batch.positions, seen).flatten(0, 1)[batch.where]
-        logits = model.logits(hidden)
-    return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+        logits = written_logits(learner.model, batch).float()
+        loss = F.cross_entropy(logits, batch.targets, reduction="sum")
+        if batch.scenes or learner.before is None:
+            return loss
+        with torch.no_grad():
+            before = written_logits(learner.before, batch).float().log_softmax(-1)
+    return 0.5 * loss + 0.5 * F.kl_div(logits.log_softmax(-1), before, reduction="sum", log_target=True)
+
+
+def written_logits(model, batch):
+    """The logits of the tokens that are to be written."""
+    seen = (model.model.visual(patches(batch.scenes), *batch.grid), batch.pictured) if batch.scenes else None
+    return model.logits(model.hidden(batch.tokens, batch.positions, seen).flatten(0, 1)[batch.where])
 
 
 def added(parts):
@@ -60,7 +72,7 @@ def added(parts):
 
 
 class Learner(nn.Module):
-    """What is trained: the model, and with pictures the heads that teach its tower."""
+    """What is trained: the model, and with pictures the heads that teach its tower, beside the model it must stay close to in text."""
 
     def __init__(self, args):
         super().__init__()
@@ -68,6 +80,10 @@ class Learner(nn.Module):
         self.heads = look.Heads(self.tower.config) if args.pictures else nn.Identity()
         if args.init:
             self.model.load_state_dict(load_file(args.init / "model.safetensors"))
+        self.before = None
+        if args.keep:
+            self.before = Qwen3VL(Config()).requires_grad_(False)
+            self.before.load_state_dict(load_file(args.keep / "model.safetensors"))
         if args.pictures:
             look.load(args.pictures, self.tower, self.heads)
 
@@ -81,9 +97,9 @@ class Learner(nn.Module):
         rest = [text.embed_tokens.weight, *text.norm.parameters()]
         parts = optimisers(list(text.layers.parameters()), rest, args.matrix_lr, args.vector_lr)
         if args.pictures:
-            layers = [*tower.blocks.parameters(), *tower.merger.parameters(), *tower.deepstack_merger_list.parameters()]
-            rest = [*tower.patch_embed.parameters(), *tower.pos_embed.parameters(), *self.heads.parameters()]
-            parts += optimisers(layers, rest, args.tower_matrix_lr, args.tower_vector_lr)
+            inside, rest = look.parts_of(tower)
+            rest += [*tower.deepstack_merger_list.parameters(), *self.heads.parameters()]
+            parts += optimisers(inside, rest, args.tower_matrix_lr, args.tower_vector_lr)
         return parts
 
 
@@ -199,6 +215,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="batches worked on at once")
     parser.add_argument("--init", type=Path, help="go on from the weights and the tokenizer of an exported folder")
     parser.add_argument("--pictures", type=Path, help="also learn from chats about pictures, with the tower in this file of look.py")
+    parser.add_argument("--keep", type=Path, help="an exported folder that the model is not to forget the text of")
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     args = parser.parse_args()
     torch.set_num_threads(1)
