@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use memory::PageId;
 use models::tokenizer::Tokenizer;
 use models::{Batch, CausalLm};
 use protocol::{Failure, TokenLogprob};
@@ -66,6 +67,23 @@ impl Compute {
     /// Pages in all.
     pub(crate) fn pages(&self) -> usize {
         self.kv.pages()
+    }
+
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.kv.layout().page_bytes()
+    }
+
+    /// The bytes of a page.
+    pub(crate) fn page(&self, page: PageId) -> &[u8] {
+        let bytes = self.page_bytes();
+        &self.kv.bytes()[page as usize * bytes..][..bytes]
+    }
+
+    /// The bytes of a page, for writing.
+    pub(crate) fn page_mut(&mut self, page: PageId) -> &mut [u8] {
+        let bytes = self.page_bytes();
+        &mut self.kv.bytes_mut()[page as usize * bytes..][..bytes]
     }
 
     /// Runs one token through the model, so that the first request does not pay for first touches.

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
-use protocol::status::{Load, PidState};
+use protocol::status::{Load, PidState, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
     Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
@@ -141,7 +141,8 @@ impl Engine {
         let (policy, recorder) = (settings.policy.clone(), settings.recorder.clone());
         let gallery =
             loaded.vision.map(|vision| Gallery::new(vision.tower, &settings.vision, shape.parameters));
-        let rules = Rules { policy, width, pid: settings.pid, gallery, recorder };
+        let tier = settings.tier.clone();
+        let rules = Rules { policy, width, pid: settings.pid, gallery, recorder, tier };
         let run_loop = RunLoop::new((compute, loaded.tokenizer), rules, shared.clone(), inbox);
         run_loop.begin(pages);
         let engine = Self {
@@ -222,6 +223,22 @@ impl Engine {
         }
         self.shared.meters.accepted.fetch_add(1, Relaxed);
         Ok(events)
+    }
+
+    fn tier_status(&self) -> TierStatus {
+        let Some(tier) = &self.settings.tier else { return TierStatus::default() };
+        let (held, meters) = (tier.statistics(), &self.shared.meters);
+        TierStatus {
+            pages: held.below_objects as u64,
+            bytes: held.below_used as u64,
+            limit_bytes: held.below_budget as u64,
+            buffer_bytes: held.host_budget as u64,
+            written: meters.tier_written.load(Relaxed),
+            loaded: meters.tier_loaded.load(Relaxed),
+            declined: meters.tier_declined.load(Relaxed),
+            faults: held.faults,
+            last_fault: held.last_fault.map(|fault| fault.to_string()),
+        }
     }
 
     /// Why a model that generates does nothing else.
@@ -380,6 +397,7 @@ impl Inference for Engine {
                 error_seconds: f64::from_bits(meters.pid_error.load(Relaxed)),
                 output_tokens: meters.pid_output.load(Relaxed),
             },
+            tier: self.tier_status(),
             counters: meters.counters(),
             latency: meters.latencies(),
             ..Status::default()

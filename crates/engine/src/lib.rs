@@ -71,6 +71,7 @@ mod step_time;
 mod stop_text;
 #[cfg(test)]
 mod tests;
+mod tier;
 pub mod trace;
 mod turns;
 mod vision;
@@ -86,5 +87,6 @@ pub use pid::{Gains, PidSettings};
 pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use router::Router;
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
+pub use tier::KvTier;
 pub use turns::{Seat, Turns};
 pub use vision::VisionSettings;

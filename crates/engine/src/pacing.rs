@@ -149,6 +149,7 @@ impl RunLoop {
             attended: keys,
         };
         self.record(|| Entry::Step(step));
+        self.tier.iter_mut().for_each(|tier| tier.observe(rows - streams, streams, took));
         if streams > 0
             && let Some(pid) = &mut self.pacing.pid
         {

@@ -15,8 +15,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use memory::{PageId, PagePool};
+use memory::{Key, PageId, PagePool};
 use tensor::PAGE_TOKENS;
+
+use crate::tier::{Digests, Leaving};
 
 /// Among whom pages are shared: nobody can learn, not even by the clock, what another scope has computed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +46,12 @@ pub(crate) struct PrefixCache<S = RandomState> {
     /// Two hashes of 64 bits make one of 128.
     hashes: [S; 2],
     serials: u64,
+    /// Names pages for good, where there is a tier below.
+    digests: Option<Digests>,
+    /// Pages that were handed out anew since the last look, with what they held, where that is nowhere else.
+    leaving: Vec<Leaving>,
+    /// Pages whose content is nowhere else, unless it has changed meanwhile.
+    unsaved: Vec<PageId>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +59,9 @@ struct Entry {
     key: u128,
     before: Before,
     serial: u64,
+    /// Its name for good, and whether it is kept under it below.
+    name: Option<Key>,
+    saved: bool,
 }
 
 /// What stands before a page.
@@ -70,6 +81,11 @@ impl PrefixCache {
 }
 
 impl<S: BuildHasher> PrefixCache<S> {
+    /// The same, whose pages have names for good.
+    pub(crate) fn naming(self, digests: Option<Digests>) -> Self {
+        Self { digests, ..self }
+    }
+
     fn with_hashes(pages: usize, hashes: [S; 2]) -> Self {
         Self {
             pool: PagePool::new(u32::try_from(pages).unwrap_or(u32::MAX)),
@@ -78,6 +94,9 @@ impl<S: BuildHasher> PrefixCache<S> {
             tokens: vec![[0; PAGE_TOKENS]; pages],
             hashes,
             serials: 0,
+            digests: None,
+            leaving: Vec::new(),
+            unsaved: Vec::new(),
         }
     }
 
@@ -89,6 +108,7 @@ impl<S: BuildHasher> PrefixCache<S> {
     /// Takes a page, if one is free or can be made free.
     pub(crate) fn allocate(&mut self) -> Option<PageId> {
         let page = self.pool.allocate()?;
+        self.leaving.extend(self.unsaved(page));
         self.unname(page);
         Some(page)
     }
@@ -145,11 +165,60 @@ impl<S: BuildHasher> PrefixCache<S> {
             self.pool.forget(other);
         }
         self.serials += 1;
+        let name = self.new_name(scope, last, tokens);
+        if self.unsaved.len() >= 2 * self.entries.len() {
+            let is_unsaved: Vec<bool> =
+                (0..).zip(&self.entries).map(|(page, _)| self.unsaved(page).is_some()).collect();
+            self.unsaved.retain(|page| is_unsaved[*page as usize]);
+        }
+        self.unsaved.extend(name.map(|_| page));
         self.index.insert(key, page);
-        self.entries[page as usize] = Some(Entry { key, before, serial: self.serials });
+        self.entries[page as usize] = Some(Entry { key, before, serial: self.serials, name, saved: false });
         self.tokens[page as usize].copy_from_slice(tokens);
         self.pool.keep(page);
         page
+    }
+
+    /// The name for good of the content of a page.
+    pub(crate) fn name(&self, page: PageId) -> Option<Key> {
+        self.entries[page as usize].as_ref()?.name
+    }
+
+    fn new_name(&self, scope: &Scope, last: Option<PageId>, tokens: &[u32]) -> Option<Key> {
+        let digests = self.digests.as_ref()?;
+        match last {
+            None => digests.name(scope, None, tokens),
+            Some(last) => digests.name(scope, Some(self.name(last)?), tokens),
+        }
+    }
+
+    /// Notes that the content of a page is kept below.
+    pub(crate) fn saved(&mut self, page: PageId) {
+        self.entries[page as usize].iter_mut().for_each(|entry| entry.saved = true);
+    }
+
+    /// What a page holds, if that has a name and is nowhere else.
+    fn unsaved(&self, page: PageId) -> Option<Leaving> {
+        let entry = self.entries[page as usize].as_ref().filter(|entry| !entry.saved)?;
+        Some(Leaving { page, key: entry.name?, tokens: self.tokens[page as usize].into() })
+    }
+
+    /// An unsaved page; the same one until it is [saved](Self::saved). Ends of texts come before their beginnings, which
+    /// are of use to more and should be the last to go from where they are saved, too.
+    pub(crate) fn next_unsaved(&mut self) -> Option<Leaving> {
+        while let Some(page) = self.unsaved.last() {
+            let found = self.unsaved(*page);
+            if found.is_some() {
+                return found;
+            }
+            self.unsaved.pop();
+        }
+        None
+    }
+
+    /// What has left since the last call; until the pages are written to, they still hold it.
+    pub(crate) fn take_leaving(&mut self) -> Vec<Leaving> {
+        std::mem::take(&mut self.leaving)
     }
 
     /// Forgets what all pages hold. Sequences keep the pages that they have.

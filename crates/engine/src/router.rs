@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
-use protocol::status::{Counters, Histogram, Latencies, Load};
+use protocol::status::{Counters, Histogram, Latencies, Load, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Health, Inference, ModelCard, Phase,
     Refusal, ScoreRequest, Scores, Status, Task, Unserved,
@@ -104,6 +104,7 @@ fn join(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
     // The first model that has a controller; encoders have none.
     sum.pid = if sum.pid.output_tokens == 0 { next.pid } else { sum.pid };
     add_load(&mut sum.load, &next.load);
+    add_tier(&mut sum.tier, next.tier);
     add_counters(&mut sum.counters, next.counters);
     add_latencies(&mut sum.latency, &next.latency);
     sum
@@ -146,6 +147,18 @@ fn add_load(sum: &mut Load, next: &Load) {
     sum.kv_pages_cached += next.kv_pages_cached;
     sum.kv_pages_total += next.kv_pages_total;
     sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
+}
+
+fn add_tier(sum: &mut TierStatus, next: TierStatus) {
+    sum.pages += next.pages;
+    sum.bytes += next.bytes;
+    sum.limit_bytes += next.limit_bytes;
+    sum.buffer_bytes += next.buffer_bytes;
+    sum.written += next.written;
+    sum.loaded += next.loaded;
+    sum.declined += next.declined;
+    sum.faults += next.faults;
+    sum.last_fault = next.last_fault.or(sum.last_fault.take());
 }
 
 fn add_counters(sum: &mut Counters, next: Counters) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use flow::Gate;
@@ -27,6 +27,7 @@ use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
 use crate::step_time::StepTime;
+use crate::tier::{KvTier, Tier};
 use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
 use crate::vision::gallery::Gallery;
@@ -80,13 +81,19 @@ pub(crate) struct Rules {
     pub(crate) pid: PidSettings,
     pub(crate) gallery: Option<Gallery>,
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) tier: Option<KvTier>,
 }
+
+/// How long the engine waits for something to come while there is something to be looked after.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// All that the engine's thread owns.
 pub(crate) struct RunLoop {
     pub(crate) compute: Compute,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) pages: PrefixCache,
+    /// Where pages go that leave memory.
+    pub(crate) tier: Option<Tier>,
     pub(crate) width: Width,
     pub(crate) pacing: Pacing,
     /// How long steps take.
@@ -134,7 +141,8 @@ impl RunLoop {
         commands: Receiver<Command>,
     ) -> Self {
         Self {
-            pages: PrefixCache::new(compute.pages()),
+            pages: PrefixCache::new(compute.pages()).naming(rules.tier.as_ref().map(KvTier::digests)),
+            tier: rules.tier.as_ref().map(Tier::new),
             holders: vec![0; compute.pages()],
             compute,
             tokenizer,
@@ -185,7 +193,16 @@ impl RunLoop {
             let idle = !self.has_work();
             let next = if idle {
                 self.seat.rest();
-                self.commands.recv().map_err(|_| TryRecvError::Disconnected)
+                match self.save() {
+                    // There is more to be saved as soon as what is being written has been.
+                    true => match self.hear() {
+                        Err(TryRecvError::Empty) => continue,
+                        heard => heard,
+                    },
+                    false => self.commands.recv().map_err(|_| TryRecvError::Disconnected),
+                }
+            } else if self.only_waits_for_pages() {
+                self.hear()
             } else {
                 self.commands.try_recv()
             };
@@ -195,6 +212,14 @@ impl RunLoop {
                 Err(TryRecvError::Disconnected) => return !idle,
             }
         }
+    }
+
+    /// Waits a moment for a command.
+    fn hear(&self) -> Result<Command, TryRecvError> {
+        self.commands.recv_timeout(LOOK).map_err(|error| match error {
+            RecvTimeoutError::Timeout => TryRecvError::Empty,
+            RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+        })
     }
 
     /// Takes the commands that have come in and does not wait for any.
@@ -212,6 +237,7 @@ impl RunLoop {
                     self.shared.gate.idle(now);
                 }
                 self.record(|| request.trace_arrival());
+                self.seek(request.order, &request.parameters);
                 if let Some(failure) = self.out_of_reach(&request, now) {
                     self.report(*request, failure);
                 } else if let Err(request) = self.line.push(*request, now) {
@@ -237,6 +263,7 @@ impl RunLoop {
             Adjustment::ClearPrefixCache => {
                 self.pages.clear();
                 self.gallery.iter_mut().for_each(Gallery::clear);
+                self.tier.iter_mut().for_each(Tier::clear);
             }
             Adjustment::InterTokenTarget(target) => self.aim(*target),
             Adjustment::Queue { policy, age_step, weights } => {
@@ -272,6 +299,7 @@ impl RunLoop {
     /// Forgets a request. It is dropped last, so that whoever waits for the engine to be empty sees all pages free.
     fn cancel(&mut self, order: u64) {
         let stage = self.stage(order);
+        self.tier.iter_mut().for_each(|tier| tier.forget(order));
         let started = self.requests.remove(&order);
         started.iter().for_each(|request| self.let_go(request));
         let Some(_request) = started.or_else(|| self.line.remove(order)) else { return };
@@ -353,6 +381,8 @@ impl RunLoop {
             self.report(request, Failure::ShuttingDown);
         }
         self.publish();
+        // What there are buffers for is kept; nothing is waited for.
+        self.save();
         self.shared.meters.enter(Phase::Stopped);
         if let Some((_, aborted)) = stopping {
             // Whoever asked may have gone away; the answer is then of no use.

@@ -11,6 +11,7 @@ use tensor::PAGE_TOKENS;
 
 use crate::EngineError;
 use crate::pid::PidSettings;
+use crate::tier::KvTier;
 use crate::trace::Recorder;
 use crate::vision::VisionSettings;
 
@@ -49,6 +50,8 @@ pub struct EngineSettings {
     pub prefix: PrefixSharing,
     /// How pictures are read, where the model sees.
     pub vision: VisionSettings,
+    /// Where keys and values go that memory has no room for, and where those of an earlier run are.
+    pub tier: Option<KvTier>,
     /// The longest prompt and output together; the model's positions and the KV memory limit it too.
     pub max_context: Option<usize>,
     /// A form of the output that is not compiled after so long is refused.
@@ -75,6 +78,7 @@ impl Default for EngineSettings {
             recorder: None,
             prefix: PrefixSharing::default(),
             vision: VisionSettings::default(),
+            tier: None,
             max_context: None,
             form_timeout: Duration::from_secs(10),
             stall_after: Duration::from_secs(30),

@@ -14,6 +14,7 @@ impl RunLoop {
     pub(crate) fn step(&mut self) {
         let began = self.shared.clock.now();
         self.expire(began);
+        self.land(began);
         self.admit(began);
         self.plan();
         self.look();
@@ -36,6 +37,9 @@ impl RunLoop {
     fn admit(&mut self, now: Duration) {
         self.enter(now);
         while let Some(head) = self.head(now) {
+            if self.head_is_loading(now) {
+                break;
+            }
             self.count_slots();
             match plan::admission(head, &self.slots, self.room()) {
                 Admission::Admit => self.start_next(now),
@@ -61,6 +65,7 @@ impl RunLoop {
     /// Runs the model over the plan. If it panics, every sequence is computed again alone, which gives the same bits,
     /// so that only the request that cannot be computed fails.
     fn forward_and_sample(&mut self) {
+        self.spill();
         let mut run = |work: &[Work], outcome: &mut Outcome| {
             self.compute.run((&mut self.running, work), &self.tokenizer, outcome)
         };

@@ -10,3 +10,4 @@ mod real;
 mod scenarios;
 mod simulation;
 mod soak;
+mod tier;

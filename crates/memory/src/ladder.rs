@@ -108,9 +108,9 @@ fn why(below: &Option<RungError>) -> String {
 }
 
 /// What comes of raising an object.
-pub(crate) type Raised = Result<Arc<Blob>, LadderError>;
+pub type Raised = Result<Arc<Blob>, LadderError>;
 /// What comes of asking for room.
-pub(crate) type Reserved = Result<Buffer, LadderError>;
+pub type Reserved = Result<Buffer, LadderError>;
 
 impl Ladder {
     /// A ladder over a rung below, if there is to be one. What the rung holds already is kept or removed, as the settings
@@ -203,6 +203,12 @@ impl Ladder {
         self.shared.book.enter().contains(key)
     }
 
+    /// Counts objects as used, in this order, without bringing them up.
+    pub fn touch(&self, keys: impl IntoIterator<Item = Key>) {
+        let mut book = self.shared.book.enter();
+        keys.into_iter().for_each(|key| book.touch(key));
+    }
+
     /// Removes an object from all rungs. Whoever holds it in memory keeps it.
     pub fn remove(&self, key: Key) {
         self.shared.book.enter().remove(key);
@@ -223,9 +229,21 @@ impl Ladder {
         self.shared.book.enter().compact(usize::MAX)
     }
 
+    /// Removes all objects from all rungs.
+    pub fn clear(&self) {
+        self.shared.book.enter().clear();
+    }
+
     /// What it holds and has done.
     pub fn statistics(&self) -> LadderStatistics {
         self.shared.book.enter().statistics()
+    }
+}
+
+impl std::fmt::Debug for Ladder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.shared.rung.as_ref().map(|rung| rung.place());
+        f.debug_struct("Ladder").field("below", &place).finish()
     }
 }
 

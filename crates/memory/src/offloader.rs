@@ -79,7 +79,7 @@ pub enum OffloadError {
         /// The name.
         name: String,
         /// Why not.
-        source: LadderError,
+        source: Box<LadderError>,
     },
 }
 
@@ -127,7 +127,7 @@ impl Offloader {
     /// # Errors
     /// When there is no room in memory that could be made.
     pub async fn staging(&self, name: &str, bytes: usize) -> Result<Buffer, OffloadError> {
-        let failed = |source| OffloadError::Ladder { act: "offload", name: name.to_owned(), source };
+        let failed = |source| failed("offload", name, source);
         self.ladder.reserve(bytes).await.map_err(failed)
     }
 
@@ -149,7 +149,7 @@ impl Offloader {
     /// # Errors
     /// When there is nothing of that name, it cannot be read or is damaged, or there is no room in memory.
     pub async fn load(&self, name: &str) -> Result<Loaded, OffloadError> {
-        let failed = |source| OffloadError::Ladder { act: "load", name: name.to_owned(), source };
+        let failed = |source| failed("load", name, source);
         self.ladder.get(self.key(name)?).await.map(Loaded).map_err(failed)
     }
 
@@ -217,6 +217,10 @@ impl Offloader {
     fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn failed(act: &'static str, name: &str, source: LadderError) -> OffloadError {
+    OffloadError::Ladder { act, name: name.to_owned(), source: Box::new(source) }
 }
 
 impl fmt::Debug for Offloader {

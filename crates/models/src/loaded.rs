@@ -123,6 +123,9 @@ pub struct LoadedModel {
     pub dtype: Dtype,
     /// How matrices are held.
     pub holding: ModelHolding,
+    /// What its keys and values follow from beside the kernels, as one digest, if the files tell: which files, and how they
+    /// are held.
+    pub identity: Option<String>,
     /// The decoder.
     pub model: Box<dyn CausalLm>,
     /// What it sees pictures with, if it does.
@@ -195,6 +198,10 @@ pub fn load_with(
         _ => ModelHolding::Floats,
     };
     let key = key(repository, &checkpoint, (dtype, holding));
+    let identity = key.as_ref().map(|key| key.digest().to_owned()).or_else(|| {
+        let weights = repository.embedded_digest()?;
+        Some(format!("{weights} {dtype} {holding:?}"))
+    });
     let source = Source {
         config: &config,
         checkpoint: &checkpoint,
@@ -217,6 +224,7 @@ pub fn load_with(
         family: family.name,
         dtype,
         holding,
+        identity,
         model,
         vision,
         tokenizer,

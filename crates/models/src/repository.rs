@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tensor::gguf::Gguf;
 use tensor::safetensors::SafeTensors;
 use tensor::stored::FileBytes;
@@ -164,6 +165,15 @@ impl Repository {
         let folder = self.path("");
         let name_it = || Some(format!("it has {0}: give that file itself", gguf_in(&folder)?));
         ModelError::MissingFile { file: file.to_owned(), advice: convert.or_else(name_it), folder }
+    }
+
+    /// A digest of all files of an embedded model; `None` for others.
+    pub(crate) fn embedded_digest(&self) -> Option<String> {
+        let Place::Embedded { files, .. } = self.place else { return None };
+        let digest = files.iter().fold(Sha256::new(), |digest, (_, bytes)| {
+            digest.chain_update((bytes.len() as u64).to_le_bytes()).chain_update(bytes)
+        });
+        Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn find(&self, file: &str) -> Option<&'static [u8]> {

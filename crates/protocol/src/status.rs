@@ -124,6 +124,8 @@ pub struct Status {
     pub reuse: ReuseStatus,
     /// What is made of pictures, where the model sees.
     pub vision: Option<VisionStatus>,
+    /// Keys and values below memory.
+    pub tier: TierStatus,
     /// How large steps are made.
     pub pid: PidState,
     /// What has happened since the start.
@@ -178,6 +180,29 @@ pub struct VisionStatus {
     pub feature_hits: u64,
     /// Bytes of what is kept of pictures.
     pub feature_bytes: u64,
+}
+
+/// Keys and values that went where memory has no room for them, or were there from an earlier run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TierStatus {
+    /// Pages there.
+    pub pages: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes that they may take; 0 if there is no such place.
+    pub limit_bytes: u64,
+    /// Memory for pages on their way.
+    pub buffer_bytes: u64,
+    /// Pages that were given out of memory to be written.
+    pub written: u64,
+    /// Pages that came back, so that they were not computed.
+    pub loaded: u64,
+    /// Pages that were found and computed all the same, because that was faster.
+    pub declined: u64,
+    /// Transfers that failed.
+    pub faults: u64,
+    /// What went wrong last.
+    pub last_fault: Option<String>,
 }
 
 /// The controller of the engine's steps.

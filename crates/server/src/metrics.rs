@@ -172,6 +172,7 @@ impl Collector for Engine {
         page.state(&status)?;
         page.load(&status.load)?;
         page.pid(&status.pid)?;
+        page.tier(&status.tier)?;
         page.reuse(&status.reuse)?;
         status.vision.iter().try_for_each(|vision| page.vision(vision))?;
         page.counters(&status.counters)?;
@@ -233,6 +234,20 @@ impl Page<'_> {
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
+    }
+
+    fn tier(&mut self, tier: &status::TierStatus) -> fmt::Result {
+        self.gauge("kv_disk_pages", "KV pages on the disk", tier.pages as f64)?;
+        self.gauge("kv_disk_bytes", "Bytes that KV pages take on the disk", tier.bytes as f64)?;
+        let help = "Bytes that KV pages may take on the disk; 0 if none are kept there";
+        self.gauge("kv_disk_limit_bytes", help, tier.limit_bytes as f64)?;
+        self.counter("kv_disk_pages_written", "KV pages given out of memory to be written", tier.written)?;
+        let help = "KV pages that came back from the disk, so that they were not computed";
+        self.counter("kv_disk_pages_loaded", help, tier.loaded)?;
+        let help = "KV pages found on the disk and computed all the same, because that was faster";
+        self.counter("kv_disk_pages_declined", help, tier.declined)?;
+        let help = "Transfers of KV pages from and to the disk that failed";
+        self.counter("kv_disk_faults", help, tier.faults)
     }
 
     fn reuse(&mut self, reuse: &status::ReuseStatus) -> fmt::Result {

@@ -53,6 +53,14 @@ pub enum OpenError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The folder for keys and values cannot be used.
+    #[error("cannot keep keys and values in {}: {source}; give --kv-dir a folder that this process alone writes to", path.display())]
+    KvDir {
+        /// Which folder.
+        path: PathBuf,
+        /// Why not.
+        source: Box<memory::ladder::OpenError>,
+    },
     /// A file with API keys cannot be read.
     #[error("cannot read the API keys in {}: {source}", path.display())]
     KeysFile {

@@ -43,6 +43,7 @@ mod command;
 mod embedded;
 mod error;
 mod keys;
+mod kv_tier;
 mod open;
 pub mod settings;
 mod trace_file;
@@ -51,6 +52,17 @@ mod trace_file;
 /// Tidegate opens. `examples/user_model.rs` is a program that does it.
 pub mod batching {
     pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, StopReport, Terms};
+}
+
+/// Tensors put away in memory and on the disk, by name, and brought back bit for bit; and the ladder that they stand on.
+/// `examples/offload.rs` is a program that does it.
+pub mod memory {
+    pub use memory::eviction::{Eviction, Facts, POLICIES, Policy};
+    pub use memory::ladder::OpenError as OffloaderError;
+    pub use memory::{
+        Buffer, BufferPool, LadderError, LadderStatistics, Loaded, OffloadError, Offloader,
+        OffloaderSettings, PolicyChoice, Residency,
+    };
 }
 
 pub use command::run_command;

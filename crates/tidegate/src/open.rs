@@ -21,6 +21,7 @@ use protocol::{Inference, ModelCard};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
+use crate::kv_tier::kv_tier;
 use crate::settings::{BatchSettings, InferenceSettings, ModelChoice, Precision, Switch};
 use crate::{OpenError, embedded, trace_file};
 
@@ -224,8 +225,9 @@ impl<'s> Machine<'s> {
         name: String,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
         let model = self.read(repository)?;
-        let settings =
-            EngineSettings { recorder: self.recorder.take(), ..engine_settings(self.settings, name) };
+        let tier = kv_tier(&self.settings.memory, &model, (&name, self.isa))?;
+        let recorder = self.recorder.take();
+        let settings = EngineSettings { recorder, tier, ..engine_settings(self.settings, name) };
         let engine = Engine::start_beside(model, settings, &self.turns)?;
         let memory = engine.memory();
         Ok((engine, memory))

@@ -18,3 +18,12 @@ fn user_model() {
     assert!(said.contains("the empty text: there is nothing to read in \" \""), "{said}");
     assert!(said.contains("3 requests in"), "{said}");
 }
+
+#[test]
+fn offload() {
+    let output = Command::new(example("offload")).output().expect("cargo has built the example");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("nothing is offloaded under the name 'layer.99.weight'"), "{said}");
+    assert!(said.contains("32 layers of 1048576 bytes through 8388608 of memory"), "{said}");
+}

@@ -49,6 +49,7 @@ pub(crate) fn loaded(model: HashModel) -> LoadedModel {
         family: "hash",
         dtype: Dtype::F32,
         holding: ModelHolding::Floats,
+        identity: None,
         model: Box::new(model),
         vision: None,
         tokenizer: tokenizer(),

@@ -316,6 +316,11 @@ impl Book {
         self.feed();
     }
 
+    pub(super) fn clear(&mut self) {
+        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.remove(key));
+    }
+
     /// Somebody does not wait for an object any more.
     pub(super) fn abandon(&mut self, key: Key, slot: &Arc<Slot<Raised>>) {
         let Some(rising) = self.entries.get_mut(&key).and_then(|entry| entry.rising.as_mut()) else { return };
@@ -398,7 +403,7 @@ impl Book {
         }
     }
 
-    fn touch(&mut self, key: Key) {
+    pub(super) fn touch(&mut self, key: Key) {
         let used = self.count();
         let Some(entry) = self.entries.get_mut(&key) else { return };
         entry.used = used;

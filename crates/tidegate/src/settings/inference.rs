@@ -113,7 +113,7 @@ impl Default for BatchSettings {
 }
 
 /// How much memory is taken.
-#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[derive(Args, Clone, Debug, PartialEq)]
 #[command(next_help_heading = "Memory")]
 pub struct MemorySettings {
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
@@ -123,6 +123,20 @@ pub struct MemorySettings {
     /// their own: what nobody needs is kept until its memory is needed.
     #[arg(long, env = "TIDEGATE_PREFIX_CACHE", value_name = "SWITCH", default_value_t = Self::default().prefix_cache)]
     pub prefix_cache: Switch,
+    /// Folder for keys and values that memory has no room for: they come back when a prompt begins with the same text, where
+    /// that is faster than computing them, also after a restart. Without it, they are computed again. Give each process a
+    /// folder of its own, that nobody else may read.
+    #[arg(long, env = "TIDEGATE_KV_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub kv_dir: Option<PathBuf>,
+    /// Most that keys and values may take there, for each model.
+    #[arg(long, env = "TIDEGATE_KV_DISK", value_name = "BYTES", default_value_t = Self::default().kv_disk)]
+    pub kv_disk: ByteSize,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self { kv_memory: None, prefix_cache: Switch::On, kv_dir: None, kv_disk: ByteSize(8 << 30) }
+    }
 }
 
 /// Whether something is done.

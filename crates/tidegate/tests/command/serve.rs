@@ -116,6 +116,47 @@ fn keys_are_needed_where_set() {
     assert_eq!(server.ask("GET", "/readyz", "", "").0, 200);
 }
 
+/// Asks for what follows a long text; returns the text of the answer, how much of the prompt was not computed, and how many
+/// tokens have keys and values in the end.
+fn continue_long_text(server: &Server) -> (String, u64, u64) {
+    let prompt = "The tide comes in and the tide goes out. ".repeat(30);
+    let body = json!({ "prompt": prompt, "max_tokens": 8, "temperature": 0 });
+    let (status, answer) = server.ask("POST", "/v1/completions", "", &body.to_string());
+    assert_eq!(status, 200, "{answer}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let usage = &answer["usage"];
+    let cached = &usage["prompt_tokens_details"]["cached_tokens"];
+    let text = answer["choices"][0]["text"].as_str().unwrap().to_owned();
+    (text, cached.as_u64().unwrap(), usage["total_tokens"].as_u64().unwrap() - 1)
+}
+
+#[test]
+fn after_a_kill_a_known_beginning_is_read_from_the_disk_and_the_answer_is_the_same() {
+    let folder = Folder::new();
+    let server = Server::start(&folder, &["--kv-dir", "kv"]);
+    let (answer, cached, computed) = continue_long_text(&server);
+    assert_eq!(cached, 0);
+    let kept = |server: &Server| {
+        let page = server.ask("GET", "/metrics", "", "").1;
+        let count = page.lines().find_map(|line| line.strip_prefix("tidegate_kv_disk_pages "));
+        count.unwrap().parse::<f64>().unwrap()
+    };
+    // All full pages are written once there is nothing else to do.
+    while kept(&server) < (computed / 32) as f64 {}
+    let taken = ["error: cannot keep keys and values in kv/kv-tidegate-tiny", "is used by another process"];
+    let again =
+        Case { arguments: &["run", "--kv-dir", "kv", "Hello"], exit: 1, stderr: &taken, ..Case::default() };
+    check_in(&folder, &again);
+    signal(&server.child, "KILL");
+    drop(server);
+    let server = Server::start(&folder, &["--kv-dir", "kv"]);
+    let (after, cached, _) = continue_long_text(&server);
+    assert_eq!(after, answer);
+    assert!(cached >= 64 && cached.is_multiple_of(32), "{cached}");
+    let server = Server::start(&folder, &[]);
+    assert_eq!(continue_long_text(&server), (answer, 0, computed), "without the disk it is the same");
+}
+
 #[test]
 fn port_in_use_is_said_with_a_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

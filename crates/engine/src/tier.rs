@@ -1,0 +1,193 @@
+//! Pages of keys and values beyond the engine's own memory: what leaves it is written down, and comes back when a prompt
+//! begins with it, also after a restart.
+//!
+//! A page that is full depends on nothing but the tokens up to its end, the scope and the model, so a digest of these names
+//! it for good; the tokens are in its note and compared when it comes back. Loaded pages are put into the prefix cache as
+//! pages that nobody holds, and are shared from there like all others: nothing else in the engine knows of the tier.
+//!
+//! The engine's thread only copies, to buffers that are free and from pages that have come. A request whose beginning is
+//! being read waits in the line meanwhile, while others run, and computes what has not come in time.
+
+mod loads;
+mod worth;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use memory::ladder::{Raise, Stay, Terms};
+use memory::rung::Blob;
+use memory::{Key, Ladder, LadderStatistics, PageId};
+use sha2::{Digest, Sha256};
+
+use crate::parameters::Parameters;
+use crate::prefix::Scope;
+use worth::{ComputeRate, Rates, Writes};
+
+/// Where pages go that the engine's memory has no room for.
+#[derive(Clone, Debug)]
+pub struct KvTier {
+    ladder: Ladder,
+    identity: [u8; 32],
+    patience: Duration,
+}
+
+/// A request waits at least so long for its pages before it computes them after all.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl KvTier {
+    /// Pages on a ladder; it must be this engine's alone. `identity` says everything that the bytes of a page follow from,
+    /// beside the tokens: files of the model, types, instruction set. Pages of another identity are never found.
+    pub fn new(ladder: Ladder, identity: &str) -> Self {
+        let identity = Sha256::digest(format!("{} {identity}", env!("CARGO_PKG_VERSION"))).into();
+        Self { ladder, identity, patience: PATIENCE }
+    }
+
+    /// What it holds and has done.
+    pub fn statistics(&self) -> LadderStatistics {
+        self.ladder.statistics()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ladder_of_tests(&self) -> Ladder {
+        self.ladder.clone()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub(crate) fn digests(&self) -> Digests {
+        Digests { identity: self.identity }
+    }
+}
+
+impl PartialEq for KvTier {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+/// Names pages for good.
+#[derive(Clone, Debug)]
+pub(crate) struct Digests {
+    identity: [u8; 32],
+}
+
+impl Digests {
+    /// The name of the page that holds `tokens` behind the page of a name, or at the beginning of a scope. What belongs to a
+    /// single request has none, and neither have words of pictures: how those are read may be another after a restart.
+    pub(crate) fn name(&self, scope: &Scope, before: Option<Key>, tokens: &[u32]) -> Option<Key> {
+        let Scope::Tenant { name, salt } = scope else { return None };
+        if tokens.iter().any(|token| *token >= 1 << 31) {
+            return None;
+        }
+        let mut digest = Sha256::new();
+        match before {
+            Some(before) => digest.update(before.0.to_le_bytes()),
+            None => {
+                digest.update(self.identity);
+                // Lengths keep a name that ends like a salt from being taken for one with that salt.
+                for text in [Some(&**name), salt.as_deref()] {
+                    digest.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+                    digest.update(text.unwrap_or_default());
+                }
+            }
+        }
+        digest.update(note(tokens));
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest.finalize()[..16]);
+        Some(Key(u128::from_le_bytes(key)))
+    }
+}
+
+/// What is noted with a page: its tokens.
+fn note(tokens: &[u32]) -> Box<[u8]> {
+    tokens.iter().flat_map(|token| token.to_le_bytes()).collect()
+}
+
+/// A page whose content would be lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) page: PageId,
+    pub(crate) key: Key,
+    pub(crate) tokens: Box<[u32]>,
+}
+
+/// The tier as the engine's thread has it.
+pub(crate) struct Tier {
+    ladder: Ladder,
+    digests: Digests,
+    patience: Duration,
+    fetches: Vec<Fetch>,
+    writes: Writes,
+    compute: ComputeRate,
+}
+
+/// The beginning of a prompt that is being read.
+struct Fetch {
+    order: u64,
+    parameters: Arc<Parameters>,
+    /// The page that comes next, counted from the beginning of the prompt.
+    next: usize,
+    /// Names of those that are to come: the first ones are asked for already.
+    keys: VecDeque<Key>,
+    /// Names of all of them.
+    names: Vec<Key>,
+    raises: VecDeque<Raise>,
+    /// When it is given up.
+    until: Duration,
+}
+
+impl Tier {
+    pub(crate) fn new(tier: &KvTier) -> Self {
+        Self {
+            ladder: tier.ladder.clone(),
+            digests: tier.digests(),
+            patience: tier.patience,
+            fetches: Vec::new(),
+            writes: Writes::default(),
+            compute: ComputeRate::default(),
+        }
+    }
+
+    /// Learns how fast prompts are computed.
+    pub(crate) fn observe(&mut self, prompt_rows: u64, other_rows: u64, took: Duration) {
+        self.compute.observe(prompt_rows, other_rows, took);
+    }
+
+    /// Forgets all that it holds, and reads nothing more.
+    pub(crate) fn clear(&mut self) {
+        self.fetches.clear();
+        self.ladder.clear();
+    }
+
+    /// Nobody waits for the pages of this request any more.
+    pub(crate) fn forget(&mut self, order: u64) {
+        self.fetches.retain(|fetch| fetch.order != order);
+    }
+
+    /// Whether pages for this request are on their way.
+    pub(crate) fn is_loading(&self, order: u64) -> bool {
+        self.fetches.iter().any(|fetch| fetch.order == order)
+    }
+
+    /// Whether pages for anybody are.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    fn rates(&self) -> Rates {
+        Rates { load: self.ladder.statistics().rates.up, compute: self.compute.tokens_per_second() }
+    }
+
+    /// Keeps a copy of a page, if a buffer is free for it. False if none is.
+    fn keep(&self, leaving: &Leaving, bytes: &[u8]) -> bool {
+        let Some(mut buffer) = self.ladder.try_reserve(bytes.len()) else { return false };
+        buffer.copy_from_slice(bytes);
+        let blob = Blob { note: note(&leaving.tokens), bytes: buffer };
+        self.ladder.put(leaving.key, blob, Terms { stay: Stay::WhileRoom, cost: 0.0 });
+        true
+    }
+}

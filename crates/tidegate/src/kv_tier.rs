@@ -1,0 +1,57 @@
+//! Where keys and values go that memory has no room for: a folder for each model.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::KvTier;
+use memory::eviction::Policy;
+use memory::files::Folder;
+use memory::ladder::{Leftovers, OpenError as LadderOpenError, Writing};
+use memory::rung::{DiskRung, Rung};
+use memory::{Ladder, LadderSettings, PolicyChoice};
+use models::LoadedModel;
+use tensor::Isa;
+
+use crate::OpenError;
+use crate::settings::MemorySettings;
+
+/// Memory for pages on their way.
+const BUFFERS: usize = 64 << 20;
+
+/// Or so many pages, where they are large.
+const BUFFERED_PAGES: usize = 8;
+
+/// The tier for a model, if there is to be one.
+pub(crate) fn kv_tier(
+    settings: &MemorySettings,
+    model: &LoadedModel,
+    (name, isa): (&str, Isa),
+) -> Result<Option<KvTier>, OpenError> {
+    let Some(folder) = &settings.kv_dir else { return Ok(None) };
+    let Some(identity) = &model.identity else {
+        tracing::warn!(model = name, "its files do not tell which model it is, so --kv-dir is of no use");
+        return Ok(None);
+    };
+    let layout = model.model.shape().kv;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let path = folder.join(format!("kv-{}", name.chars().take(100).map(plain).collect::<String>()));
+    let settings = LadderSettings {
+        host_bytes: BUFFERS.max(BUFFERED_PAGES * layout.page_bytes()),
+        below_bytes: usize::try_from(settings.kv_disk.0).unwrap_or(usize::MAX),
+        writing: Writing::Through,
+        policy: Policy::named("presence").map_or_else(PolicyChoice::default, PolicyChoice::Known),
+        leftovers: Leftovers::Keep,
+        ..LadderSettings::default()
+    };
+    let ladder =
+        open(&path, &settings).map_err(|source| OpenError::KvDir { path, source: Box::new(source) })?;
+    // The same sums are made in another order on another instruction set.
+    Ok(Some(KvTier::new(ladder, &format!("{identity} {isa} {layout:?}"))))
+}
+
+fn open(path: &Path, settings: &LadderSettings) -> Result<Ladder, LadderOpenError> {
+    let unusable = |source| LadderOpenError::Folder { place: path.display().to_string(), source };
+    let files = Folder::open(path, None).map_err(unusable)?;
+    let rung: Arc<dyn Rung> = Arc::new(DiskRung::open(files)?);
+    Ladder::open(settings, Some(rung))
+}
