@@ -15,6 +15,7 @@ use crate::rung::{Blob, Parcel, Rung, RungError, Stop};
 use crate::signal::Signal;
 use crate::slot::Slot;
 use crate::{Buffer, BufferPool, Key, PolicyChoice};
+use room::Sacrifice;
 
 /// Something for a thread to do.
 pub(super) enum Job {
@@ -64,7 +65,9 @@ struct Entry {
     rising: Option<Rising>,
     /// The attempt in which the rung below refused it last.
     refused: u64,
-    /// It was removed while it was written down.
+    /// Bytes of what is below, or on its way there, or away: after a removal that may be another object than in memory.
+    bytes_below: usize,
+    /// It was removed while something was done with it below, which has to go when that is done.
     doomed: bool,
 }
 
@@ -189,6 +192,7 @@ impl Book {
                 used,
                 rising: None,
                 refused: 0,
+                bytes_below: bytes,
                 doomed: false,
             },
         );
@@ -211,9 +215,9 @@ impl Book {
             used,
             rising: None,
             refused: 0,
+            bytes_below: 0,
             doomed: false,
         });
-        entry.doomed = false;
         entry.stay = entry.stay.max(terms.stay);
         if entry.host.is_none() {
             entry.bytes = blob.bytes.len();
@@ -223,7 +227,7 @@ impl Book {
             self.touch(key);
         }
         if self.writing == Writing::Through && self.is_dirty(key) {
-            self.lower(key, Priority::Background);
+            self.lower(key, Priority::Background, Sacrifice::Copies);
         }
         self.clean();
         self.feed();
@@ -307,8 +311,7 @@ impl Book {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         match entry.below {
             Below::Present => self.forget(key),
-            Below::Coming => entry.doomed = true,
-            Below::Leaving => {}
+            Below::Coming | Below::Leaving => entry.doomed = true,
             Below::Absent => {
                 self.entries.remove(&key);
             }

@@ -18,6 +18,16 @@ pub(super) enum Room {
     Never(LadderError),
 }
 
+/// What may go from the rung below to make room there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sacrifice {
+    /// What may go for good, and copies of what is in memory too.
+    Copies,
+    /// What may go for good and is nowhere else. Giving up a copy would leave another object without one: nothing would
+    /// be gained, and the next round would write that one down again, for ever.
+    NoCopies,
+}
+
 /// What shedding an object from memory came to.
 enum Shed {
     Freed,
@@ -99,7 +109,7 @@ impl Book {
                 self.drop_host(key);
                 return Shed::Freed;
             }
-            if below == Below::Absent && !is_refused && self.lower(key, Priority::Demand) {
+            if below == Below::Absent && !is_refused && self.lower(key, Priority::Demand, Sacrifice::Copies) {
                 return Shed::Started;
             }
             if stay == Stay::WhileRoom {
@@ -129,10 +139,11 @@ impl Book {
     }
 
     /// Begins to write an object down, if there is room below or can be made.
-    pub(super) fn lower(&mut self, key: Key, priority: Priority) -> bool {
+    pub(super) fn lower(&mut self, key: Key, priority: Priority, sacrifice: Sacrifice) -> bool {
         let Some(blob) = self.entries.get(&key).and_then(|entry| entry.host.clone()) else { return false };
-        let Some((evict, excess)) = self.room_below(key, blob.bytes.len()) else { return false };
+        let Some((evict, excess)) = self.room_below(key, blob.bytes.len(), sacrifice) else { return false };
         self.lowering += blob.bytes.footprint();
+        self.entries.entry(key).and_modify(|entry| entry.bytes_below = blob.bytes.len());
         self.set_below(key, Below::Coming);
         let place = (priority, self.count());
         let parcel = Parcel { key, blob };
@@ -142,7 +153,7 @@ impl Book {
     }
 
     /// Takes room on the rung below: who has to go for it, and how much more than needed comes free then.
-    fn room_below(&mut self, newcomer: Key, bytes: usize) -> Option<(Vec<Key>, usize)> {
+    fn room_below(&mut self, newcomer: Key, bytes: usize, sacrifice: Sacrifice) -> Option<(Vec<Key>, usize)> {
         let Self { lower, entries, .. } = self;
         let lower = lower.as_mut()?;
         let footprint = lower.rung.footprint(bytes);
@@ -151,11 +162,15 @@ impl Book {
         while lower.used + footprint > lower.budget + gain {
             let victim = lower.policy.victim(&mut |key| {
                 let may = |entry: &super::Entry| {
-                    entry.rising.is_none() && (entry.stay == Stay::WhileRoom || entry.host.is_some())
+                    let is_spare = match entry.host {
+                        Some(_) => sacrifice == Sacrifice::Copies,
+                        None => entry.stay == Stay::WhileRoom,
+                    };
+                    entry.rising.is_none() && is_spare
                 };
                 key != newcomer && !evict.contains(&key) && entries.get(&key).is_some_and(may)
             })?;
-            gain += lower.rung.footprint(entries[&victim].bytes);
+            gain += lower.rung.footprint(entries[&victim].bytes_below);
             evict.push(victim);
         }
         let excess = gain.saturating_sub(footprint);
@@ -185,7 +200,7 @@ impl Book {
             let Self { policy, entries, attempt, .. } = &mut *self;
             let is_dirty = |entry: &super::Entry| entry.below == Below::Absent && entry.refused != *attempt;
             let next = policy.victim(&mut |key| entries.get(&key).is_some_and(is_dirty));
-            if !next.is_some_and(|key| self.lower(key, Priority::Background)) {
+            if !next.is_some_and(|key| self.lower(key, Priority::Background, Sacrifice::NoCopies)) {
                 return;
             }
         }
@@ -198,7 +213,7 @@ impl Book {
             && lower.used > lower.budget + leaving
         {
             let Some(key) = lower.policy.victim(&mut |_| true) else { return };
-            leaving += lower.rung.footprint(self.entries[&key].bytes);
+            leaving += lower.rung.footprint(self.entries[&key].bytes_below);
             self.counts.given_up += 1;
             self.forget(key);
         }

@@ -159,13 +159,16 @@ impl Book {
     pub(in super::super) fn made_way(&mut self, removed: Vec<(Key, Result<(), RungError>)>, excess: usize) {
         let mut kept = 0;
         for (key, outcome) in removed {
-            let bytes = self.entries.get(&key).map_or(0, |entry| entry.bytes);
             match outcome {
                 Ok(()) => self.has_left(key),
                 Err(fault) => {
                     self.fail(fault);
-                    kept += self.lower.as_ref().map_or(0, |lower| lower.rung.footprint(bytes));
+                    kept += self.footprint_below(key);
                     self.set_below(key, Below::Present);
+                    let entry = self.entries.get_mut(&key);
+                    if entry.is_some_and(|entry| std::mem::take(&mut entry.doomed)) {
+                        self.forget(key);
+                    }
                 }
             }
         }
@@ -177,9 +180,9 @@ impl Book {
     /// An object below was removed for good, or not.
     pub(in super::super) fn forgotten(&mut self, key: Key, outcome: Result<(), RungError>) {
         self.running -= 1;
-        let bytes = self.entries.get(&key).map_or(0, |entry| entry.bytes);
+        let footprint = self.footprint_below(key);
         match (outcome, &mut self.lower) {
-            (Ok(()), Some(lower)) => lower.used -= lower.rung.footprint(bytes),
+            (Ok(()), Some(lower)) => lower.used -= footprint,
             // Its room stays taken until the rung is opened again.
             (Err(fault), _) => self.fail(fault),
             (Ok(()), None) => {}
@@ -188,9 +191,16 @@ impl Book {
         self.feed();
     }
 
+    /// What an object takes on the rung below.
+    fn footprint_below(&self, key: Key) -> usize {
+        let bytes = self.entries.get(&key).map_or(0, |entry| entry.bytes_below);
+        self.lower.as_ref().map_or(0, |lower| lower.rung.footprint(bytes))
+    }
+
     /// An object is below no more.
     fn has_left(&mut self, key: Key) {
         self.set_below(key, Below::Absent);
+        self.entries.entry(key).and_modify(|entry| entry.doomed = false);
         if self.entries.get(&key).is_some_and(|entry| entry.host.is_none()) {
             self.entries.remove(&key);
         }
@@ -208,11 +218,12 @@ impl Book {
             Rates::learn(&mut self.counts.rates.down, bytes, took);
         }
         self.lowering -= footprint;
+        let taken = self.footprint_below(key);
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let (bytes, is_doomed) = (entry.bytes, std::mem::take(&mut entry.doomed));
+        let is_doomed = std::mem::take(&mut entry.doomed);
         match outcome {
             Ok(()) => {
-                self.counts.bytes_down += bytes as u64;
+                self.counts.bytes_down += entry.bytes_below as u64;
                 self.set_below(key, Below::Present);
                 if is_doomed {
                     self.forget(key);
@@ -220,9 +231,7 @@ impl Book {
             }
             Err(fault) => {
                 entry.refused = self.attempt;
-                if let Some(lower) = &mut self.lower {
-                    lower.used -= lower.rung.footprint(bytes);
-                }
+                self.lower.iter_mut().for_each(|lower| lower.used -= taken);
                 self.fail(fault);
                 self.has_left(key);
             }
