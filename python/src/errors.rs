@@ -69,7 +69,7 @@ pub(crate) fn refused(refusal: &Refusal) -> PyErr {
 /// Why an accepted request ended without an answer.
 pub(crate) fn failed(failure: &Failure) -> PyErr {
     let kind = match failure {
-        Failure::DeadlineExceeded => "DeadlineExceededError",
+        failure if failure.is_late() => "DeadlineExceededError",
         Failure::ShuttingDown => "EngineStoppedError",
         _ => "EngineError",
     };

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use tidegate::protocol::{
-    Chat, EmbedRequest, GenerateRequest, Limits, Message, Overlong, Priority, Prompt, Purpose, Sampling,
-    ScoreRequest, Sharing, TenantId, TextInput,
+    Chat, EmbedRequest, GenerateRequest, Image, Limits, Message, Overlong, Priority, Prompt, Purpose,
+    Sampling, ScoreRequest, Sharing, TenantId, TextInput,
 };
 
 /// A request for text.
@@ -15,6 +16,8 @@ use tidegate::protocol::{
 #[pyo3(from_item_all)]
 pub(crate) struct Asked {
     prompt: AskedPrompt,
+    /// Encoded files, in the order in which the conversation names them.
+    images: Vec<PyBackedBytes>,
     sampling: AskedSampling,
     limits: AskedLimits,
     terms: AskedTerms,
@@ -174,6 +177,7 @@ impl Asked {
         let terms = self.terms.terms()?;
         Ok(GenerateRequest {
             model: terms.model,
+            images: self.images.iter().map(|image| Image { bytes: image.as_ref().into() }).collect(),
             sampling: Sampling {
                 temperature,
                 top_k,

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 import tidegate
+from waiting import until
 
 GREEDY = {"temperature": 0.0, "max_tokens": 12}
 
@@ -142,11 +143,3 @@ def test_nothing_heavy_is_imported() -> None:
 
 def cancelled(engine: tidegate.Engine) -> int:
     return sum(count for _, count in engine.status()["counters"]["cancelled"])
-
-
-async def until(condition: object) -> None:
-    """Looks again and again, without waiting for any amount of time."""
-    assert callable(condition)
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0)

@@ -6,12 +6,14 @@ import asyncio
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import tidegate
 from tidegate import EngineConfig, InferenceConfig, InferenceEngine, InferenceRequest
+from waiting import until, until_here
 
 
 def squares(batch: list[int]) -> list[Any]:
@@ -243,6 +245,115 @@ async def test_results_are_cached_and_shared() -> None:
     await engine.stop()
     with pytest.raises(tidegate.EngineStoppedError):
         await engine.process_request(1)
+
+
+def test_threads_have_the_same_cache_counts_and_errors() -> None:
+    calls: list[int] = []
+
+    def model(batch: list[int]) -> list[Any]:
+        calls.extend(batch)
+        return [ValueError("thirteen") if number == 13 else -number for number in batch]
+
+    engine = InferenceEngine(model, engine_config=EngineConfig(parallel_workers=1))
+    assert engine.process_request_sync(1) == engine.process_request_sync(1) == -1
+    assert asyncio.run(engine.process_request(1)) == -1 and calls == [1]
+    with pytest.raises(ValueError, match="thirteen"):
+        engine.process_request_sync(13)
+    with pytest.raises(TypeError, match="max_tokens"):
+        engine.process_request_sync(1, max_tokens=3)
+    counts, metrics = engine.get_status()["counts"], engine.get_performance_metrics()
+    assert counts == {"requests": 5, "failed": 2, "hits": 2, "misses": 2, "coalesced": 0}
+    assert metrics["errors"] == {"ValueError": 1, "TypeError": 1} and metrics["cache_stats"]["cache_size"] == 1
+    assert engine.health_check()["last_error"].startswith("TypeError")
+    asyncio.run(engine.stop())
+
+
+def test_threads_and_loops_share_what_is_under_way() -> None:
+    gate, calls = threading.Event(), []
+
+    def waits(batch: list[int]) -> list[int]:
+        calls.extend(batch)
+        gate.wait(60)
+        return batch
+
+    engine = InferenceEngine(waits, engine_config=EngineConfig(parallel_workers=1))
+    asyncio.run(engine.start())
+    found: list[int] = []
+    works: list[Callable[[], int]] = [lambda: engine.process_request_sync(7)] * 2
+    works += [lambda: asyncio.run(engine.process_request(7))] * 2
+    threads = [threading.Thread(target=lambda work=work: found.append(work())) for work in works]
+    for thread in threads:
+        thread.start()
+    until_here(lambda: engine.get_status()["counts"]["coalesced"] == 3)
+
+    async def leaves() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await engine.process_request(7, timeout=0.001)
+
+    # A loop that comes and goes takes nobody else's result with it.
+    asyncio.run(leaves())
+    with pytest.raises(asyncio.TimeoutError):
+        engine.process_request_sync(7, timeout=0.001)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert found == [7] * 4 and calls == [7] and engine.get_performance_metrics()["cache_stats"]["cache_size"] == 1
+    asyncio.run(engine.stop())
+
+
+async def test_whoever_began_may_leave_and_the_last_one_out_cancels() -> None:
+    gate, began, calls = threading.Event(), threading.Event(), []
+
+    def waits(batch: list[int]) -> list[int]:
+        calls.extend(batch)
+        began.set()
+        gate.wait(60)
+        return batch
+
+    engine = InferenceEngine(waits, engine_config=EngineConfig(parallel_workers=1))
+    await engine.start()
+    running = asyncio.create_task(engine.process_request(0))
+    await asyncio.to_thread(began.wait, 60)
+    first, second, alone = (asyncio.create_task(engine.process_request(number)) for number in (1, 1, 2))
+    await until(lambda: engine.get_status()["counts"]["requests"] == 4)
+    first.cancel()
+    alone.cancel()
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], asyncio.CancelledError)
+    assert isinstance((await asyncio.gather(alone, return_exceptions=True))[0], asyncio.CancelledError)
+    gate.set()
+    assert await running == 0 and await second == 1 and calls == [0, 1]
+    await engine.stop()
+
+
+async def test_rebalancing_moves_what_waits() -> None:
+    gates = {0: threading.Event(), 1: threading.Event()}
+    calls: list[int] = []
+
+    def model(number: int) -> int:
+        calls.append(number)
+        if number in gates:
+            gates[number].wait(60)
+        return -number
+
+    config = InferenceConfig()
+    config.device.multi_gpu.enabled = True
+    config.device.multi_gpu.device_ids = [4, 7]
+    config.batch.batch_size = 1
+    config.batch.calls = "item"
+    engine = InferenceEngine(model, config)
+    await engine.start()
+    tasks = [asyncio.create_task(engine.process_request(number)) for number in range(8)]
+    await until(lambda: len(calls) == 2)
+    # One device goes on and has nothing left; the other one stands still, and three inputs wait behind what it does.
+    gates[1].set()
+    assert await asyncio.gather(*tasks[1::2]) == [-1, -3, -5, -7]
+    assert engine.get_queue_size() == 3
+    engine.rebalance_gpus()
+    await until(lambda: sum(task.done() for task in tasks) >= 6)
+    gates[0].set()
+    assert await asyncio.gather(*tasks) == [-number for number in range(8)] and sorted(calls) == list(range(8))
+    assert set(engine.get_gpu_utilization()) == {4, 7}
+    await engine.stop()
 
 
 async def test_time_runs_out_and_wrong_use_is_named() -> None:

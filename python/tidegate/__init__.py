@@ -37,6 +37,14 @@ from .inference import (
     MultiGPUConfig,
 )
 from .metrics import AsyncMetrics
+from .multimodal import (
+    AsyncMultimodalProcessor,
+    AsyncMultimodalRequest,
+    AsyncMultimodalResult,
+    MultimodalModel,
+    MultimodalPlugin,
+    create_qwen3_vl_2b_instruct_plugin,
+)
 from .offloading import GPUOffloader, OffloadConfig, OffloadedTensor
 from .parallel import ExecutionLanes, QueryResult, mixed_precision, parallel_run
 from .pipeline import AsyncPipeline, PipelineConfig
@@ -49,6 +57,9 @@ __all__ = [
     "AdvancedQueue",
     "AsyncGLM",
     "AsyncMetrics",
+    "AsyncMultimodalProcessor",
+    "AsyncMultimodalRequest",
+    "AsyncMultimodalResult",
     "AsyncPipeline",
     "BatchConfig",
     "Choice",
@@ -79,6 +90,8 @@ __all__ = [
     "ModelLoadError",
     "ModelMissingError",
     "MultiGPUConfig",
+    "MultimodalModel",
+    "MultimodalPlugin",
     "OffloadConfig",
     "OffloadFailedError",
     "OffloadedTensor",
@@ -104,6 +117,7 @@ __all__ = [
     "UnknownTaskError",
     "Usage",
     "as_completed",
+    "create_qwen3_vl_2b_instruct_plugin",
     "mixed_precision",
     "parallel_run",
     "prefetched",

@@ -13,14 +13,23 @@ from typing import Any, Literal, TypeAlias
 
 from . import _tidegate
 from .handle import Handle
+from .pictures import ImageLike, asked_about, has_pictures, listed, taken_out
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
-"""Turns of a conversation, each with ``role`` and ``content``."""
+"""Turns of a conversation, each with ``role`` and ``content``: a text, or parts such as ``{"type": "text", "text": …}`` and
+``{"type": "image", "image": …}``, where the model sees."""
 
 PromptLike: TypeAlias = "str | Sequence[int] | Messages"
 """A text, the ids of its tokens, or the turns of a conversation."""
 
 PriorityName: TypeAlias = Literal["high", "normal", "low"]
+
+
+def level_of(priority: int | PriorityName) -> PriorityName:
+    """The level of a priority that is a number: above 0 is urgent, below it can wait."""
+    if isinstance(priority, str):
+        return priority
+    return "high" if priority > 0 else "low" if priority < 0 else "normal"
 
 
 @dataclass(frozen=True)
@@ -182,12 +191,15 @@ class Engine:
         return await asyncio.to_thread(cls, model, cache=cache, **options)
 
     async def generate(self, prompt: PromptLike, **request: Any) -> Completion:
-        """The whole answer to a prompt. Cancelling the task cancels the request; see :func:`request` for the options."""
-        return _completion(await self._native.generate(_asked(prompt, **request)))
+        """The whole answer to a prompt. Cancelling the task cancels the request; docs/python.md lists the options.
+
+        Where the model sees, ``images`` are what the prompt is about: paths, bytes of files, pictures of PIL, arrays.
+        """
+        return _completion(await self._native.generate(await _asked_beside(prompt, request)))
 
     async def stream(self, prompt: PromptLike, **request: Any) -> AsyncIterator[Event]:
         """The events of a request, as they come. Leaving the loop, or ``aclose()``, cancels the request."""
-        events = self._native.stream(_asked(prompt, **request))
+        events = self._native.stream(await _asked_beside(prompt, request))
         try:
             while batch := await events.next():
                 for event in batch:
@@ -333,17 +345,33 @@ def _tokens_or_text(text: str | Sequence[int]) -> str | list[int]:
     return text if isinstance(text, str) else [int(token) for token in text]
 
 
-def _prompt(prompt: PromptLike, template_options: Mapping[str, Any] | None) -> str | list[int] | dict[str, str]:
+def _prompt(
+    prompt: PromptLike, images: Sequence[ImageLike], template_options: Mapping[str, Any] | None
+) -> tuple[str | list[int] | dict[str, str], list[bytes]]:
+    """What is to be continued, and the files of the pictures that it is about."""
     if isinstance(prompt, str):
-        return prompt
+        if not images:
+            return prompt, []
+        prompt = asked_about(prompt, len(images))
     if prompt and isinstance(prompt[0], Mapping):
-        return {"messages": json.dumps(list(prompt)), "template_options": json.dumps(dict(template_options or {}))}
-    return [int(token) for token in prompt]  # type: ignore[arg-type]
+        turns, files = taken_out(prompt, images)  # type: ignore[arg-type]
+        return {"messages": json.dumps(turns), "template_options": json.dumps(dict(template_options or {}))}, files
+    if images:
+        raise ValueError("tokens have no places for images; give a text or messages")
+    return [int(token) for token in prompt], []  # type: ignore[arg-type]
+
+
+async def _asked_beside(prompt: PromptLike, request: Mapping[str, Any]) -> dict[str, Any]:
+    """As :func:`_asked`, on a thread where pictures have to be read or encoded."""
+    if has_pictures(prompt, request.get("images")):
+        return await asyncio.to_thread(_asked, prompt, **request)
+    return _asked(prompt, **request)
 
 
 def _asked(
     prompt: PromptLike,
     *,
+    images: ImageLike | Sequence[ImageLike] | None = None,
     max_tokens: int | None = None,
     min_tokens: int = 0,
     temperature: float | None = None,
@@ -370,8 +398,10 @@ def _asked(
     cache_salt: str | None = None,
     share: bool = True,
 ) -> dict[str, Any]:
+    words, files = _prompt(prompt, listed(images), template_options)
     return {
-        "prompt": _prompt(prompt, template_options),
+        "prompt": words,
+        "images": files,
         "sampling": {
             "temperature": temperature,
             "top_k": top_k,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import json
 import os
 import pickle
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from . import _tidegate
-from .engine import Engine
+from .engine import Engine, level_of
 from .errors import EngineStoppedError
-from .handle import Handle
+from .lanes import Flight, Lane
 from .metrics import AsyncMetrics
 
 
@@ -135,37 +135,45 @@ class InferenceEngine:
             raise TypeError(f"{type(model).__name__} is no model; give a path, an Engine, a module or a function")
         self._multi = enable_multi_gpu or self.config.device.multi_gpu.enabled
         self._engine: Engine | None = None
-        self._lanes: list[_Lane] = []
+        self._lanes: list[Lane] = []
         self._metrics = AsyncMetrics()
         self._cache: OrderedDict[bytes, Any] = OrderedDict()
-        self._in_flight: dict[bytes, asyncio.Task[Any]] = {}
+        self._in_flight: dict[bytes, Flight] = {}
+        # Requests come from event loops and from threads alike; nothing is awaited under these.
+        self._state, self._life = threading.Lock(), threading.Lock()
         self._caching = self.engine_config.cache_enabled
         self._by_priority = True
         self._counts = {"requests": 0, "failed": 0, "hits": 0, "misses": 0, "coalesced": 0}
         self._errors: dict[str, int] = {}
         self._last_error: str | None = None
         self._began: float | None = None
+        self._processor_time = 0.0
 
     async def start(self) -> None:
         """Loads the model and begins to serve."""
-        if self._began is not None:
-            return
-        if self._is_native:
-            if isinstance(self.model, Engine):
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        with self._life:
+            if self._began is not None:
+                return
+            self._metrics = AsyncMetrics()
+            if not self._is_native:
+                self._lanes = [self._lane() for _ in range(self._wanted_lanes())]
+            elif isinstance(self.model, Engine):
                 self._engine = self.model
             else:
-                self._engine = await Engine.open(self.model, max_queue=self.config.batch.max_queue)
-            if self._caching:
-                await self._engine.keep_results(self.engine_config.max_cache_size << 12)
-        else:
-            self._lanes = [self._lane() for _ in range(self._wanted_lanes())]
-        self._began = time.monotonic()
+                self._engine = Engine(self.model, max_queue=self.config.batch.max_queue)
+            if self._engine is not None and self._caching:
+                asyncio.run(self._engine.keep_results(self._kept_bytes()))
+            self._processor_time = time.process_time()
+            self._began = time.monotonic()
 
     async def stop(self) -> dict[str, Any]:
         """Lets what was accepted end, gives everything back, and answers the last performance metrics."""
         report = self.get_performance_metrics() if self._began is not None else {}
         lanes, self._lanes, self._began = self._lanes, [], None
-        await asyncio.gather(*(lane.native.stop(3600.0) for lane in lanes))
+        await asyncio.gather(*(lane.stop() for lane in lanes))
         engine, self._engine = self._engine, None
         if engine is not None and engine is not self.model:
             await engine.__aexit__(None, None, None)
@@ -181,16 +189,12 @@ class InferenceEngine:
         """The result for one input. Raises ``asyncio.TimeoutError`` after ``timeout`` seconds, wherever the request is."""
         if self._began is None:
             raise EngineStoppedError("the engine does not run; await start() first")
-        self._counts["requests"] += 1
-        try:
-            with self._metrics.track_processing_time("request"):
-                return await self._cached(inputs, priority, timeout, kwargs)
-        except Exception as error:
-            self._counts["failed"] += 1
-            name = type(error).__name__
-            self._errors[name] = self._errors.get(name, 0) + 1
-            self._last_error = f"{name}: {error}"
-            raise
+        with self._counted():
+            flight = self._join(inputs, priority, timeout, kwargs)
+            try:
+                return self._told(await flight.outcome(timeout))
+            finally:
+                self._leave(flight)
 
     async def process_batch(self, requests: list[InferenceRequest]) -> list[Any]:
         """The results of several requests, in their order. One that fails has its exception there, and its ``future``
@@ -209,16 +213,17 @@ class InferenceEngine:
         return list(await asyncio.gather(*(one(request) for request in requests)))
 
     def process_request_sync(self, inputs: Any, priority: int = 0, timeout: float | None = None, **kwargs: Any) -> Any:
-        """As :meth:`process_request` for threads; the engine may have been started by a loop or not at all."""
+        """As :meth:`process_request` for threads; starts the engine if it does not run."""
         if self._began is None:
-            asyncio.run(self.start())
-        if self._engine is not None:
-            return self._engine.submit(inputs, priority=self._level(priority), timeout=timeout, **kwargs).result()
-        lane, handle = self._best_lane(), Handle[Any](lambda value: value)
-        with self._metrics.track_processing_time("request"), lane:
-            terms = {"priority": self._level(priority), "timeout": timeout}
-            handle._begin(lane.native.submit(inputs, terms, handle).abort)
-            return handle.result()
+            # A thread that runs an event loop may ask too, and cannot run another one.
+            with concurrent.futures.ThreadPoolExecutor(1) as beside:
+                beside.submit(self._open).result()
+        with self._counted():
+            flight = self._join(inputs, priority, timeout, kwargs)
+            try:
+                return self._told(flight.outcome_here(timeout))
+            finally:
+                self._leave(flight)
 
     def get_performance_metrics(self) -> dict[str, Any]:
         """Throughput since the start, latency in milliseconds, resources, batches and cache."""
@@ -262,7 +267,7 @@ class InferenceEngine:
         """Requests that wait."""
         if self._engine is not None:
             return int(self._engine.status()["load"]["queued"])
-        return sum(int(json.loads(lane.native.status())["load"]["queued"]) for lane in self._lanes)
+        return sum(lane.waiting for lane in self._lanes)
 
     def get_worker_count(self) -> int:
         """Lanes on which a function is called; of a native model its compute threads."""
@@ -271,7 +276,8 @@ class InferenceEngine:
     def get_resource_usage(self) -> dict[str, float]:
         """Memory of the process in MB, the processor's share of the time since the start, and what a GPU would have."""
         memory = self._metrics.get_memory_stats()
-        process = time.process_time() / max(self._uptime(), 1e-9) / (os.cpu_count() or 1)
+        worked = time.process_time() - self._processor_time
+        process = worked / max(self._uptime(), 1e-9) / (os.cpu_count() or 1)
         used = {"cpu_utilization": min(1.0, process), "memory_mb": float(memory["process_bytes"] or 0) / 1e6}
         return {"gpu_utilization": 0.0, "gpu_memory_mb": 0.0, **used}
 
@@ -286,32 +292,40 @@ class InferenceEngine:
         if self._engine is not None or self._began is None:
             self.engine_config.parallel_workers = count
             return
-        while len(self._lanes) < count:
-            self._lanes.append(self._lane())
-        while len(self._lanes) > count:
-            lane = self._lanes.pop()
-            _in_background(lane.native.stop(3600.0))
+        with self._state:
+            lanes, added = self._lanes[:count], count - len(self._lanes)
+            surplus, self._lanes = self._lanes[count:], lanes + [self._lane() for _ in range(added)]
+        for lane in surplus:
+            _in_background(lane.stop())
 
     def set_batch_size(self, size: int) -> None:
-        """At most so many inputs go together from now on; lanes are replaced as they become idle."""
+        """At most so many inputs go together from now on, those that wait already included."""
         if size < 1:
             raise ValueError(f"set_batch_size({size}); a batch has at least one input")
         self.config.batch.batch_size = size
-        old, self._lanes = self._lanes, [self._lane() for _ in self._lanes]
+        with self._state:
+            old, self._lanes = self._lanes, [self._lane() for _ in self._lanes]
+            for lane, new in zip(old, self._lanes, strict=True):
+                new.busy = lane.busy
+                while lane.give(new):
+                    pass
         for lane in old:
-            _in_background(lane.native.stop(3600.0))
+            _in_background(lane.stop())
 
     def enable_caching(self, enabled: bool) -> None:
         """Keeps results of equal inputs from now on, or not."""
         self._caching = enabled
+        if self._engine is not None:
+            _at_once(self._engine.keep_results(self._kept_bytes() if enabled else 0))
         if not enabled:
             self.clear_cache()
 
     def clear_cache(self) -> None:
         """Forgets all results that are kept."""
-        self._cache.clear()
+        with self._state:
+            self._cache.clear()
         if self._engine is not None:
-            _in_background(self._engine.clear_results())
+            _at_once(self._engine.clear_results())
 
     def set_priority_mode(self, enabled: bool) -> None:
         """Serves by priority, or all alike in the order in which they come."""
@@ -360,66 +374,128 @@ class InferenceEngine:
         return {device: {"used_mb": used, "total_mb": total} for device in self._devices()}
 
     def rebalance_gpus(self) -> None:
-        """Forgets which devices had more to do so far. What comes goes to the one with least to do, always."""
-        for lane in self._lanes:
-            lane.served = 0
+        """Moves inputs that wait from the devices that have most to do to those that have least, until they are even.
 
-    def _devices(self) -> dict[int, _Lane]:
+        What comes goes to the device with least to do anyway; this helps where batches of some took longer than those of
+        others. Each input is computed once, wherever it is.
+        """
+        with self._state:
+            lanes = sorted(self._lanes, key=lambda lane: lane.load)
+            for fullest in reversed(lanes):
+                while True:
+                    emptiest = min(lanes, key=lambda lane: lane.load)
+                    if fullest.load - emptiest.load < 2 or not fullest.give(emptiest):
+                        break
+            for lane in lanes:
+                lane.served = 0
+
+    def _devices(self) -> dict[int, Lane]:
         ids = self.config.device.multi_gpu.device_ids if self._multi else range(len(self._lanes))
         return dict(zip(ids, self._lanes, strict=False))
 
     def _wanted_lanes(self) -> int:
         return len(self.config.device.multi_gpu.device_ids) if self._multi else self.engine_config.parallel_workers
 
-    def _lane(self) -> _Lane:
-        return _Lane(self.model, self.config.batch, self._metrics)
+    def _kept_bytes(self) -> int:
+        """Memory for the answers of a native model, at 4 KiB each."""
+        return self.engine_config.max_cache_size << 12
 
-    def _best_lane(self) -> _Lane:
+    def _lane(self) -> Lane:
+        batch = self.config.batch
+        settings = {
+            "batch_size": batch.batch_size,
+            "delay": 0.0 if batch.adaptive_batching else batch.max_delay_ms / 1e3,
+            "max_queue": batch.max_queue,
+        }
+        return Lane(_on_batches(self.model, batch.calls), settings, self._metrics)
+
+    def _best_lane(self) -> Lane:
         # Filling one lane's batches is worth more than spreading inputs thinly over many.
         size = self.config.batch.batch_size
         return min(self._lanes, key=lambda lane: (lane.load // size, lane.served if self._multi else 0))
 
     def _level(self, priority: int) -> Any:
-        return "normal" if not self._by_priority or not priority else "high" if priority > 0 else "low"
+        return level_of(priority) if self._by_priority else "normal"
 
-    async def _cached(self, inputs: Any, priority: int, timeout: float | None, kwargs: dict[str, Any]) -> Any:
-        level = self._level(priority)
-        if self._engine is not None:
-            answer = await self._engine.generate(inputs, priority=level, timeout=timeout, **kwargs)
-            self._counts["hits" if answer.reused else "misses"] += 1
-            return answer
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Times and counts a request, however it is waited for."""
+        with self._state:
+            self._counts["requests"] += 1
+        try:
+            with self._metrics.track_processing_time("request"):
+                yield
+        except Exception as error:
+            name = type(error).__name__
+            with self._state:
+                self._counts["failed"] += 1
+                self._errors[name] = self._errors.get(name, 0) + 1
+                self._last_error = f"{name}: {error}"
+            raise
+
+    def _join(self, inputs: Any, priority: int, timeout: float | None, kwargs: dict[str, Any]) -> Flight:
+        """What computes an input: a new flight, one that is under way already, or one that has landed in the cache."""
+        level, engine = self._level(priority), self._engine
+        if engine is not None:
+            return Flight(engine.submit(inputs, priority=level, timeout=timeout, **kwargs))
         if kwargs:
             raise TypeError(f"a function takes no {', '.join(kwargs)}; only models that run natively have options")
         key = _key(inputs) if self._caching or self.engine_config.request_coalescing else None
-        if key is None:
-            return await self._run(inputs, level, timeout)
+        with self._state:
+            if key is not None and (known := self._known(key)) is not None:
+                return known
+            if not self._lanes:
+                raise EngineStoppedError("the engine was stopped")
+            flight = Flight(self._best_lane().begin(inputs, level), key)
+            if key is not None and self.engine_config.request_coalescing:
+                self._in_flight[key] = flight
+        flight.handle.add_done_callback(lambda _: self._land(flight))
+        return flight
+
+    def _known(self, key: bytes) -> Flight | None:
         if self._caching and key in self._cache:
             self._counts["hits"] += 1
             self._cache.move_to_end(key)
-            return self._cache[key]
+            return Flight.landed(self._cache[key])
         self._counts["misses"] += 1
-        if self.engine_config.request_coalescing and key in self._in_flight:
+        flight = self._in_flight.get(key)
+        if flight is not None:
             self._counts["coalesced"] += 1
-            return await asyncio.wait_for(asyncio.shield(self._in_flight[key]), timeout)
-        running = asyncio.ensure_future(self._run(inputs, level, timeout))
-        self._in_flight[key] = running
-        running.add_done_callback(lambda _: self._in_flight.pop(key, None))
-        result = await running
-        if self._caching:
-            self._cache[key] = result
-            while len(self._cache) > self.engine_config.max_cache_size:
-                self._cache.popitem(last=False)
-        return result
+            flight.waiting += 1
+        return flight
 
-    async def _run(self, inputs: Any, level: str, timeout: float | None) -> Any:
-        lane = self._best_lane()
-        with lane:
-            return await lane.native.process(inputs, {"priority": level, "timeout": timeout})
+    def _land(self, flight: Flight) -> None:
+        """Keeps the result of a flight, before anybody who waits for it goes on."""
+        handle, key = flight.handle, flight.key
+        if key is None:
+            return
+        with self._state:
+            if self._in_flight.get(key) is flight:
+                del self._in_flight[key]
+            if self._caching and self._began is not None and not handle.cancelled() and handle.exception() is None:
+                self._cache[key] = handle.result()
+                while len(self._cache) > self.engine_config.max_cache_size:
+                    self._cache.popitem(last=False)
+
+    def _leave(self, flight: Flight) -> None:
+        with self._state:
+            flight.waiting -= 1
+            if flight.waiting or flight.handle.done():
+                return
+            if flight.key is not None and self._in_flight.get(flight.key) is flight:
+                del self._in_flight[flight.key]
+        flight.handle.cancel()
+
+    def _told(self, answer: Any) -> Any:
+        if self._engine is not None:
+            with self._state:
+                self._counts["hits" if answer.reused else "misses"] += 1
+        return answer
 
     def _health(self) -> tuple[str, list[str]]:
         if self._began is None:
             return "unhealthy", ["the engine does not run"]
-        states = [self._engine.status()] if self._engine else [json.loads(lane.native.status()) for lane in self._lanes]
+        states = [self._engine.status()] if self._engine else [lane.status() for lane in self._lanes]
         reasons = [reason for state in states for reason in state["health"].get("reasons", [])]
         kinds = {state["health"]["state"] for state in states}
         if self._counts["failed"] * 2 > self._counts["requests"] > 10:
@@ -430,38 +506,6 @@ class InferenceEngine:
 
     def _uptime(self) -> float:
         return 0.0 if self._began is None else time.monotonic() - self._began
-
-
-class _Lane:
-    """One place where a function is called, with batches of its own."""
-
-    def __init__(self, model: Callable[..., Any], batch: BatchConfig, metrics: AsyncMetrics) -> None:
-        self.load = self.served = self.items = 0
-        self.busy = 0.0
-        call = _on_batches(model, batch.calls)
-
-        def run(inputs: list[Any]) -> list[Any]:
-            began = time.perf_counter()
-            self.items += len(inputs)
-            try:
-                with metrics.track_processing_time("batch"):
-                    return call(inputs)
-            finally:
-                self.busy += time.perf_counter() - began
-
-        settings = {
-            "batch_size": batch.batch_size,
-            "delay": 0.0 if batch.adaptive_batching else batch.max_delay_ms / 1e3,
-            "max_queue": batch.max_queue,
-        }
-        self.native = _tidegate.BatchEngine(run, settings)
-
-    def __enter__(self) -> None:
-        self.load += 1
-        self.served += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.load -= 1
 
 
 def _on_batches(model: Callable[..., Any], calls: str) -> Callable[[list[Any]], list[Any]]:
@@ -510,16 +554,22 @@ def _settle(future: Any, outcome: Any) -> None:
 _background: set[asyncio.Future[Any]] = set()
 
 
-def _in_background(work: Any) -> None:
-    """Lets work end by itself: on the running loop, or here where none runs."""
+def _in_background(work: Coroutine[Any, Any, Any]) -> None:
+    """Lets work end by itself: on the running loop, or on a thread where none runs."""
     try:
-        task = asyncio.ensure_future(work)
+        task = asyncio.get_running_loop().create_task(work)
     except RuntimeError:
-        asyncio.run(_awaited(work))
+        threading.Thread(target=asyncio.run, args=(work,), name="tidegate-lane").start()
         return
     _background.add(task)
     task.add_done_callback(_background.discard)
 
 
-async def _awaited(work: Any) -> Any:
-    return await work
+def _at_once(work: Coroutine[Any, Any, Any]) -> None:
+    """Lets quick work end: soon on the running loop, or before this returns where none runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    _in_background(work)
