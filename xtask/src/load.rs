@@ -23,7 +23,7 @@ use futures::stream::FuturesUnordered;
 use tokio::runtime::Builder;
 
 use client::Heard;
-use mix::{Mix, TENANTS, Wish};
+use mix::{Mix, TENANTS};
 use server::Server;
 use tally::{Bar, Tally, share};
 
@@ -33,7 +33,8 @@ pub(crate) const SEQUENCES: usize = 16;
 const PATIENT: usize = 256;
 /// Requests that may wait while bursts come.
 const IMPATIENT: usize = 32;
-/// Requests that each tenant keeps going.
+/// Requests that a tenant keeps going for each unit of its weight: patient ones wait long, and a tenant all of whose
+/// requests do has nothing to ask for its share with.
 const ABREAST: usize = 24;
 /// What a burst is of what may wait.
 const BURST: usize = 10;
@@ -92,8 +93,8 @@ async fn compete(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>
     let mix = Mix::new(options.seed, options.requests);
     let tally = keep_going(&server, &mix).await?;
     let mut bars = tally.fairness();
-    bars.push(Bar::exact("requests whose reply ended in no way or in two", tally.unended(), 0));
-    bars.push(Bar::exact("malformed requests that were not told so", tally.unchecked(), 0));
+    bars.push(Bar::none("requests whose reply ended in no way or in two", tally.unended()));
+    bars.push(Bar::none("malformed requests that were not told so", tally.unchecked()));
     bars.extend(settled(&server, &tally).await?);
     let grown = server.resident()?.saturating_sub(before);
     bars.push(Bar::most("memory held more than after the first tenth, in MiB", mib(grown), mib(GROWTH)));
@@ -112,8 +113,8 @@ async fn overload(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar
     let began = Instant::now();
     let tally = Tally::of(bursts(&server, options).await?);
     let mut bars = vec![
-        Bar::exact("requests of bursts whose reply ended in no way or in two", tally.unended(), 0),
-        Bar::exact("requests of bursts that failed", tally.failed(), 0),
+        Bar::none("requests of bursts whose reply ended in no way or in two", tally.unended()),
+        Bar::none("requests of bursts that failed", tally.failed()),
         Bar::least(
             "requests of bursts that were refused, in a hundred",
             share(tally.refused(), tally.len()),
@@ -152,13 +153,14 @@ async fn bursts(server: &Server, options: &Options) -> Result<Vec<Heard>> {
 
 /// Lets every tenant keep its requests going until all are asked.
 async fn keep_going(server: &Server, mix: &Mix) -> Result<Tally> {
-    let queues: Vec<_> = (0..TENANTS.len()).map(|tenant| mix.of_tenant(tenant)).collect();
+    let queues: Vec<_> =
+        (0..TENANTS.len()).map(|tenant| (mix.of_tenant(tenant), TENANTS[tenant].1)).collect();
     // The first tenant that has nothing more to ask ends the competition: from then on shares mean nothing.
     let over = Arc::new(AtomicUsize::new(usize::MAX));
     let began = Instant::now();
-    let workers = queues.iter().flat_map(|queue| {
+    let workers = queues.iter().flat_map(|(queue, weight)| {
         let next = Arc::new(AtomicUsize::new(0));
-        (0..ABREAST).map(move |_| (queue, Arc::clone(&next)))
+        (0..ABREAST * *weight as usize).map(move |_| (queue, Arc::clone(&next)))
     });
     let work = workers.map(|(queue, next)| {
         let over = Arc::clone(&over);
@@ -197,12 +199,8 @@ async fn settled(server: &Server, tally: &Tally) -> Result<Vec<Bar>> {
     let preparing = metrics.labelled("tidegate_requests_cancelled_total", "preparing");
     let held = metrics.sum("tidegate_kv_pages_used") + metrics.sum("tidegate_requests_queued");
     Ok(vec![
-        Bar::exact(
-            "accepted requests without exactly one end",
-            (accepted + preparing - ended).abs() as usize,
-            0,
-        ),
-        Bar::exact("pages and places still held", held as usize, 0),
+        Bar::none("accepted requests without exactly one end", (accepted + preparing - ended).abs() as usize),
+        Bar::none("pages and places still held", held as usize),
         Bar::least(
             "requests that were answered, as a check of the load itself",
             tally.answered() as f64,
@@ -213,11 +211,4 @@ async fn settled(server: &Server, tally: &Tally) -> Result<Vec<Bar>> {
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
-}
-
-impl Wish {
-    /// Its tenant's key.
-    pub(crate) fn key(&self) -> &'static str {
-        TENANTS[self.tenant].0
-    }
 }

@@ -30,6 +30,13 @@ pub(crate) struct Wish {
     pub(crate) is_malformed: bool,
 }
 
+impl Wish {
+    /// Its tenant's key.
+    pub(crate) fn key(&self) -> &'static str {
+        TENANTS[self.tenant].0
+    }
+}
+
 /// What clients ask, in order.
 pub(crate) struct Mix {
     wishes: Vec<Wish>,
