@@ -35,55 +35,31 @@ pub(crate) struct Outcome {
     pub(crate) lost: Vec<(usize, Failure)>,
 }
 
-/// The model with all that a step computes in.
-pub(crate) struct Compute {
+/// What the model runs on: it leaves the engine's hands while the model runs, which may not come back.
+pub(crate) struct Runner {
     model: Box<dyn CausalLm>,
     kv: KvArena,
-    vocabulary: usize,
     batch: Batch,
-    /// Tokens of one sequence for the batch.
-    chunk: Vec<u32>,
-    sampler: Sampler,
-    ranking: Ranking,
-    masks: Masks,
 }
 
-impl Compute {
+impl Runner {
     /// A model with its pages.
     pub(crate) fn new(model: Box<dyn CausalLm>, kv: KvArena) -> Self {
-        let vocabulary = model.shape().vocabulary;
-        Self {
-            model,
-            kv,
-            vocabulary,
-            batch: Batch::default(),
-            chunk: Vec::new(),
-            sampler: Sampler::default(),
-            ranking: Ranking::default(),
-            masks: Masks::default(),
-        }
+        Self { model, kv, batch: Batch::default() }
     }
 
-    /// Pages in all.
-    pub(crate) fn pages(&self) -> usize {
-        self.kv.pages()
-    }
-
-    /// Bytes of a page.
-    pub(crate) fn page_bytes(&self) -> usize {
-        self.kv.layout().page_bytes()
-    }
-
-    /// The bytes of a page.
-    pub(crate) fn page(&self, page: PageId) -> &[u8] {
-        let bytes = self.page_bytes();
-        &self.kv.bytes()[page as usize * bytes..][..bytes]
-    }
-
-    /// The bytes of a page, for writing.
-    pub(crate) fn page_mut(&mut self, page: PageId) -> &mut [u8] {
-        let bytes = self.page_bytes();
-        &mut self.kv.bytes_mut()[page as usize * bytes..][..bytes]
+    /// Runs the model over the rows that were gathered and returns its logits.
+    ///
+    /// # Errors
+    /// What the model said when it panicked.
+    pub(crate) fn run(&mut self) -> Result<&[f32], String> {
+        let Self { model, kv, batch } = self;
+        let forward = move || {
+            // Moving it out makes this a closure that is called once, which may give away what the model lends.
+            let model = model;
+            model.forward(batch, kv)
+        };
+        catch_unwind(AssertUnwindSafe(forward)).map_err(|panic| message(&*panic))
     }
 
     /// Runs one token through the model, so that the first request does not pay for first touches.
@@ -94,58 +70,129 @@ impl Compute {
         self.batch.clear();
         self.batch.push(&[0], 0, &[0]);
         self.batch.want_last(1);
-        let forward = || {
-            self.model.forward(&self.batch, &mut self.kv);
-        };
-        catch_unwind(AssertUnwindSafe(forward)).map_err(|panic| message(&*panic))
+        self.run().map(|_logits| ())
     }
+}
 
-    /// Runs the model over the planned rows of `running` and appends a token for each sequence whose known tokens are
-    /// all computed then.
-    ///
-    /// # Errors
-    /// What the model said when it panicked; nothing is appended then.
-    pub(crate) fn run(
-        &mut self,
-        (running, work): (&mut [Sequence], &[Work]),
-        tokenizer: &Tokenizer,
-        outcome: &mut Outcome,
-    ) -> Result<(), String> {
-        let before = (outcome.sampled.len(), outcome.lost.len());
-        let step = || self.forward_and_sample((running, work), tokenizer, outcome);
-        let ran = catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| Err(message(&*panic)));
-        if ran.is_err() {
-            outcome.sampled.truncate(before.0);
-            outcome.lost.truncate(before.1);
+/// What a step is computed with, before and after the model runs.
+pub(crate) struct Compute {
+    /// Away while the model runs.
+    runner: Option<Box<Runner>>,
+    pages: usize,
+    page_bytes: usize,
+    vocabulary: usize,
+    /// Tokens of one sequence for the batch.
+    chunk: Vec<u32>,
+    sampler: Sampler,
+    ranking: Ranking,
+    masks: Masks,
+}
+
+impl Compute {
+    /// All that the steps of an engine need.
+    pub(crate) fn new(runner: Runner) -> Self {
+        Self {
+            pages: runner.kv.pages(),
+            page_bytes: runner.kv.layout().page_bytes(),
+            vocabulary: runner.model.shape().vocabulary,
+            runner: Some(Box::new(runner)),
+            chunk: Vec::new(),
+            sampler: Sampler::default(),
+            ranking: Ranking::default(),
+            masks: Masks::default(),
         }
-        // After a panic the guides are still away.
-        self.masks.collect(|index, guide, _| running[index].return_guide(guide));
-        ran
     }
 
-    fn forward_and_sample(
-        &mut self,
-        (running, work): (&mut [Sequence], &[Work]),
-        tokenizer: &Tokenizer,
-        outcome: &mut Outcome,
-    ) -> Result<(), String> {
-        self.batch.clear();
+    /// Pages in all.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// Bytes of a page.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The bytes of a page, unless the model runs.
+    pub(crate) fn page(&self, page: PageId) -> Option<&[u8]> {
+        let runner = self.runner.as_ref()?;
+        Some(&runner.kv.bytes()[page as usize * self.page_bytes..][..self.page_bytes])
+    }
+
+    /// The bytes of a page for writing, unless the model runs.
+    pub(crate) fn page_mut(&mut self, page: PageId) -> Option<&mut [u8]> {
+        let runner = self.runner.as_mut()?;
+        Some(&mut runner.kv.bytes_mut()[page as usize * self.page_bytes..][..self.page_bytes])
+    }
+
+    /// Whether the model runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.runner.is_none()
+    }
+
+    /// Takes the runner back, or another one in its place.
+    pub(crate) fn take_back(&mut self, runner: Box<Runner>) {
+        self.runner = Some(runner);
+    }
+
+    /// Gathers the planned rows of `running` and gives the runner away to run the model over them.
+    pub(crate) fn lend(&mut self, running: &mut [Sequence], work: &[Work]) -> Option<Box<Runner>> {
+        let mut runner = self.runner.take()?;
+        runner.batch.clear();
         for work in work {
             let sequence = &mut running[work.index];
             self.chunk.clear();
             self.chunk.extend_from_slice(sequence.chunk(work.rows));
             self.chunk.extend_from_slice(&sequence.foresight().expected()[..work.drafts]);
-            sequence.push_to(&mut self.batch, &self.chunk);
+            sequence.push_to(&mut runner.batch, &self.chunk);
             if sequence.samples_after(work.rows) {
-                self.batch.want_last(1 + work.drafts);
+                runner.batch.want_last(1 + work.drafts);
                 sequence.lend_guide().into_iter().for_each(|guide| self.masks.begin(work.index, guide));
             }
         }
-        let logits = self.model.forward(&self.batch, &mut self.kv);
+        Some(runner)
+    }
+
+    /// Appends a token for each sequence whose known tokens have all been computed.
+    ///
+    /// # Errors
+    /// What the model said when it panicked, or what went wrong here; nothing is appended then.
+    pub(crate) fn choose(
+        &mut self,
+        logits: Result<&[f32], String>,
+        (running, work): (&mut [Sequence], &[Work]),
+        tokenizer: &Tokenizer,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let before = (outcome.sampled.len(), outcome.lost.len());
+        self.return_guides(running, outcome);
+        let sample = |logits| {
+            let sample = || self.sample(logits, (running, work), tokenizer, outcome);
+            catch_unwind(AssertUnwindSafe(sample)).unwrap_or_else(|panic| Err(message(&*panic)))
+        };
+        let chosen = logits.and_then(sample);
+        if chosen.is_err() {
+            outcome.sampled.truncate(before.0);
+            outcome.lost.truncate(before.1);
+        }
+        chosen
+    }
+
+    /// Waits for the masks of the sequences that follow a form.
+    pub(crate) fn return_guides(&mut self, running: &mut [Sequence], outcome: &mut Outcome) {
         self.masks.collect(|index, guide, looked| {
             running[index].return_guide(guide);
             outcome.lost.extend(looked.err().map(|message| (index, Failure::Form { message })));
         });
+    }
+
+    fn sample(
+        &mut self,
+        logits: &[f32],
+        (running, work): (&[Sequence], &[Work]),
+        tokenizer: &Tokenizer,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
         let mut first = 0;
         for work in work.iter().filter(|work| running[work.index].samples_after(work.rows)) {
             let rows = &logits[first..first + (1 + work.drafts) * self.vocabulary];

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flow::queue::{Denial, Denied, Permit};
@@ -12,7 +11,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
-use protocol::status::{Load, PidState, TierStatus};
+use protocol::status::{Load, ModelStatus, PidState, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
     Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
@@ -21,7 +20,7 @@ use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, SystemClock};
-use crate::compute::Compute;
+use crate::compute::{Compute, Runner};
 use crate::form::Forms;
 use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
@@ -34,6 +33,7 @@ use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::turns::Turns;
 use crate::vision::gallery::Gallery;
 use crate::vision::{Eyes, Picture, View};
+use crate::watch::{Care, Threads};
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
@@ -57,7 +57,7 @@ pub struct Engine {
     roll: Arc<Roll>,
     accepted: AtomicU64,
     commands: Sender<Command>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
 }
 
 /// What became of the accepted requests when an engine stopped.
@@ -85,18 +85,13 @@ impl Engine {
         settings: EngineSettings,
         turns: &Turns,
     ) -> Result<Arc<Self>, EngineError> {
+        let (after, revive, identity) =
+            (settings.restart_after, settings.revive.clone(), loaded.identity.clone());
+        let care = after.zip(revive).map(|(after, revive)| Care { after, revive, identity });
         let (engine, mut run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
         run_loop.seat = turns.seat();
-        let shared = engine.shared.clone();
-        let body = move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run_loop.run()));
-            if outcome.is_err() {
-                shared.meters.died("the engine's thread ended unexpectedly", shared.clock.now());
-            }
-        };
-        let thread = std::thread::Builder::new().name("tidegate-engine".to_owned()).spawn(body);
-        *engine.thread.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(thread.map_err(EngineError::Thread)?);
+        let threads = Threads::start(run_loop, &engine.shared, care).map_err(EngineError::Thread)?;
+        *engine.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
         Ok(Arc::new(engine))
     }
 
@@ -110,7 +105,7 @@ impl Engine {
         settings.check(shape)?;
         let reader = Reader::new(&loaded);
         let eyes = loaded.vision.as_ref().map(|vision| Eyes::new(vision, &settings.vision)).transpose()?;
-        let tower = loaded.vision.as_ref().map(|vision| vision.tower.shape());
+        let memory = settings.plan(&loaded);
         let (context, pages) = (settings.context(shape), settings.kv_pages(shape));
         let card = ModelCard {
             id: settings.name.clone(),
@@ -126,8 +121,9 @@ impl Engine {
             calls: reader.calls(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };
-        let mut compute = Compute::new(loaded.model, KvArena::new(shape.kv, pages)?);
-        compute.warm_up().map_err(|message| EngineError::WarmUp { message })?;
+        let mut runner = Runner::new(loaded.model, KvArena::new(shape.kv, pages)?);
+        runner.warm_up().map_err(|message| EngineError::WarmUp { message })?;
+        let compute = Compute::new(runner);
         let shared = Shared { meters: Arc::new(Meters::new()), gate: gate(&settings), clock };
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
@@ -147,7 +143,7 @@ impl Engine {
         run_loop.begin(pages);
         let engine = Self {
             card,
-            memory: MemoryPlan::new(&settings, (shape, tower)),
+            memory,
             settings,
             pages,
             reader,
@@ -159,7 +155,7 @@ impl Engine {
             roll: Arc::default(),
             accepted: AtomicU64::new(0),
             commands,
-            thread: Mutex::default(),
+            threads: Mutex::default(),
         };
         Ok((engine, run_loop))
     }
@@ -378,9 +374,19 @@ impl Inference for Engine {
         let Shared { meters, gate, clock } = &self.shared;
         let now = clock.now();
         let oldest = Duration::from_micros(meters.oldest_queued.load(Relaxed));
+        let (phase, health) = (meters.phase(), meters.health(now, self.settings.stall_after));
+        let model = ModelStatus {
+            id: self.card.id.clone(),
+            phase,
+            health: health.clone(),
+            queued: gate.held() as u64,
+            running: meters.running.load(Relaxed),
+            memory: self.memory.status(),
+        };
         Status {
-            phase: meters.phase(),
-            health: meters.health(now, self.settings.stall_after),
+            phase,
+            health,
+            models: vec![model],
             load: Load {
                 queued: gate.held() as u64,
                 oldest_queued_seconds: now.saturating_sub(oldest).as_secs_f64(),
@@ -421,11 +427,14 @@ impl Inference for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let (aborted, _) = oneshot::channel();
-        let told = self.commands.send(Command::Stop { grace: Duration::ZERO, aborted }).is_ok();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (true, Some(thread)) = (told, thread) {
-            // A panic of the thread was caught and reported by the thread itself.
-            let _ = thread.join();
+        // If the engine has ended already, there is nothing to be told.
+        let _ = self.commands.send(Command::Stop { grace: Duration::ZERO, aborted });
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Shared { meters, clock, .. } = &self.shared;
+        let is_stuck = || meters.quiet(clock.now()).is_some_and(|quiet| quiet > self.settings.stall_after);
+        if let Some(mut threads) = threads {
+            threads.stop_watching();
+            threads.join(is_stuck);
         }
     }
 }

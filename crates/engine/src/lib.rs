@@ -75,6 +75,7 @@ mod tier;
 pub mod trace;
 mod turns;
 mod vision;
+mod watch;
 
 pub use dynamic::encoder::EncoderEngine;
 pub use dynamic::{BatchModel, Dynamic, DynamicSettings, ItemError, Terms};
@@ -85,8 +86,9 @@ pub use parameters::{
 };
 pub use pid::{Gains, PidSettings};
 pub use reuse::{Coalescing, Reuse, ReuseSettings};
-pub use router::Router;
+pub use router::{Router, Supply};
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use tier::KvTier;
 pub use turns::{Seat, Turns};
 pub use vision::VisionSettings;
+pub use watch::Revive;

@@ -191,6 +191,7 @@ pub(crate) struct Meters {
     pub(crate) draft_hits: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) preemptions: AtomicU64,
+    pub(crate) restarts: AtomicU64,
     pub(crate) prefix_queries: AtomicU64,
     pub(crate) prefix_hits: AtomicU64,
     pub(crate) sight: Sight,
@@ -234,6 +235,7 @@ impl Meters {
             draft_hits: zero(),
             steps: zero(),
             preemptions: zero(),
+            restarts: zero(),
             prefix_queries: zero(),
             prefix_hits: zero(),
             sight: Sight::default(),
@@ -340,10 +342,15 @@ impl Meters {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).in_a_row = 0;
     }
 
+    /// How long there has been work and no progress, if there is work.
+    pub(crate) fn quiet(&self, now: Duration) -> Option<Duration> {
+        let last = Duration::from_micros(self.last_progress.load(Relaxed));
+        self.busy.load(Relaxed).then(|| now.saturating_sub(last))
+    }
+
     pub(crate) fn health(&self, now: Duration, stall_after: Duration) -> Health {
-        let quiet = micros(now).saturating_sub(self.last_progress.load(Relaxed));
-        if self.busy.load(Relaxed) && quiet > micros(stall_after) {
-            let seconds = quiet / 1_000_000;
+        if let Some(quiet) = self.quiet(now).filter(|quiet| *quiet > stall_after) {
+            let seconds = quiet.as_secs();
             return Health::Unhealthy(vec![format!(
                 "no step has finished for {seconds} s although there is work"
             )]);
@@ -374,6 +381,7 @@ impl Meters {
             draft_hits: self.draft_hits.load(Relaxed),
             steps: self.steps.load(Relaxed),
             preemptions: self.preemptions.load(Relaxed),
+            restarts: self.restarts.load(Relaxed),
             prefix_queries: self.prefix_queries.load(Relaxed),
             prefix_hits: self.prefix_hits.load(Relaxed),
         }

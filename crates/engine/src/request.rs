@@ -43,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) features: Arc<[Arc<Features>]>,
     /// Bytes of that, once it has started.
     pub(crate) feature_bytes: usize,
+    /// How often a step did not end that computed it.
+    pub(crate) stalls: u32,
     /// Why its first choice ended.
     pub(crate) first_reason: FinishReason,
 }
@@ -79,6 +81,7 @@ impl Request {
             pictures: Vec::new(),
             features: Arc::default(),
             feature_bytes: 0,
+            stalls: 0,
             first_reason: FinishReason::Stop,
             parameters: Arc::new(parameters),
         }

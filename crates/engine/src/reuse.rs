@@ -201,6 +201,15 @@ impl Shared {
     }
 }
 
+/// Forgets all kept answers when it is dropped.
+struct Forgetting<'a>(&'a Shared);
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.0.kept().clear();
+    }
+}
+
 /// What is to be done when a run ends or everyone has left it.
 struct Landing {
     shared: Arc<Shared>,
@@ -258,6 +267,16 @@ impl Inference for Reuse {
         match adjustment {
             Adjustment::ClearResults => self.shared.kept().clear(),
             Adjustment::KeepResults { bytes } => self.shared.kept().resize(bytes),
+            other @ (Adjustment::Load { .. } | Adjustment::Unload { .. }) => {
+                // A name may stand for another model then. Answers that the old one still gives are forgotten in the end.
+                let forgetting = Forgetting(&self.shared);
+                let adjusted = self.inner.adjust(other);
+                return async move {
+                    let _forgetting = forgetting;
+                    adjusted.await
+                }
+                .boxed();
+            }
             other => return self.inner.adjust(other),
         }
         futures::future::ready(Ok(())).boxed()

@@ -1,206 +1,119 @@
 //! Several models behind one [`Inference`]: requests go by the name of the model, or to the first that can.
 
+mod members;
+mod sum;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, join_all, ready};
-use protocol::status::{Counters, Histogram, Latencies, Load, TierStatus};
+use futures::future::{BoxFuture, join_all};
 use protocol::{
-    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Health, Inference, ModelCard, Phase,
-    Refusal, ScoreRequest, Scores, Status, Task, Unserved,
+    Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Refusal,
+    ScoreRequest, Scores, Status, Task, Unserved,
 };
 
-/// Several inferences as one.
+use members::{Member, Members};
+
+/// Several inferences as one. Models can be loaded and unloaded while it serves.
 pub struct Router {
-    members: Vec<Arc<dyn Inference>>,
+    members: Arc<Members>,
+}
+
+/// Where a router gets models that it does not have yet.
+pub trait Supply: Send + Sync {
+    /// Loads a model, written `PATH` or `NAME=PATH`, and starts an engine on it. Blocks for as long as that takes; it is
+    /// asked for one model at a time.
+    ///
+    /// # Errors
+    /// Why there is no such model, or no room for it.
+    fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal>;
 }
 
 impl Router {
     /// Routes to `members`; the first that can do what is asked serves requests that name no model.
     pub fn new(members: Vec<Arc<dyn Inference>>) -> Self {
-        Self { members }
+        Self { members: Arc::new(Members::new(members, None)) }
+    }
+
+    /// As [`Router::new`], and loads further models from `supply` when told to.
+    pub fn with_supply(members: Vec<Arc<dyn Inference>>, supply: Arc<dyn Supply>) -> Self {
+        Self { members: Arc::new(Members::new(members, Some(supply))) }
     }
 
     /// The member that serves a request.
-    fn find(&self, model: Option<&str>, task: Task) -> Result<&dyn Inference, Refusal> {
-        let cards = || {
-            self.members.iter().flat_map(|member| member.models().into_iter().map(move |card| (member, card)))
-        };
+    fn find(&self, model: Option<&str>, task: Task) -> Result<Arc<dyn Inference>, Refusal> {
+        let members = self.members.all();
+        let cards = || members.iter().flat_map(|member| member.cards.iter().map(move |card| (member, card)));
         let able = || cards().filter(|(_, card)| card.can(task));
-        let names = |cards: &mut dyn Iterator<Item = (&Arc<dyn Inference>, ModelCard)>| {
-            cards.map(|(_, card)| card.id).collect::<Vec<_>>()
+        let names = |cards: &mut dyn Iterator<Item = (&Member, &ModelCard)>| {
+            cards.map(|(_, card)| card.id.clone()).collect::<Vec<_>>()
         };
         let asked = match model {
             Some(model) => cards().find(|(_, card)| card.id == model),
             None => able().next().or_else(|| cards().next()),
         };
-        match asked {
-            Some((member, card)) if card.can(task) => Ok(&**member),
-            Some((_, card)) => Err(Refusal::Unable { model: card.id, task, able: names(&mut able()) }),
-            None => Err(Refusal::UnknownModel {
-                model: model.unwrap_or_default().to_owned(),
-                near: names(&mut cards()),
-            }),
+        match (asked, model) {
+            (Some((member, card)), _) if card.can(task) => Ok(Arc::clone(&member.inference)),
+            (Some((_, card)), _) => {
+                Err(Refusal::Unable { model: card.id.clone(), task, able: names(&mut able()) })
+            }
+            (None, Some(model)) => {
+                Err(Refusal::UnknownModel { model: model.to_owned(), near: names(&mut cards()) })
+            }
+            (None, None) => Err(Refusal::NotReady { reason: "no model is loaded".to_owned() }),
         }
+    }
+
+    /// Adjusts every member that generates: the others have nothing of what can be adjusted.
+    async fn adjust_all(&self, adjustment: Adjustment) -> Result<(), Refusal> {
+        let mut able = self.members.all();
+        able.retain(|member| member.cards.iter().any(|card| card.can(Task::Generate)));
+        let adjusted = able.iter().map(|member| member.inference.adjust(adjustment.clone()));
+        join_all(adjusted).await.into_iter().collect()
     }
 }
 
 impl Inference for Router {
     fn models(&self) -> Vec<ModelCard> {
-        self.members.iter().flat_map(|member| member.models()).collect()
+        self.members.all().iter().flat_map(|member| member.cards.to_vec()).collect()
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
-        match self.find(request.model.as_deref(), Task::Generate) {
-            Ok(member) => member.generate(request),
-            Err(refusal) => ready(Err(refusal)).boxed(),
-        }
+        let member = self.find(request.model.as_deref(), Task::Generate);
+        async move { member?.generate(request).await }.boxed()
     }
 
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
-        match self.find(request.model.as_deref(), Task::Embed) {
-            Ok(member) => member.embed(request),
-            Err(refusal) => ready(Err(refusal.into())).boxed(),
-        }
+        let member = self.find(request.model.as_deref(), Task::Embed);
+        async move { member?.embed(request).await }.boxed()
     }
 
     fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
-        match self.find(request.model.as_deref(), Task::Score) {
-            Ok(member) => member.score(request),
-            Err(refusal) => ready(Err(refusal.into())).boxed(),
-        }
+        let member = self.find(request.model.as_deref(), Task::Score);
+        async move { member?.score(request).await }.boxed()
     }
 
     /// All members together: the earliest or the latest phase that any of them is in, the worst health with the model's
     /// name, and the sums of everything that is counted.
     fn status(&self) -> Status {
-        let statuses = self.members.iter().map(|member| (name(&**member), member.status()));
-        statuses.fold(None, |sum, next| Some(join(sum, next))).unwrap_or_default()
+        self.members.status()
     }
 
-    /// Adjusts every member that generates: the others have nothing of what can be adjusted.
     fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
-        let generates =
-            |member: &&Arc<dyn Inference>| member.models().iter().any(|card| card.can(Task::Generate));
-        let able: Vec<_> = self.members.iter().filter(generates).collect();
-        let adjusted = able.into_iter().map(move |member| member.adjust(adjustment.clone()));
-        join_all(adjusted).map(|adjusted| adjusted.into_iter().collect()).boxed()
+        match adjustment {
+            Adjustment::Load { model } => Arc::clone(&self.members).load(model).boxed(),
+            Adjustment::Unload { model, grace } => Arc::clone(&self.members).unload(model, grace).boxed(),
+            other => self.adjust_all(other).boxed(),
+        }
     }
 
     fn drain(&self) -> BoxFuture<'_, ()> {
-        join_all(self.members.iter().map(|member| member.drain())).map(drop).boxed()
-    }
-}
-
-fn name(member: &dyn Inference) -> String {
-    member.models().into_iter().map(|card| card.id).collect::<Vec<_>>().join(", ")
-}
-
-fn join(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
-    next.health = named(next.health, &name);
-    let Some(mut sum) = sum else { return next };
-    sum.phase = joined_phase(sum.phase, next.phase);
-    sum.health = worse(sum.health, next.health);
-    // The first model that has a controller; encoders have none.
-    sum.pid = if sum.pid.output_tokens == 0 { next.pid } else { sum.pid };
-    add_load(&mut sum.load, &next.load);
-    add_tier(&mut sum.tier, next.tier);
-    add_counters(&mut sum.counters, next.counters);
-    add_latencies(&mut sum.latency, &next.latency);
-    sum
-}
-
-/// Not ready until all are; and no longer once one is not.
-fn joined_phase(a: Phase, b: Phase) -> Phase {
-    match (a, b) {
-        (Phase::Starting, _) | (_, Phase::Starting) => Phase::Starting,
-        _ => std::cmp::max_by_key(a, b, |phase| *phase as u8),
-    }
-}
-
-fn named(health: Health, name: &str) -> Health {
-    let named =
-        |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("{name}: {reason}")).collect();
-    match health {
-        Health::Healthy => Health::Healthy,
-        Health::Degraded(reasons) => Health::Degraded(named(reasons)),
-        Health::Unhealthy(reasons) => Health::Unhealthy(named(reasons)),
-    }
-}
-
-fn worse(a: Health, b: Health) -> Health {
-    match (a, b) {
-        (Health::Healthy, other) | (other, Health::Healthy) => other,
-        (Health::Degraded(a), Health::Degraded(b)) => Health::Degraded([a, b].concat()),
-        (Health::Unhealthy(a) | Health::Degraded(a), Health::Unhealthy(b) | Health::Degraded(b)) => {
-            Health::Unhealthy([a, b].concat())
+        let members = self.members.all();
+        async move {
+            join_all(members.iter().map(|member| member.inference.drain())).await;
         }
-    }
-}
-
-fn add_load(sum: &mut Load, next: &Load) {
-    sum.queued += next.queued;
-    sum.oldest_queued_seconds = sum.oldest_queued_seconds.max(next.oldest_queued_seconds);
-    sum.queue_capacity += next.queue_capacity;
-    sum.running += next.running;
-    sum.kv_pages_used += next.kv_pages_used;
-    sum.kv_pages_cached += next.kv_pages_cached;
-    sum.kv_pages_total += next.kv_pages_total;
-    sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
-}
-
-fn add_tier(sum: &mut TierStatus, next: TierStatus) {
-    sum.pages += next.pages;
-    sum.bytes += next.bytes;
-    sum.limit_bytes += next.limit_bytes;
-    sum.buffer_bytes += next.buffer_bytes;
-    sum.written += next.written;
-    sum.loaded += next.loaded;
-    sum.declined += next.declined;
-    sum.faults += next.faults;
-    sum.last_fault = next.last_fault.or(sum.last_fault.take());
-}
-
-fn add_counters(sum: &mut Counters, next: Counters) {
-    sum.accepted += next.accepted;
-    sum.prompt_tokens += next.prompt_tokens;
-    sum.generated_tokens += next.generated_tokens;
-    sum.drafted += next.drafted;
-    sum.draft_hits += next.draft_hits;
-    sum.steps += next.steps;
-    sum.preemptions += next.preemptions;
-    sum.prefix_queries += next.prefix_queries;
-    sum.prefix_hits += next.prefix_hits;
-    add_labelled(&mut sum.refused, next.refused);
-    add_labelled(&mut sum.completed, next.completed);
-    add_labelled(&mut sum.failed, next.failed);
-    add_labelled(&mut sum.cancelled, next.cancelled);
-}
-
-fn add_labelled(sum: &mut Vec<(String, u64)>, next: Vec<(String, u64)>) {
-    for (label, count) in next {
-        match sum.iter_mut().find(|(other, _)| *other == label) {
-            Some((_, sum)) => *sum += count,
-            None => sum.push((label, count)),
-        }
-    }
-}
-
-fn add_latencies(sum: &mut Latencies, next: &Latencies) {
-    add_histogram(&mut sum.time_to_first_token, &next.time_to_first_token);
-    add_histogram(&mut sum.inter_token, &next.inter_token);
-    add_histogram(&mut sum.request, &next.request);
-    add_histogram(&mut sum.queue, &next.queue);
-    add_histogram(&mut sum.step, &next.step);
-    add_histogram(&mut sum.step_tokens, &next.step_tokens);
-}
-
-/// Adds up histograms with the same bounds; one without any takes over the other's.
-fn add_histogram(sum: &mut Histogram, next: &Histogram) {
-    if sum.counts.is_empty() {
-        sum.clone_from(next);
-    } else if sum.bounds == next.bounds {
-        sum.counts.iter_mut().zip(&next.counts).for_each(|(sum, next)| *sum += next);
-        sum.sum += next.sum;
+        .boxed()
     }
 }

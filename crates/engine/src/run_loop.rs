@@ -3,11 +3,11 @@
 //! The outside reaches it through the closed set of [`Command`]s. With work to do it takes the commands that have
 //! come in and makes a step; without, it sleeps on the channel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flow::Gate;
 use flow::queue::policy::PolicySettings;
@@ -17,7 +17,7 @@ use tensor::PAGE_TOKENS;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::compute::{Compute, Outcome};
+use crate::compute::{Compute, Outcome, Runner};
 use crate::line::Line;
 use crate::meters::{Meters, Stage, micros};
 use crate::pacing::{Pacing, Seen};
@@ -26,6 +26,7 @@ use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
 use crate::request::Request;
 use crate::sequence::Sequence;
+use crate::step::Flight;
 use crate::step_time::StepTime;
 use crate::tier::{KvTier, Tier};
 use crate::trace::Recorder;
@@ -87,6 +88,16 @@ pub(crate) struct Rules {
 /// How long the engine waits for something to come while there is something to be looked after.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// What the loop has come to.
+pub(crate) enum Doing {
+    /// The model is to be run on this; then come [`RunLoop::settle`] and [`RunLoop::take_back`].
+    Compute(Box<Runner>),
+    /// It has looked around, or ended a step.
+    Looked,
+    /// It is over.
+    End,
+}
+
 /// All that the engine's thread owns.
 pub(crate) struct RunLoop {
     pub(crate) compute: Compute,
@@ -126,8 +137,14 @@ pub(crate) struct RunLoop {
     pub(crate) text: String,
     /// Whether the last step failed.
     pub(crate) faulty: bool,
+    /// How far the step is.
+    pub(crate) flight: Flight,
+    /// Requests that a step computed which did not end; each is computed alone until it has been.
+    pub(crate) suspects: BTreeSet<u64>,
     /// Its turns on the compute threads.
     pub(crate) seat: Seat,
+    /// When the turn began, while there is one.
+    pub(crate) turn: Option<Instant>,
     commands: Receiver<Command>,
     stopping: Option<(Duration, oneshot::Sender<usize>)>,
 }
@@ -165,22 +182,44 @@ impl RunLoop {
             completed: Vec::new(),
             text: String::new(),
             faulty: false,
+            flight: Flight::default(),
+            suspects: BTreeSet::new(),
             seat: Turns::default().seat(),
+            turn: None,
             commands,
             stopping: None,
         }
     }
 
-    /// Works until told to stop, or until nobody is left who could tell it anything.
-    pub(crate) fn run(mut self) {
-        while self.listen() {
-            if self.has_work() {
-                let turn = self.seat.begin();
-                self.step();
-                self.seat.end(turn);
+    /// Goes on to the point where the model runs, or where it is over: told to stop, or nobody is left who could tell it
+    /// anything.
+    pub(crate) fn proceed(&mut self) -> Doing {
+        if self.turn.is_none() {
+            if !self.listen() {
+                return Doing::End;
             }
+            if !self.has_work() {
+                return Doing::Looked;
+            }
+            self.turn = Some(self.seat.begin());
+            self.begin_step();
         }
-        self.end();
+        if let Some(runner) = self.gather() {
+            return Doing::Compute(runner);
+        }
+        self.emit();
+        self.turn.take().into_iter().for_each(|turn| self.seat.end(turn));
+        Doing::Looked
+    }
+
+    /// Whether the model runs.
+    pub(crate) fn is_computing(&self) -> bool {
+        self.compute.is_running()
+    }
+
+    /// Takes back what the model ran on.
+    pub(crate) fn take_back(&mut self, runner: Box<Runner>) {
+        self.compute.take_back(runner);
     }
 
     /// Takes the commands that have come in, waiting for one if there is nothing else to do. False when it is time to
@@ -366,7 +405,7 @@ impl RunLoop {
     }
 
     /// Fails whoever is left, also those whose submission was not read yet.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         let stopping = self.stopping.take();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use flow::queue::Rate;
 use flow::queue::policy::PolicySettings;
-use models::ModelShape;
 use models::vision::TowerShape;
+use models::{LoadedModel, ModelShape};
+use protocol::status::MemoryStatus;
 use tensor::PAGE_TOKENS;
 
 use crate::EngineError;
@@ -14,6 +15,7 @@ use crate::pid::PidSettings;
 use crate::tier::KvTier;
 use crate::trace::Recorder;
 use crate::vision::VisionSettings;
+use crate::watch::Revive;
 
 /// How an engine works.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,12 @@ pub struct EngineSettings {
     pub form_timeout: Duration,
     /// With work to do and no step finished for so long, the engine calls itself unhealthy.
     pub stall_after: Duration,
+    /// A model that has not come back from a step for so long is left behind and loaded again, if it is known how: far
+    /// longer than a step can take. Nothing that waits or runs is lost; a request whose step does not end twice, alone,
+    /// fails. `None` waits for ever.
+    pub restart_after: Option<Duration>,
+    /// How the model is loaded again.
+    pub revive: Option<Revive>,
 }
 
 impl Default for EngineSettings {
@@ -82,6 +90,8 @@ impl Default for EngineSettings {
             max_context: None,
             form_timeout: Duration::from_secs(10),
             stall_after: Duration::from_secs(30),
+            restart_after: Some(Duration::from_secs(600)),
+            revive: None,
         }
     }
 }
@@ -135,6 +145,12 @@ impl EngineSettings {
         }
     }
 
+    /// What an engine with these settings plans with for a model.
+    pub fn plan(&self, loaded: &LoadedModel) -> MemoryPlan {
+        let tower = loaded.vision.as_ref().map(|vision| vision.tower.shape());
+        MemoryPlan::new(self, (loaded.model.shape(), tower))
+    }
+
     /// Pages of keys and values.
     pub(crate) fn kv_pages(&self, shape: ModelShape) -> usize {
         match self.kv {
@@ -177,7 +193,7 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// The plan for a model of this shape.
-    pub(crate) fn new(settings: &EngineSettings, (shape, tower): (ModelShape, Option<TowerShape>)) -> Self {
+    fn new(settings: &EngineSettings, (shape, tower): (ModelShape, Option<TowerShape>)) -> Self {
         let row = shape.vocabulary * size_of::<f32>();
         let vision = &settings.vision;
         let (seeing, sight) = tower.map_or((0, 0), |tower| {
@@ -199,6 +215,12 @@ impl MemoryPlan {
     /// All of it.
     pub fn total(&self) -> usize {
         self.weights + self.kv + self.workspace
+    }
+
+    /// As it is reported.
+    pub fn status(&self) -> MemoryStatus {
+        let Self { weights, kv, workspace } = *self;
+        MemoryStatus { weights: weights as u64, kv: kv as u64, workspace: workspace as u64 }
     }
 }
 

@@ -1,25 +1,55 @@
 //! One step of the engine: admit, plan, look, forward, sample, emit.
+//!
+//! The model is run by whoever drives the loop: [`RunLoop::begin_step`] and [`RunLoop::gather`] come before it,
+//! [`RunLoop::settle`] after, and [`RunLoop::emit`] when all of the plan is computed.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use models::vision::Tower;
 use protocol::Failure;
 
-use crate::compute::Outcome;
+use crate::compute::{Outcome, Runner};
 use crate::plan::{self, Admission, Work};
 use crate::request::Request;
 use crate::run_loop::RunLoop;
 
+/// How far a step is.
+#[derive(Default)]
+pub(crate) struct Flight {
+    /// When it began.
+    began: Duration,
+    /// Whether every sequence is computed alone.
+    alone: bool,
+    /// What the model runs over, of the plan's work.
+    now: Range<usize>,
+}
+
 impl RunLoop {
-    /// Makes one step.
+    /// Makes one step, the model's part included.
     pub(crate) fn step(&mut self) {
+        self.begin_step();
+        while let Some(mut runner) = self.gather() {
+            self.settle(runner.run());
+            self.compute.take_back(runner);
+        }
+        self.emit();
+    }
+
+    /// Decides what is computed in a step.
+    pub(crate) fn begin_step(&mut self) {
         let began = self.shared.clock.now();
         self.expire(began);
         self.land(began);
         self.admit(began);
         self.plan();
         self.look();
-        self.forward_and_sample();
-        self.emit(began);
+        self.spill();
+        let is_suspect = |work: &Work| self.suspects.contains(&self.running[work.index].rank.order);
+        let alone = self.plan.work.iter().any(is_suspect);
+        self.flight = Flight { began, alone, now: 0..0 };
     }
 
     /// Fails whatever is late, so that it is neither started nor continued.
@@ -62,31 +92,87 @@ impl RunLoop {
         self.speculate();
     }
 
-    /// Runs the model over the plan. If it panics, every sequence is computed again alone, which gives the same bits,
-    /// so that only the request that cannot be computed fails.
-    fn forward_and_sample(&mut self) {
-        self.spill();
-        let mut run = |work: &[Work], outcome: &mut Outcome| {
-            self.compute.run((&mut self.running, work), &self.tokenizer, outcome)
-        };
+    /// Gathers what the model runs over next: the whole plan, or after a failure each sequence alone, which gives the same
+    /// bits, so that only the request that cannot be computed fails. None when all of it is computed.
+    pub(crate) fn gather(&mut self) -> Option<Box<Runner>> {
         let work = &self.plan.work;
-        if work.is_empty() {
-            return;
+        let start = self.flight.now.end;
+        let end = if self.flight.alone { start + 1 } else { work.len() };
+        if start >= work.len() {
+            return None;
         }
-        let Err(message) = run(work, &mut self.outcome) else { return };
-        tracing::error!(%message, sequences = work.len(), "a step failed");
-        self.shared.meters.fault(&message, self.shared.clock.now());
-        self.faulty = true;
-        for one in work.chunks(1) {
-            if let Err(message) = run(one, &mut self.outcome) {
-                self.outcome.lost.push((one[0].index, Failure::Engine { message }));
+        self.flight.now = start..end;
+        self.compute.lend(&mut self.running, &work[start..end])
+    }
+
+    /// Chooses tokens by what the model has said.
+    pub(crate) fn settle(&mut self, ran: Result<&[f32], String>) {
+        let work = &self.plan.work[self.flight.now.clone()];
+        let chosen = self.compute.choose(ran, (&mut self.running, work), &self.tokenizer, &mut self.outcome);
+        match chosen {
+            Ok(()) if self.suspects.is_empty() => {}
+            Ok(()) => {
+                let passed = |order: &u64| work.iter().any(|w| self.running[w.index].rank.order == *order);
+                self.suspects.retain(|order| !passed(order) && self.requests.contains_key(order));
+            }
+            Err(message) if self.flight.alone => {
+                let failed = |work: &Work| (work.index, Failure::Engine { message: message.clone() });
+                self.outcome.lost.extend(work.iter().map(failed));
+            }
+            Err(message) => {
+                tracing::error!(%message, sequences = work.len(), "a step failed");
+                self.shared.meters.fault(&message, self.shared.clock.now());
+                self.faulty = true;
+                self.flight = Flight { alone: true, now: 0..0, ..self.flight };
             }
         }
     }
 
-    /// Sends what was sampled, and lets go of what has ended or broken.
-    fn emit(&mut self, began: Duration) {
+    /// Goes on without the runner, which does not come back: all that ran is computed again from its tokens.
+    pub(crate) fn leave_runner(&mut self) {
         let now = self.shared.clock.now();
+        let message = "a step did not end; the model was loaded again";
+        self.shared.meters.fault(message, now);
+        self.shared.meters.restarts.fetch_add(1, Relaxed);
+        self.compute.return_guides(&mut self.running, &mut self.outcome);
+        self.outcome = Outcome::default();
+        let work = &self.plan.work[self.flight.now.clone()];
+        let orders: BTreeSet<u64> = work.iter().map(|work| self.running[work.index].rank.order).collect();
+        let is_alone = orders.len() == 1;
+        self.plan.work.clear();
+        self.flight = Flight::default();
+        self.preempt_from(0);
+        // What the pages held is gone, and what leaves them would be something else.
+        self.pages.clear();
+        self.pages.take_leaving();
+        for order in &orders {
+            let stalls = self.requests.get_mut(order).map_or(0, |request| {
+                request.stalls += 1;
+                request.stalls
+            });
+            if is_alone && stalls > 1 {
+                let message = "the model did not come back from computing it, twice".to_owned();
+                self.fail(*order, Failure::Engine { message });
+            }
+        }
+        self.suspects.extend(orders);
+        self.turn = None;
+        self.seat.rest();
+        self.publish();
+    }
+
+    /// Goes on with the model loaded again.
+    pub(crate) fn renew(&mut self, runner: Runner, tower: Option<Box<dyn Tower>>) {
+        self.compute.take_back(Box::new(runner));
+        if let (Some(gallery), Some(tower)) = (&mut self.gallery, tower) {
+            gallery.renew(tower);
+        }
+        self.publish();
+    }
+
+    /// Sends what was sampled, and lets go of what has ended or broken.
+    pub(crate) fn emit(&mut self) {
+        let (began, now) = (self.flight.began, self.shared.clock.now());
         let lost = self.outcome.lost.drain(..);
         self.broken.extend(lost.map(|(index, failure)| (self.running[index].rank.order, failure)));
         self.count_step(now.saturating_sub(began));

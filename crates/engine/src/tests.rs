@@ -11,3 +11,4 @@ mod scenarios;
 mod simulation;
 mod soak;
 mod tier;
+mod watch;

@@ -43,6 +43,8 @@ enum Stage {
     Waiting,
     /// It computes, or is about to go on.
     Working,
+    /// There is no such model any more.
+    Gone,
 }
 
 /// One model's claim to turns.
@@ -56,8 +58,12 @@ impl Turns {
     /// A claim for one more model.
     pub fn seat(&self) -> Seat {
         let mut state = self.lock();
-        state.seats.push(Times::default());
-        Seat { turns: self.clone(), index: state.seats.len() - 1 }
+        let index = state.seats.iter().position(|times| times.stage == Stage::Gone).unwrap_or_else(|| {
+            state.seats.push(Times::default());
+            state.seats.len() - 1
+        });
+        state.seats[index] = Times::default();
+        Seat { turns: self.clone(), index }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -80,7 +86,7 @@ impl State {
 
     /// Whoever comes back has had no less than the one of the others that has had the least.
     fn join(&mut self, index: usize) {
-        let others = self.seats.iter().filter(|times| times.stage != Stage::Resting);
+        let others = self.seats.iter().filter(|times| matches!(times.stage, Stage::Waiting | Stage::Working));
         let least = others.map(|times| times.used).min().unwrap_or_default();
         let own = &mut self.seats[index];
         own.used = own.used.max(least);
@@ -133,6 +139,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.rest();
+        self.turns.lock().seats[self.index].stage = Stage::Gone;
     }
 }
 

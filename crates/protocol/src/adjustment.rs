@@ -27,4 +27,16 @@ pub enum Adjustment {
         /// Shares of tenants. Those that are not named keep theirs.
         weights: Vec<(String, NonZeroU32)>,
     },
+    /// Load one more model, and serve it once it is ready. It goes on though nobody waits for it any more.
+    Load {
+        /// Where it is, and under which name requests ask for it: `PATH` or `NAME=PATH`.
+        model: String,
+    },
+    /// Accept no more requests for a model, let those that were accepted end, and give its memory back.
+    Unload {
+        /// Its name.
+        model: String,
+        /// How long they have; those that have not ended then fail.
+        grace: Duration,
+    },
 }

@@ -120,6 +120,8 @@ pub struct Status {
     pub health: Health,
     /// What is in the engine now.
     pub load: Load,
+    /// The models one by one, those on their way in and out included.
+    pub models: Vec<ModelStatus>,
     /// What was answered without computing it again.
     pub reuse: ReuseStatus,
     /// What is made of pictures, where the model sees.
@@ -132,6 +134,41 @@ pub struct Status {
     pub counters: Counters,
     /// Distributions since the start.
     pub latency: Latencies,
+}
+
+/// One of the models of a process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// The name that requests use.
+    pub id: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Whether its work gets done.
+    pub health: Health,
+    /// Requests that wait for it.
+    pub queued: u64,
+    /// Sequences or inputs that run.
+    pub running: u64,
+    /// Bytes that it plans with.
+    pub memory: MemoryStatus,
+}
+
+/// Bytes that a model plans with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Weights.
+    pub weights: u64,
+    /// Keys and values.
+    pub kv: u64,
+    /// What it computes in.
+    pub workspace: u64,
+}
+
+impl MemoryStatus {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv + self.workspace
+    }
 }
 
 /// What is in the engine now.
@@ -241,6 +278,9 @@ pub struct Counters {
     pub steps: u64,
     /// Sequences put back to the queue because pages ran out.
     pub preemptions: u64,
+    /// Models that did not come back from a step and were loaded again.
+    #[serde(default)]
+    pub restarts: u64,
     /// Prompt tokens that were looked up in the prefix cache.
     pub prefix_queries: u64,
     /// Prompt tokens of these that it held, so that they were not computed.

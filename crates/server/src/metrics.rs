@@ -311,6 +311,8 @@ impl Page<'_> {
         self.counter("draft_tokens", help, counters.drafted)?;
         self.counter("draft_tokens_accepted", "Tried tokens that came true", counters.draft_hits)?;
         self.counter("engine_steps", "Engine steps", counters.steps)?;
+        let help = "Models that did not come back from a step and were loaded again";
+        self.counter("engine_restarts", help, counters.restarts)?;
         self.counter(
             "preemptions",
             "Sequences put back to the queue for lack of pages",

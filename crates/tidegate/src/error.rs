@@ -36,6 +36,23 @@ pub enum OpenError {
         /// The name.
         name: String,
     },
+    /// The model does not fit beside those that are there.
+    #[error(
+        "'{name}' needs {} MiB, and {} of the {} MiB for models are taken{}; unload one or allow more with --model-memory",
+        needed >> 20, taken >> 20, limit >> 20, holders(.by)
+    )]
+    NoRoom {
+        /// The model.
+        name: String,
+        /// Bytes that it needs at least.
+        needed: u64,
+        /// Bytes that the others have.
+        taken: u64,
+        /// Bytes for all of them.
+        limit: u64,
+        /// Who has how many.
+        by: Vec<(String, u64)>,
+    },
     /// The model's files are missing or wrong.
     #[error(transparent)]
     Model(#[from] models::ModelError),
@@ -83,4 +100,9 @@ pub enum OpenError {
         /// What is wrong with it.
         source: server::KeyError,
     },
+}
+
+fn holders(taken: &[(String, u64)]) -> String {
+    let each = taken.iter().map(|(name, bytes)| format!("{name}: {} MiB", bytes >> 20)).collect::<Vec<_>>();
+    if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) }
 }

@@ -1,10 +1,12 @@
 //! From settings to a running engine.
 
-use std::cell::Cell;
+mod room;
+
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -12,18 +14,20 @@ use engine::simulation::{CostModel, Job, Outcome, replay};
 use engine::trace::Recorder;
 use engine::{
     DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PidSettings, PrefixSharing,
-    Router, Turns,
+    Revive, Router, Supply, Turns,
 };
 use flow::metrics::System;
+use models::cache::CacheError;
 use models::quantise::QuantisedFolder;
 use models::{LoadOptions, LoadedModel, Loading, ModelKind, PackedCache, Repository, Unwatched, Watch};
-use protocol::{Inference, ModelCard};
+use protocol::{Inference, ModelCard, Refusal};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
 
 use crate::kv_tier::kv_tier;
 use crate::settings::{BatchSettings, InferenceSettings, ModelChoice, Precision, Switch};
 use crate::{OpenError, embedded, trace_file};
+use room::{Fitting, Room};
 
 /// The share of available memory that keys and values may take where no size is set.
 const KV_SHARE: u64 = 2;
@@ -39,7 +43,7 @@ const LEAST_ALIKE: f64 = 0.85;
 
 /// A running engine, or several behind one door, and what they were built from.
 pub struct Opened {
-    /// Takes requests. Dropping the last handle stops the engines.
+    /// Takes requests, and loads and unloads models when told to. Dropping the last handle stops the engines.
     pub inference: Arc<dyn Inference>,
     /// What was built of the first model.
     pub summary: Summary,
@@ -71,19 +75,19 @@ pub struct Summary {
 }
 
 /// What the models of one process have in common.
-struct Machine<'s> {
-    settings: &'s InferenceSettings,
+struct Machine {
+    settings: InferenceSettings,
     kernels: Arc<dyn Kernels>,
     isa: Isa,
     threads: usize,
     /// The models compute in turns on the same threads.
     turns: Turns,
     /// Takes down what the first model that generates does: requests of several would not be told apart.
-    recorder: Cell<Option<Recorder>>,
-    /// Who waits for them.
-    watch: &'s dyn Watch,
+    recorder: Mutex<Option<Recorder>>,
     /// Where packed weights are kept between starts.
     cache: Option<PackedCache>,
+    /// Memory for all of them together.
+    room: Room,
 }
 
 /// Loads the models that the settings name, or the embedded one, and starts an engine on each.
@@ -102,19 +106,20 @@ pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
 pub fn open_watched(settings: &InferenceSettings, watch: &dyn Watch) -> Result<Opened, OpenError> {
     let chosen = &settings.model.model;
     let recorder = settings.batch.trace.as_deref().map(trace_file::recorder).transpose()?;
-    let machine =
-        Machine { recorder: Cell::new(recorder), ..Machine::new(settings, |kernels| kernels, watch)? };
-    let (first, summary) = machine.open(chosen.first(), settings.model.model_name.as_deref())?;
+    let machine = Machine { recorder: Mutex::new(recorder), ..Machine::new(settings, |kernels| kernels)? };
+    let machine = Arc::new(machine);
+    let first = (chosen.first(), settings.model.model_name.as_deref());
+    let (first, summary) = machine.open(first, watch)?;
     let (mut members, mut beside) = (vec![first], Vec::<Summary>::new());
     for choice in chosen.iter().skip(1) {
-        let (member, next) = machine.open(Some(choice), None)?;
+        let (member, next) = machine.open((Some(choice), None), watch)?;
         if beside.iter().chain([&summary]).any(|other| other.card.id == next.card.id) {
             return Err(OpenError::SameName { name: next.card.id });
         }
         members.push(member);
         beside.push(next);
     }
-    let inference = if beside.is_empty() { members.swap_remove(0) } else { Arc::new(Router::new(members)) };
+    let inference = Arc::new(Router::with_supply(members, Arc::new(Stock(machine))));
     Ok(Opened { inference, summary, beside })
 }
 
@@ -141,10 +146,10 @@ pub fn load(
     settings: &InferenceSettings,
     around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
 ) -> Result<Loaded, OpenError> {
-    let machine = Machine::new(settings, around, &Unwatched)?;
+    let machine = Machine::new(settings, around)?;
     let Found { repository, name, .. } =
         Found::of(settings.model.model.first(), settings.model.model_name.as_deref())?;
-    let model = machine.read(&repository)?;
+    let model = machine.read(&repository, &Unwatched)?;
     Ok(Loaded {
         model,
         name,
@@ -172,33 +177,39 @@ impl Found {
     }
 }
 
-impl<'s> Machine<'s> {
+impl Machine {
     fn new(
-        settings: &'s InferenceSettings,
+        settings: &InferenceSettings,
         around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
-        watch: &'s dyn Watch,
     ) -> Result<Self, OpenError> {
         let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
         let processors = || available_parallelism().map_or(1, usize::from);
         let threads = settings.compute.threads.map_or_else(processors, usize::from);
-        let kernels = around(tensor::kernels(isa, threads));
-        let cache = settings.cache.packed();
-        let (turns, recorder) = (Turns::default(), Cell::default());
-        Ok(Self { settings, kernels, isa, threads, turns, recorder, watch, cache })
+        Ok(Self {
+            kernels: around(tensor::kernels(isa, threads)),
+            isa,
+            threads,
+            turns: Turns::default(),
+            recorder: Mutex::default(),
+            cache: settings.cache.packed(),
+            room: Room::new(settings.memory.model_memory.map(|limit| limit.0)),
+            settings: settings.clone(),
+        })
     }
 
     /// Loads one model and starts its engine.
     fn open(
-        &self,
-        choice: Option<&ModelChoice>,
-        name: Option<&str>,
+        self: &Arc<Self>,
+        (choice, name): (Option<&ModelChoice>, Option<&str>),
+        watch: &dyn Watch,
     ) -> Result<(Arc<dyn Inference>, Summary), OpenError> {
         let started = Instant::now();
         let Found { repository, name, source } = Found::of(choice, name)?;
         let (inference, memory) = match models::kind(&repository)? {
-            ModelKind::CausalLm => self.generator(&repository, name)?,
-            ModelKind::Encoder => self.encoder(&repository, name)?,
+            ModelKind::CausalLm => self.generator((&repository, source.as_deref()), &name, watch)?,
+            ModelKind::Encoder => self.encoder(&repository, &name)?,
         };
+        self.room.take(&name, memory, &inference)?;
         let summary = Summary {
             card: inference.models().swap_remove(0),
             source,
@@ -214,20 +225,48 @@ impl<'s> Machine<'s> {
     }
 
     /// Reads a model that generates text.
-    fn read(&self, repository: &Repository) -> Result<LoadedModel, OpenError> {
-        let loading = Loading { watch: self.watch, cache: self.cache.as_ref() };
-        Ok(models::load_with(repository, &self.options(), Arc::clone(&self.kernels), loading)?)
+    fn read(&self, repository: &Repository, watch: &dyn Watch) -> Result<LoadedModel, OpenError> {
+        self.read_onto(repository, Arc::clone(&self.kernels), watch)
+    }
+
+    fn read_onto(
+        &self,
+        repository: &Repository,
+        kernels: Arc<dyn Kernels>,
+        watch: &dyn Watch,
+    ) -> Result<LoadedModel, OpenError> {
+        let loading = Loading { watch, cache: self.cache.as_ref() };
+        Ok(models::load_with(repository, &self.options(), kernels, loading)?)
+    }
+
+    /// How a model is loaded again that does not come back: its compute threads may not come back either.
+    fn revive(self: &Arc<Self>, source: Option<&Path>) -> Revive {
+        let (machine, source) = (Arc::clone(self), source.map(Path::to_owned));
+        Revive::new(move || {
+            let read = || {
+                let kernels = tensor::kernels(machine.isa, machine.threads);
+                machine.read_onto(&repository(source.as_deref())?, kernels, &Patient)
+            };
+            read().map_err(|error: OpenError| error.to_string())
+        })
     }
 
     fn generator(
-        &self,
-        repository: &Repository,
-        name: String,
+        self: &Arc<Self>,
+        (repository, source): (&Repository, Option<&Path>),
+        name: &str,
+        watch: &dyn Watch,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
-        let model = self.read(repository)?;
-        let tier = kv_tier(&self.settings.memory, &model, (&name, self.isa))?;
-        let recorder = self.recorder.take();
-        let settings = EngineSettings { recorder, tier, ..engine_settings(self.settings, name) };
+        let fitting = Fitting::new(&self.room, self.options().quantise, watch);
+        let model = self.read(repository, &fitting).map_err(|error| fitting.explain(name, error))?;
+        let tier = kv_tier(&self.settings.memory, &model, (name, self.isa))?;
+        let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let settings = engine_settings(&self.settings, name.to_owned());
+        let revive = Some(self.revive(source));
+        let mut settings = EngineSettings { recorder, tier, revive, ..settings };
+        if self.settings.memory.kv_memory.is_none() {
+            settings.kv = self.room.keys_and_values(name, &settings, &model)?;
+        }
         let engine = Engine::start_beside(model, settings, &self.turns)?;
         let memory = engine.memory();
         Ok((engine, memory))
@@ -236,7 +275,7 @@ impl<'s> Machine<'s> {
     fn encoder(
         &self,
         repository: &Repository,
-        name: String,
+        name: &str,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
         let model = models::load_encoder(repository, &self.options(), Arc::clone(&self.kernels))?;
         let queue = &self.settings.queue;
@@ -246,7 +285,7 @@ impl<'s> Machine<'s> {
             policy: queue.policy(),
             ..DynamicSettings::default()
         };
-        let engine = EncoderEngine::start(model, name, settings, &self.turns)?;
+        let engine = EncoderEngine::start(model, name.to_owned(), settings, &self.turns)?;
         let memory = engine.memory();
         Ok((engine, memory))
     }
@@ -258,6 +297,33 @@ impl<'s> Machine<'s> {
             max_batch_tokens: self.settings.batch.max_batch_tokens.get(),
             max_outputs: self.settings.batch.max_sequences.get() + drafts(&self.settings.batch),
         }
+    }
+}
+
+/// Models that are loaded while others serve.
+struct Stock(Arc<Machine>);
+
+impl Supply for Stock {
+    fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal> {
+        let Ok(choice) = model.parse::<ModelChoice>();
+        let opened = self.0.open((Some(&choice), None), &Patient);
+        opened.map(|(inference, _)| inference).map_err(|error| Refusal::InvalidParameter {
+            param: "model".to_owned(),
+            message: error.to_string(),
+        })
+    }
+}
+
+/// Waits for a model with nobody at a terminal.
+struct Patient;
+
+impl Watch for Patient {
+    fn packed(&self, _done: u64, _total: u64) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn cache_failed(&self, error: &CacheError) {
+        tracing::warn!("{error}");
     }
 }
 
@@ -345,6 +411,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         vision: settings.vision.vision(),
         form_timeout: settings.batch.form_timeout.0,
         max_context: settings.model.context.map(|context| context as usize),
+        restart_after: Some(settings.batch.restart_after.0).filter(|after| !after.is_zero()),
         ..EngineSettings::default()
     }
 }

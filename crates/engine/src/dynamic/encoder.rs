@@ -13,6 +13,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::tokenizer::Sentence;
 use models::{EncoderBatch, LoadedEncoder, Outcome};
+use protocol::status::ModelStatus;
 use protocol::{
     Adjustment, EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference,
     Measure, ModelCard, Refusal, ScoreRequest, Scores, Status, Task, Timing, Unserved,
@@ -259,7 +260,16 @@ impl Inference for EncoderEngine {
     }
 
     fn status(&self) -> Status {
-        self.dynamic.status()
+        let status = self.dynamic.status();
+        let model = ModelStatus {
+            id: self.card.id.clone(),
+            phase: status.phase,
+            health: status.health.clone(),
+            queued: status.load.queued,
+            running: status.load.running,
+            memory: self.memory.status(),
+        };
+        Status { models: vec![model], ..status }
     }
 
     fn adjust(&self, _: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {

@@ -155,7 +155,7 @@ fn a_stop_fails_what_does_not_end_within_the_grace() {
         run_loop.step();
         clock.advance(Duration::from_millis(10));
     }
-    run_loop.run();
+    run_loop.end();
     assert_eq!(stop.now_or_never(), Some(StopReport { aborted: 2 }));
     assert!(matches!(short.transcript().end, Some(Event::Done { .. })));
     for client in [long, queued] {

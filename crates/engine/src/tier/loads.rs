@@ -117,7 +117,7 @@ impl RunLoop {
         }
         let page = self.pages.allocate()?;
         self.spill();
-        self.compute.page_mut(page).copy_from_slice(bytes);
+        self.compute.page_mut(page)?.copy_from_slice(bytes);
         let page = self.pages.offer(scope, (before, page), tokens);
         self.pages.saved(page);
         self.pages.release(page);
@@ -130,10 +130,8 @@ impl RunLoop {
         let Some(tier) = &mut self.tier else { return };
         for leaving in self.pages.take_leaving() {
             if tier.writes.wanted() && !tier.ladder.contains(leaving.key) {
-                self.shared
-                    .meters
-                    .tier_written
-                    .fetch_add(u64::from(tier.keep(&leaving, self.compute.page(leaving.page))), Relaxed);
+                let kept = self.compute.page(leaving.page).is_some_and(|bytes| tier.keep(&leaving, bytes));
+                self.shared.meters.tier_written.fetch_add(u64::from(kept), Relaxed);
             }
         }
     }
@@ -146,7 +144,8 @@ impl RunLoop {
         tier.fetches.clear();
         while let Some(leaving) = self.pages.next_unsaved() {
             if !tier.ladder.contains(leaving.key) {
-                if !tier.keep(&leaving, self.compute.page(leaving.page)) {
+                let Some(bytes) = self.compute.page(leaving.page) else { return false };
+                if !tier.keep(&leaving, bytes) {
                     return true;
                 }
                 self.shared.meters.tier_written.fetch_add(1, Relaxed);

@@ -143,6 +143,12 @@ impl Gallery {
         }
     }
 
+    /// Goes on with another tower of the same weights; what the old one was reading is read from the beginning.
+    pub(crate) fn renew(&mut self, tower: Box<dyn Tower>) {
+        self.tower = tower;
+        self.current = None;
+    }
+
     /// Whether anybody waits for the tower.
     pub(crate) fn is_busy(&self) -> bool {
         !self.viewers.is_empty()

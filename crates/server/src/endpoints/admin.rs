@@ -20,11 +20,17 @@ use crate::fields::{self, Fields};
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/admin/status", access: Access::Admin, route: || get(status) },
     Endpoint { path: "/admin/settings", access: Access::Admin, route: || patch(change) },
+    Endpoint { path: "/admin/models", access: Access::Admin, route: || get(models) },
+    Endpoint { path: "/admin/models/load", access: Access::Admin, route: || post(load) },
+    Endpoint { path: "/admin/models/unload", access: Access::Admin, route: || post(unload) },
     Endpoint { path: "/admin/prefix-cache/clear", access: Access::Admin, route: || post(clear_prefix_cache) },
     Endpoint { path: "/admin/results/clear", access: Access::Admin, route: || post(clear_results) },
     // The name that operators of vLLM know.
     Endpoint { path: "/reset_prefix_cache", access: Access::Admin, route: || post(clear_prefix_cache) },
 ];
+
+/// How long what a model has accepted may take to end, where nobody says.
+const GRACE: Duration = Duration::from_secs(30);
 
 async fn clear_prefix_cache(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     adjust(&app, Adjustment::ClearPrefixCache).await?;
@@ -40,15 +46,47 @@ async fn status(State(app): State<Arc<App>>) -> Json<Status> {
     Json(app.inference.status())
 }
 
+async fn models(State(app): State<Arc<App>>) -> Json<Value> {
+    Json(json!({ "models": app.inference.status().models }))
+}
+
+/// Answers once the model takes requests. The loading goes on if the client does not wait for that.
+async fn load(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    let mut fields = body::read(request, &app.settings).await?;
+    let model = named(&mut fields)?;
+    nothing_else(fields, "model is all that a model is loaded by.")?;
+    adjust(&app, Adjustment::Load { model }).await?;
+    Ok(models(State(app)).await)
+}
+
+/// Answers once the model has gone. It goes also if the client does not wait for that.
+async fn unload(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    let mut fields = body::read(request, &app.settings).await?;
+    let model = named(&mut fields)?;
+    let grace = fields.number("grace_s", 0.0..=86_400.0)?.map_or(GRACE, Duration::from_secs_f32);
+    nothing_else(fields, "model and grace_s are all that a model is unloaded by.")?;
+    adjust(&app, Adjustment::Unload { model, grace }).await?;
+    Ok(models(State(app)).await)
+}
+
+fn named(fields: &mut Fields) -> Result<String, Problem> {
+    fields.text("model")?.filter(|model| !model.is_empty()).ok_or_else(|| fields.missing("model"))
+}
+
+fn nothing_else(fields: Fields, told: &str) -> Result<(), Problem> {
+    match fields.rest().keys().next() {
+        Some(name) => Err(Problem::unsupported(name, told)),
+        None => Ok(()),
+    }
+}
+
 /// Everything is read before anything is changed.
 async fn change(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
     let mut fields = body::read(request, &app.settings).await?;
     let changes = [queue(&mut fields)?, target(&mut fields)?, results(&mut fields)?];
-    if let Some(name) = fields.rest().keys().next() {
-        let told = "it cannot be changed while the server runs; target_itl_ms, queue_policy, queue_age_step_s, \
-                    tenant_weights and result_cache_bytes can.";
-        return Err(Problem::unsupported(name, told));
-    }
+    let told = "it cannot be changed while the server runs; target_itl_ms, queue_policy, queue_age_step_s, \
+                tenant_weights and result_cache_bytes can.";
+    nothing_else(fields, told)?;
     for change in changes.into_iter().flatten() {
         adjust(&app, change).await?;
     }
@@ -94,7 +132,9 @@ async fn adjust(app: &App, change: Adjustment) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
+    use protocol::Phase;
     use protocol::scripted::Scripted;
+    use protocol::status::{MemoryStatus, ModelStatus};
 
     use super::*;
     use crate::testing::{Bench, check};
@@ -145,6 +185,39 @@ mod tests {
             assert_eq!(change(&bench, wrong).await, 400, "{wrong}");
         }
         assert_eq!(bench.scripted.ledger().adjustments.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn models_are_loaded_unloaded_and_listed() {
+        let bench = bench(Some(Key::of("boss")));
+        bench.scripted.set_status(|status| {
+            let memory = MemoryStatus { weights: 5, kv: 3, workspace: 1 };
+            let ready = ModelStatus { id: "tide".into(), phase: Phase::Ready, memory, ..Default::default() };
+            status.models = vec![ready, ModelStatus { id: "moon=m".into(), ..Default::default() }];
+        });
+        let boss = "authorization: Bearer boss";
+        check("admin/models", &bench, &format!("GET /admin/models\n{boss}")).await;
+        let send = async |path: &str, body: &str| {
+            let written = format!("POST /admin/models/{path}\n{boss}\n\n{body}");
+            bench.send(&written).await.status().as_u16()
+        };
+        assert_eq!(send("load", r#"{"model": "moon=m"}"#).await, 200);
+        assert_eq!(send("unload", r#"{"model": "tide"}"#).await, 200);
+        assert_eq!(send("unload", r#"{"model": "tide", "grace_s": 0.5}"#).await, 200);
+        let unload = |grace| Adjustment::Unload { model: "tide".to_owned(), grace };
+        let expected = [
+            Adjustment::Load { model: "moon=m".to_owned() },
+            unload(GRACE),
+            unload(Duration::from_millis(500)),
+        ];
+        assert_eq!(bench.scripted.ledger().adjustments, expected);
+        for wrong in ["{}", r#"{"model": ""}"#, r#"{"model": 3}"#, r#"{"model": "m", "dtype": "int8"}"#] {
+            assert_eq!(send("load", wrong).await, 400, "{wrong}");
+        }
+        assert_eq!(send("unload", r#"{"model": "tide", "grace_s": -1}"#).await, 400);
+        assert_eq!(bench.scripted.ledger().adjustments.len(), 3);
+        let unkeyed = "POST /admin/models/load\nauthorization: Bearer sk-alice\n\n{\"model\": \"m\"}";
+        assert_eq!(bench.send(unkeyed).await.status(), 401);
     }
 
     #[tokio::test]

@@ -93,6 +93,10 @@ pub struct BatchSettings {
     /// Time that making a JSON schema, a regular expression or a grammar ready may take; a form that takes longer is refused.
     #[arg(long, env = "TIDEGATE_FORM_TIMEOUT", value_name = "TIME", default_value_t = Self::default().form_timeout)]
     pub form_timeout: TimeSpan,
+    /// A model that does not come back from a step for so long is loaded again, and what waits and runs goes on: far longer
+    /// than a step can take. 0 waits for ever.
+    #[arg(long, env = "TIDEGATE_RESTART_AFTER", value_name = "TIME", default_value_t = Self::default().restart_after)]
+    pub restart_after: TimeSpan,
     /// File to record arrivals and steps in, for `tidegate sim`; it holds no text and no names.
     #[arg(long, env = "TIDEGATE_TRACE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace: Option<PathBuf>,
@@ -107,6 +111,7 @@ impl Default for BatchSettings {
             target_itl: ItlTarget::default(),
             itl_gains: ItlGains::default(),
             form_timeout: TimeSpan::from_secs(10),
+            restart_after: TimeSpan::from_secs(600),
             trace: None,
         }
     }
@@ -116,6 +121,10 @@ impl Default for BatchSettings {
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(next_help_heading = "Memory")]
 pub struct MemorySettings {
+    /// Memory for all models together, such as 8GiB: weights, keys and values, and what they compute in. A model that does
+    /// not fit beside the others is refused. Without it, there is no limit.
+    #[arg(long, env = "TIDEGATE_MODEL_MEMORY", value_name = "BYTES")]
+    pub model_memory: Option<ByteSize>,
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
     #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
@@ -135,7 +144,13 @@ pub struct MemorySettings {
 
 impl Default for MemorySettings {
     fn default() -> Self {
-        Self { kv_memory: None, prefix_cache: Switch::On, kv_dir: None, kv_disk: ByteSize(8 << 30) }
+        Self {
+            model_memory: None,
+            kv_memory: None,
+            prefix_cache: Switch::On,
+            kv_dir: None,
+            kv_disk: ByteSize(8 << 30),
+        }
     }
 }
 

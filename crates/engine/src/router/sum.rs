@@ -1,0 +1,122 @@
+//! Several statuses as one.
+
+use protocol::status::{Counters, Histogram, Latencies, Load, TierStatus};
+use protocol::{Health, Phase, Status};
+
+/// Adds the status of the models of a name to that of others.
+pub(super) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
+    next.health = named(next.health, &name);
+    let Some(mut sum) = sum else { return next };
+    sum.phase = joined_phase(sum.phase, next.phase);
+    sum.health = worse(sum.health, next.health);
+    // The first model that has a controller; encoders have none.
+    sum.pid = if sum.pid.output_tokens == 0 { next.pid } else { sum.pid };
+    sum.models.append(&mut next.models);
+    sum.vision = sum.vision.or(next.vision);
+    add_load(&mut sum.load, &next.load);
+    add_tier(&mut sum.tier, next.tier);
+    add_past(&mut sum, (next.counters, &next.latency));
+    sum
+}
+
+/// Adds what has been counted since the start, which stays when a model goes.
+pub(super) fn add_past(sum: &mut Status, (counters, latency): (Counters, &Latencies)) {
+    add_counters(&mut sum.counters, counters);
+    add_latencies(&mut sum.latency, latency);
+}
+
+/// Not ready until all are; and no longer once one is not.
+fn joined_phase(a: Phase, b: Phase) -> Phase {
+    match (a, b) {
+        (Phase::Starting, _) | (_, Phase::Starting) => Phase::Starting,
+        _ => std::cmp::max_by_key(a, b, |phase| *phase as u8),
+    }
+}
+
+fn named(health: Health, name: &str) -> Health {
+    let named =
+        |reasons: Vec<String>| reasons.into_iter().map(|reason| format!("{name}: {reason}")).collect();
+    match health {
+        Health::Healthy => Health::Healthy,
+        Health::Degraded(reasons) => Health::Degraded(named(reasons)),
+        Health::Unhealthy(reasons) => Health::Unhealthy(named(reasons)),
+    }
+}
+
+fn worse(a: Health, b: Health) -> Health {
+    match (a, b) {
+        (Health::Healthy, other) | (other, Health::Healthy) => other,
+        (Health::Degraded(a), Health::Degraded(b)) => Health::Degraded([a, b].concat()),
+        (Health::Unhealthy(a) | Health::Degraded(a), Health::Unhealthy(b) | Health::Degraded(b)) => {
+            Health::Unhealthy([a, b].concat())
+        }
+    }
+}
+
+fn add_load(sum: &mut Load, next: &Load) {
+    sum.queued += next.queued;
+    sum.oldest_queued_seconds = sum.oldest_queued_seconds.max(next.oldest_queued_seconds);
+    sum.queue_capacity += next.queue_capacity;
+    sum.running += next.running;
+    sum.kv_pages_used += next.kv_pages_used;
+    sum.kv_pages_cached += next.kv_pages_cached;
+    sum.kv_pages_total += next.kv_pages_total;
+    sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
+}
+
+fn add_tier(sum: &mut TierStatus, next: TierStatus) {
+    sum.pages += next.pages;
+    sum.bytes += next.bytes;
+    sum.limit_bytes += next.limit_bytes;
+    sum.buffer_bytes += next.buffer_bytes;
+    sum.written += next.written;
+    sum.loaded += next.loaded;
+    sum.declined += next.declined;
+    sum.faults += next.faults;
+    sum.last_fault = next.last_fault.or(sum.last_fault.take());
+}
+
+fn add_counters(sum: &mut Counters, next: Counters) {
+    sum.accepted += next.accepted;
+    sum.prompt_tokens += next.prompt_tokens;
+    sum.generated_tokens += next.generated_tokens;
+    sum.drafted += next.drafted;
+    sum.draft_hits += next.draft_hits;
+    sum.steps += next.steps;
+    sum.preemptions += next.preemptions;
+    sum.restarts += next.restarts;
+    sum.prefix_queries += next.prefix_queries;
+    sum.prefix_hits += next.prefix_hits;
+    add_labelled(&mut sum.refused, next.refused);
+    add_labelled(&mut sum.completed, next.completed);
+    add_labelled(&mut sum.failed, next.failed);
+    add_labelled(&mut sum.cancelled, next.cancelled);
+}
+
+fn add_labelled(sum: &mut Vec<(String, u64)>, next: Vec<(String, u64)>) {
+    for (label, count) in next {
+        match sum.iter_mut().find(|(other, _)| *other == label) {
+            Some((_, sum)) => *sum += count,
+            None => sum.push((label, count)),
+        }
+    }
+}
+
+fn add_latencies(sum: &mut Latencies, next: &Latencies) {
+    add_histogram(&mut sum.time_to_first_token, &next.time_to_first_token);
+    add_histogram(&mut sum.inter_token, &next.inter_token);
+    add_histogram(&mut sum.request, &next.request);
+    add_histogram(&mut sum.queue, &next.queue);
+    add_histogram(&mut sum.step, &next.step);
+    add_histogram(&mut sum.step_tokens, &next.step_tokens);
+}
+
+/// Adds up histograms with the same bounds; one without any takes over the other's.
+fn add_histogram(sum: &mut Histogram, next: &Histogram) {
+    if sum.counts.is_empty() {
+        sum.clone_from(next);
+    } else if sum.bounds == next.bounds {
+        sum.counts.iter_mut().zip(&next.counts).for_each(|(sum, next)| *sum += next);
+        sum.sum += next.sum;
+    }
+}

@@ -1,0 +1,121 @@
+//! Models that come and go while others serve.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::executor::block_on;
+use protocol::scripted::{Gate, Script, Scripted};
+use protocol::{Phase, Prompt};
+
+use super::*;
+
+fn scripted(name: &str) -> Scripted {
+    let card = ModelCard { id: name.to_owned(), ..Scripted::new().models().swap_remove(0) };
+    Scripted::with_models(vec![card])
+}
+
+/// Has a model for every name but two.
+#[derive(Default)]
+struct Shelf {
+    /// What has to be heard before a model is given out.
+    word: Option<Mutex<Receiver<()>>>,
+}
+
+impl Supply for Shelf {
+    fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal> {
+        if model == "nothing" {
+            let message = "there is no nothing".to_owned();
+            return Err(Refusal::InvalidParameter { param: "model".to_owned(), message });
+        }
+        assert!(model != "broken", "it is broken");
+        if let Some(word) = &self.word {
+            word.lock().unwrap().recv().unwrap();
+        }
+        Ok(Arc::new(scripted(model).always(Script::text(&["hello"]))))
+    }
+}
+
+fn load(router: &Router, model: &str) -> Result<(), Refusal> {
+    block_on(router.adjust(Adjustment::Load { model: model.to_owned() }))
+}
+
+fn unload(router: &Router, model: &str, grace: Duration) -> Result<(), Refusal> {
+    block_on(router.adjust(Adjustment::Unload { model: model.to_owned(), grace }))
+}
+
+fn ask(router: &Router, model: Option<&str>) -> Result<Generation, Refusal> {
+    let request = GenerateRequest::new("1", Prompt::Text("hi".to_owned()));
+    block_on(router.generate(GenerateRequest { model: model.map(str::to_owned), ..request }))
+}
+
+fn names(router: &Router) -> Vec<String> {
+    router.models().into_iter().map(|card| card.id).collect()
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn models_come_and_go_and_nothing_else_changes() {
+    let first = scripted("first").always(Script::text(&["first"]));
+    let router = Router::with_supply(vec![Arc::new(first.clone())], Arc::new(Shelf::default()));
+    load(&router, "second").unwrap();
+    assert_eq!(names(&router), ["first", "second"]);
+    assert!(!block_on(ask(&router, Some("second")).unwrap().collect::<Vec<_>>()).is_empty());
+    let twice = load(&router, "second").unwrap_err().to_string();
+    assert!(twice.contains("NAME=PATH"), "{twice}");
+    assert_eq!(load(&router, "nothing").unwrap_err().to_string(), "there is no nothing");
+    assert!(load(&router, "broken").is_err());
+    assert!(matches!(unload(&router, "third", LONG), Err(Refusal::UnknownModel { .. })));
+    let accepted = router.status().counters.accepted;
+    unload(&router, "second", LONG).unwrap();
+    assert_eq!((names(&router), router.status().counters.accepted), (vec!["first".to_owned()], accepted));
+    assert!(matches!(ask(&router, Some("second")), Err(Refusal::UnknownModel { .. })));
+    load(&router, "second").unwrap();
+    unload(&router, "first", LONG).unwrap();
+    assert!(ask(&router, None).is_ok(), "the one that is left is the default");
+    unload(&router, "second", LONG).unwrap();
+    let told = ask(&router, None).unwrap_err();
+    assert_eq!(told, Refusal::NotReady { reason: "no model is loaded".to_owned() });
+    let without = Router::new(vec![Arc::new(first)]);
+    assert!(matches!(load(&without, "second"), Err(Refusal::InvalidParameter { .. })));
+}
+
+#[test]
+fn a_model_that_goes_ends_what_it_has_accepted() {
+    let gate = Gate::new();
+    let slow = scripted("slow").then(Script::new().started().gate(&gate).say("late").finish_and_done());
+    let router = Router::with_supply(vec![Arc::new(slow)], Arc::new(Shelf::default()));
+    let running = ask(&router, None).unwrap();
+    std::thread::scope(|scope| {
+        let going = scope.spawn(|| unload(&router, "slow", LONG));
+        while !names(&router).is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(ask(&router, Some("slow")), Err(Refusal::UnknownModel { .. })));
+        let taken = load(&router, "slow").unwrap_err().to_string();
+        assert!(taken.contains("there is a model called 'slow'"), "{taken}");
+        assert_eq!(router.status().models.len(), 0, "the scripted model lists none");
+        gate.open();
+        assert!(!block_on(running.collect::<Vec<_>>()).is_empty());
+        going.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_model_comes_though_nobody_waits_for_it() {
+    let (say, word) = mpsc::channel();
+    let shelf = Shelf { word: Some(Mutex::new(word)) };
+    let router = Router::with_supply(Vec::new(), Arc::new(shelf));
+    let mut loading = router.adjust(Adjustment::Load { model: "late".to_owned() });
+    assert!((&mut loading).now_or_never().is_none());
+    let coming = router.status().models;
+    assert_eq!((coming[0].id.as_str(), coming[0].phase), ("late", Phase::Starting));
+    drop(loading);
+    say.send(()).unwrap();
+    while names(&router).is_empty() {
+        std::thread::yield_now();
+    }
+    assert!(ask(&router, Some("late")).is_ok());
+}
