@@ -1,6 +1,7 @@
 //! A Rust future as a Python coroutine: polled by the task that awaits it, dropped when that task is cancelled.
 
 mod coroutine;
+mod crowd;
 mod waking;
 
 use std::cell::{Cell, RefCell};
@@ -10,11 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyStopIteration};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 pub(crate) use coroutine::{Coroutine, Driven, is_cancellation};
+pub(crate) use crowd::{Crowd, give_way, is_crowded};
 use waking::{Bell, Waking};
 
 use crate::runtime;
@@ -107,7 +110,10 @@ impl State {
             }
             if let Poll::Ready(outcome) = polled {
                 self.end();
-                return Err(PyStopIteration::new_err((outcome?,)));
+                return Err(stop(outcome?.into_bound(py)));
+            }
+            if crowd::gives_way() {
+                return Ok(py.None().into_bound(py));
             }
             let waits_for = self.within.as_ref().map(|within| within.waits_for(py));
             let future = match waits_for {
@@ -169,6 +175,17 @@ impl State {
         self.within = None;
         self.chained = None;
         self.waking.end();
+    }
+}
+
+/// How an iterator ends with a value. Bare values spare Python the making of an exception; a tuple would be taken for
+/// the exception's arguments, and an exception for itself.
+fn stop(value: Bound<'_, PyAny>) -> PyErr {
+    let is_bare = !value.is_instance_of::<PyTuple>() && !value.is_instance_of::<PyBaseException>();
+    if is_bare {
+        PyStopIteration::new_err(value.unbind())
+    } else {
+        PyStopIteration::new_err((value.unbind(),))
     }
 }
 

@@ -1,16 +1,16 @@
 //! Python functions as Rust futures: on the task that awaits them, on the loop from elsewhere, or on a thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use flow::retry::Class;
 use flow::work::{Cx, Work};
-use pyo3::exceptions::{PyException, PyRuntimeError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 use tokio::sync::oneshot;
 
-use crate::awaitable::Driven;
+use crate::awaitable::{Driven, is_crowded};
 use crate::item::{Fault, Item};
 use crate::mailbox::{Address, Letter};
 use crate::runtime;
@@ -30,6 +30,8 @@ pub(crate) struct Function {
     place: Place,
     /// The exceptions after which trying again may help.
     transient: Option<Py<PyAny>>,
+    /// A type that its results were of and that cannot be awaited: asking that of every result costs more than the call.
+    plain: OnceLock<Py<PyType>>,
 }
 
 /// A loop on which coroutines run that are begun elsewhere, in a context.
@@ -54,7 +56,20 @@ fn context(py: Python<'_>) -> PyResult<Py<PyAny>> {
 impl Function {
     pub(crate) fn new(function: Py<PyAny>, place: &str, transient: Option<Py<PyAny>>) -> Self {
         let place = if place == "thread" { Place::Thread } else { Place::Loop };
-        Self { function: Arc::new(function), place, transient }
+        Self { function: Arc::new(function), place, transient, plain: OnceLock::new() }
+    }
+
+    /// Whether a result is a coroutine, or something else that is to be awaited.
+    fn is_awaitable(&self, result: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if self.plain.get().is_some_and(|plain| plain.as_ptr() == result.get_type_ptr().cast()) {
+            return Ok(false);
+        }
+        let kind = result.get_type();
+        let is_awaitable = kind.hasattr(intern!(result.py(), "__await__"))?;
+        if !is_awaitable {
+            self.plain.set(kind.unbind()).ok();
+        }
+        Ok(is_awaitable)
     }
 
     /// Calls it within a coroutine of ours, whose task and context it shares.
@@ -64,10 +79,12 @@ impl Function {
         }
         let begun = Python::attach(|py| {
             let result = self.function.bind(py).call1(tuple(py, &arguments)?)?;
-            if result.hasattr(intern!(py, "__await__"))? {
-                Ok::<_, PyErr>(Begun::Waits(Driven::new(&result)?))
-            } else {
-                Ok(Begun::Over(Item::new(result.unbind())))
+            match self.is_awaitable(&result)? {
+                true if is_crowded() => Err(PyTypeError::new_err(
+                    "the task returned a coroutine and is not a coroutine function; define it with 'async def'",
+                )),
+                true => Ok::<_, PyErr>(Begun::Waits(Driven::new(&result)?)),
+                false => Ok(Begun::Over(Item::new(result.unbind()))),
             }
         })?;
         match begun {

@@ -1,18 +1,23 @@
 //! Pipelines whose stages are Python functions.
 
+use std::future::Future;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use flow::breaker::{Breaker, BreakerRules};
 use flow::pipeline::{PipelineStats, StageStats};
 use flow::{BreakerState, Failure, Retry};
+use futures::future::{FutureExt, join};
+use futures::poll;
+use futures::stream::{FuturesOrdered, StreamExt};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::awaitable::Awaitable;
+use crate::awaitable::{Awaitable, Crowd, give_way};
 use crate::call::{Function, setting};
 use crate::errors::{self, Field};
 use crate::item::{Fault, Item};
@@ -23,24 +28,85 @@ type Stage = flow::Pipeline<Item, Item>;
 /// An item and the stages that it is to pass.
 struct Trip {
     item: Item,
-    stages: Vec<Stage>,
+    stages: Arc<[Stage]>,
     deadline: Option<Instant>,
 }
 
 /// A pipeline that gets its stages one by one.
 #[pyclass(frozen)]
 pub(crate) struct Pipeline {
-    /// Bounds what is inside, whatever stage it is in.
-    whole: flow::Pipeline<Trip, Result<Item, Failure>>,
-    stages: Mutex<Vec<(String, Stage)>>,
+    inside: Arc<Inside>,
     places: u32,
 }
 
-impl Pipeline {
-    fn stages(&self, only: Option<&str>) -> PyResult<Vec<Stage>> {
-        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = stages.iter().filter(|(name, _)| only.is_none_or(|only| only == name));
-        let found: Vec<Stage> = wanted.map(|(_, stage)| stage.clone()).collect();
+struct Inside {
+    /// Bounds what is inside, whatever stage it is in. Items do not pass it while there is but one stage, which has the
+    /// same bound of its own.
+    whole: flow::Pipeline<Trip, Result<Item, Failure>>,
+    stages: Mutex<Stages>,
+}
+
+/// The stages with their names.
+#[derive(Default)]
+struct Stages {
+    names: Vec<String>,
+    /// Shared with every item on its way.
+    all: Arc<[Stage]>,
+    /// What had become of the items that passed the first stage while it was the only one.
+    before: Option<PipelineStats>,
+}
+
+/// How an item goes through.
+enum Way {
+    /// By the only stage there is.
+    Alone(Stage),
+    /// Within the bound of the whole pipeline.
+    Along(Arc<[Stage]>),
+}
+
+impl Inside {
+    fn lock(&self) -> MutexGuard<'_, Stages> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The only stage, if there is but one.
+    fn alone(&self) -> Option<Stage> {
+        match &*self.lock().all {
+            [stage] => Some(stage.clone()),
+            _ => None,
+        }
+    }
+
+    fn way(&self, only: Option<&str>) -> PyResult<Way> {
+        let stages = self.stages(only)?;
+        Ok(self.alone().map_or(Way::Along(stages), Way::Alone))
+    }
+
+    /// Takes an item through. The way is chosen when it begins, so that every item is on one of the books.
+    async fn pass(&self, item: Item, only: Option<&str>, deadline: Option<Instant>) -> PyResult<Item> {
+        match (self.way(only)?, deadline) {
+            (Way::Alone(stage), None) => stage.submit(item).await.map_err(raised),
+            (Way::Alone(stage), Some(deadline)) => stage.submit_by(item, deadline).await.map_err(raised),
+            (Way::Along(stages), deadline) => {
+                let trip = Trip { item, stages, deadline };
+                let ended = match deadline {
+                    Some(deadline) => self.whole.submit_by(trip, deadline).await,
+                    None => self.whole.submit(trip).await,
+                };
+                ended.and_then(|passed| passed).map_err(raised)
+            }
+        }
+    }
+
+    fn stages(&self, only: Option<&str>) -> PyResult<Arc<[Stage]>> {
+        let stages = self.lock();
+        let found = match only {
+            None => Arc::clone(&stages.all),
+            Some(only) => {
+                let at = stages.names.iter().position(|name| name == only);
+                at.map(|at| stages.all[at].clone()).into_iter().collect()
+            }
+        };
         if found.is_empty() {
             let message = match only {
                 Some(name) => format!("there is no task '{name}'; add_task('{name}', function) adds it"),
@@ -54,7 +120,7 @@ impl Pipeline {
 
 async fn travel(trip: Trip) -> Result<Result<Item, Failure>, std::convert::Infallible> {
     let mut item = trip.item;
-    for stage in &trip.stages {
+    for stage in trip.stages.iter() {
         let passed = match trip.deadline {
             Some(deadline) => stage.submit_by(item, deadline).await,
             None => stage.submit(item).await,
@@ -65,6 +131,60 @@ async fn travel(trip: Trip) -> Result<Result<Item, Failure>, std::convert::Infal
         }
     }
     Ok(Ok(item))
+}
+
+/// So many items end before the event loop has its turn, which it then gets every half a millisecond or so.
+const ROUND: usize = 512;
+
+/// What an item that fails does to the others of its stream.
+#[derive(Clone, Copy, PartialEq)]
+enum OnError {
+    /// Its exception is its outcome.
+    Keep,
+    /// Its exception is that of all; what has not ended is cancelled.
+    Raise,
+}
+
+/// The outcomes of items, in their order, with at most so many inside at once.
+async fn collect<B>(
+    mut begun: impl Iterator<Item = B>,
+    places: usize,
+    on_error: OnError,
+) -> PyResult<Vec<Py<PyAny>>>
+where
+    B: Future<Output = Result<Item, Failure>> + Unpin,
+{
+    let mut outcomes = Vec::with_capacity(begun.size_hint().0);
+    let mut waiting = FuturesOrdered::new();
+    loop {
+        let mut ended = None;
+        while waiting.len() < places.max(1)
+            && let Some(mut next) = begun.next()
+        {
+            // What needs not wait, while nothing before it does, costs no more than the call.
+            if waiting.is_empty()
+                && let Poll::Ready(outcome) = poll!(&mut next)
+            {
+                ended = Some(outcome);
+                break;
+            }
+            waiting.push_back(next);
+        }
+        if ended.is_none() {
+            ended = waiting.next().await;
+        }
+        let Some(ended) = ended else { return Ok(outcomes) };
+        match ended {
+            Ok(item) => outcomes.push(Python::attach(|py| item.object(py))),
+            Err(failure) if on_error == OnError::Raise => return Err(raised(failure)),
+            Err(failure) => {
+                outcomes.push(Python::attach(|py| raised(failure).into_value(py).into_any()));
+            }
+        }
+        if outcomes.len() % ROUND == 0 {
+            give_way().await;
+        }
+    }
 }
 
 /// The exception that a failure is: the one that the function raised, if it raised one.
@@ -114,8 +234,8 @@ fn breaker(settings: &Bound<'_, PyDict>) -> PyResult<Option<Breaker>> {
     Ok(Some(Breaker::new(rules)))
 }
 
-fn stage(name: &str, function: Function, settings: &Bound<'_, PyDict>) -> PyResult<Stage> {
-    let mut staged = flow::Pipeline::builder().credits(u32::MAX).work(name, function);
+fn stage(name: &str, function: Function, settings: &Bound<'_, PyDict>, places: u32) -> PyResult<Stage> {
+    let mut staged = flow::Pipeline::builder().credits(places).work(name, function);
     if let Some(workers) = setting(settings, "workers")? {
         staged = staged.workers(workers);
     }
@@ -158,20 +278,31 @@ impl Pipeline {
     #[new]
     fn new(places: u32) -> Self {
         let whole = flow::Pipeline::builder().credits(places).stage("pipeline", travel).build();
-        Self { whole, stages: Mutex::default(), places }
+        Self { inside: Arc::new(Inside { whole, stages: Mutex::default() }), places }
     }
 
     /// Adds a task behind the others.
     fn add(&self, name: &str, function: Py<PyAny>, settings: &Bound<'_, PyDict>) -> PyResult<()> {
         let place: String = setting(settings, "place")?.unwrap_or_default();
         let function = Function::new(function, &place, setting(settings, "retry_on")?);
-        let stage = stage(name, function, settings)?;
-        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        if stages.iter().any(|(known, _)| known == name) {
-            let message = format!("there is a task '{name}' already; give this one another name");
-            return Err(errors::exception("InvalidRequestError", message, &[]));
+        let stage = stage(name, function, settings, self.places)?;
+        let mut stages = self.inside.lock();
+        let wrong = |message| Err(errors::exception("InvalidRequestError", message, &[]));
+        if stages.names.iter().any(|known| known == name) {
+            return wrong(format!("there is a task '{name}' already; give this one another name"));
         }
-        stages.push((name.to_owned(), stage));
+        if let [only] = &*stages.all {
+            let before = only.stats();
+            if before.in_flight() > 0 {
+                let many = before.in_flight();
+                return wrong(format!(
+                    "{many} items are in the only task; add '{name}' before or after them"
+                ));
+            }
+            stages.before = Some(before);
+        }
+        stages.names.push(name.to_owned());
+        stages.all = stages.all.iter().cloned().chain([stage]).collect();
         Ok(())
     }
 
@@ -180,44 +311,71 @@ impl Pipeline {
     fn submit(&self, item: Py<PyAny>, only: Option<&str>, timeout: Option<f64>) -> PyResult<Awaitable> {
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let trip = Trip { item: Item::new(item), stages: self.stages(only)?, deadline };
-        let whole = self.whole.clone();
+        let (inside, item, only) = (Arc::clone(&self.inside), Item::new(item), only.map(str::to_owned));
         Ok(Awaitable::new(async move {
-            let ended = match deadline {
-                Some(deadline) => whole.submit_by(trip, deadline).await,
-                None => whole.submit(trip).await,
-            };
-            let item = ended.map_err(raised)?.map_err(raised)?;
+            let item = inside.pass(item, only.as_deref(), deadline).await?;
             Ok(Python::attach(|py| item.object(py)))
+        }))
+    }
+
+    /// Takes many items through all tasks, none of which may be a coroutine function; answers their outcomes in their
+    /// order. What fails ends that (`raise`), or has its exception as its outcome (`keep`).
+    fn map(&self, items: Vec<Py<PyAny>>, on_error: &str) -> PyResult<Awaitable> {
+        let (inside, places) = (Arc::clone(&self.inside), self.places as usize);
+        let on_error = if on_error == "keep" { OnError::Keep } else { OnError::Raise };
+        Ok(Awaitable::new(async move {
+            let items = items.into_iter().map(Item::new);
+            match inside.way(None)? {
+                Way::Alone(stage) => {
+                    let begun = items.map(|item| stage.submit(item));
+                    Crowd(Box::pin(collect(begun, places, on_error))).await
+                }
+                Way::Along(stages) => {
+                    let begun = items.map(|item| {
+                        let trip = Trip { item, stages: Arc::clone(&stages), deadline: None };
+                        inside.whole.submit(trip).map(|ended| ended.and_then(|passed| passed))
+                    });
+                    Crowd(Box::pin(collect(begun, places, on_error))).await
+                }
+            }
         }))
     }
 
     /// Whether one more item would have to wait outside.
     fn is_full(&self) -> bool {
-        self.whole.stats().in_flight() >= u64::from(self.places)
+        let stats = self.inside.alone().map_or_else(|| self.inside.whole.stats(), |stage| stage.stats());
+        stats.in_flight() >= u64::from(self.places)
     }
 
     /// Changes how many items a task works on at once.
     fn set_workers(&self, name: &str, workers: usize) -> PyResult<()> {
         let wrong = |error: flow::FlowError| errors::exception("InvalidRequestError", error, &[]);
-        self.stages(Some(name))?[0].set_workers(name, workers).map_err(wrong)
+        self.inside.stages(Some(name))?[0].set_workers(name, workers).map_err(wrong)
     }
 
     /// What has become of the items, as JSON.
     fn stats(&self) -> String {
-        let whole = self.whole.stats();
-        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        let stages: Vec<PipelineStats> = stages.iter().map(|(_, stage)| stage.stats()).collect();
+        let whole = self.inside.whole.stats();
+        let (stages, before) = {
+            let stages = self.inside.lock();
+            let all: Vec<PipelineStats> = stages.all.iter().map(Stage::stats).collect();
+            // Items that passed the only stage are on its books, all others on those of the whole.
+            let before = if let [only] = &all[..] { Some(only.clone()) } else { stages.before.clone() };
+            (all, before)
+        };
         let tasks: Vec<Value> = stages.iter().flat_map(|stats| &stats.stages).map(task).collect();
-        let failed: u64 = stages.iter().map(|stats| stats.failed).sum();
+        let alone = |read: fn(&PipelineStats) -> u64| before.as_ref().map_or(0, read);
+        // What a stage gave up has come out of the whole as a failure.
+        let failed = stages.iter().map(|stats| stats.failed).sum::<u64>() - alone(|stats| stats.failed);
+        let expired = stages.iter().map(|stats| stats.expired).sum::<u64>() - alone(|stats| stats.expired);
         json!({
-            "accepted": whole.accepted,
-            "completed": whole.completed.saturating_sub(failed),
-            "failed": whole.failed + failed,
-            "expired": whole.expired,
-            "cancelled": whole.cancelled,
-            "cut": whole.cut,
-            "in_flight": whole.in_flight(),
+            "accepted": whole.accepted + alone(|stats| stats.accepted),
+            "completed": whole.completed.saturating_sub(failed + expired) + alone(|stats| stats.completed),
+            "failed": whole.failed + failed + alone(|stats| stats.failed),
+            "expired": whole.expired + expired + alone(|stats| stats.expired),
+            "cancelled": whole.cancelled + alone(|stats| stats.cancelled),
+            "cut": whole.cut + alone(|stats| stats.cut),
+            "in_flight": whole.in_flight() + alone(PipelineStats::in_flight),
             "tasks": tasks,
         })
         .to_string()
@@ -225,8 +383,17 @@ impl Pipeline {
 
     /// Takes nothing more, and waits for what is inside; answers how many items were cut short.
     fn drain(&self, timeout: f64) -> PyResult<Awaitable> {
-        let (whole, time) = (self.whole.clone(), seconds("timeout", timeout)?);
-        Ok(Awaitable::new(async move { Ok(whole.drain(time).await.cut) }))
+        let (inside, time) = (Arc::clone(&self.inside), seconds("timeout", timeout)?);
+        Ok(Awaitable::new(async move {
+            let alone = async {
+                match inside.alone() {
+                    Some(stage) => stage.drain(time).await.cut,
+                    None => 0,
+                }
+            };
+            let (whole, alone) = join(inside.whole.drain(time), alone).await;
+            Ok(whole.cut + alone)
+        }))
     }
 }
 

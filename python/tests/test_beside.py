@@ -23,6 +23,7 @@ from tidegate import (
     parallel_run,
     prefetched,
 )
+from waiting import until
 
 
 async def test_example_integration_with_training(tmp_path: Path) -> None:
@@ -80,8 +81,42 @@ async def test_gradients_add_up_and_tasks_are_learned_from() -> None:
     learn = TrainingIntegration().async_meta_training_step
     losses = [(await learn(whole, data, optimizer, inner=inner, outer=outer))["loss"] for _ in range(5)]
     assert losses[-1] < losses[0]
+    drawn: list[int] = []
+
+    def sample() -> Any:
+        drawn.append(len(drawn))
+        return data[len(drawn) % 2]
+
+    assert (await learn(whole, sample, optimizer, inner=inner, outer=outer, sampled=3))["tasks"] == 3 == len(drawn)
     with pytest.raises(ValueError, match="loss_fn"):
         await TrainingIntegration().async_training_step(whole, data, optimizer)
+
+
+async def test_steps_run_beside_the_loop_and_a_cancelled_one_ends_between_steps() -> None:
+    torch = pytest.importorskip("torch")
+    gate, inside, threads = threading.Event(), threading.Event(), set()
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def loss(model: Any, batch: Any) -> Any:
+        threads.add(threading.current_thread())
+        inside.set()
+        gate.wait(60)
+        return model(batch).square().mean()
+
+    integration = TrainingIntegration(loss=loss)
+    batches = [torch.ones(1, 2)] * 3
+    training = asyncio.create_task(integration.async_training_step(model, batches, optimizer))
+    await until(inside.is_set)  # The loop goes on while a step computes.
+    assert threading.current_thread() not in threads
+    before = model.weight.detach().clone()
+    training.cancel()
+    await asyncio.sleep(0)
+    assert not training.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await training
+    assert integration.step == 0 and torch.equal(model.weight, before)
 
 
 async def test_loaders_are_read_ahead_but_not_too_far() -> None:

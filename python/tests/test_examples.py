@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["framework.py", "inference_engine.py"])
+@pytest.mark.parametrize("name", ["framework.py", "inference_engine.py", "parallel_queries.py"])
 def test_examples_run(name: str) -> None:
     ran = subprocess.run([sys.executable, PACKAGE / "examples" / name], capture_output=True, text=True)
     assert ran.returncode == 0 and ran.stdout, ran.stderr

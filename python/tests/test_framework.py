@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
 import pickle
 import threading
@@ -199,6 +200,108 @@ async def test_failures_are_retried_told_apart_and_isolated() -> None:
     assert (stats["completed"], stats["failed"], stats["tasks"][0]["retries"]) == (4, 1, 8)
     kept = AsyncPipeline().add_task("flaky", flaky, fallback=lambda item, error: (item, type(error)))
     assert await kept.submit(3) == (3, KeyError)
+
+
+async def test_the_books_are_right_while_tasks_are_added() -> None:
+    gate = asyncio.Event()
+
+    async def first(number: int) -> int:
+        if number < 0:
+            raise ValueError("negative")
+        if number > 100:
+            await gate.wait()
+        return number
+
+    def counts() -> tuple[int, ...]:
+        stats = pipeline.stats()
+        return tuple(stats[name] for name in ("accepted", "completed", "failed", "expired", "cancelled", "in_flight"))
+
+    pipeline = AsyncPipeline(PipelineConfig(buffer_size=3, enable_backpressure=False)).add_task("first", first)
+    assert await pipeline.map([1, -2, 3], return_exceptions=True) and counts() == (3, 2, 1, 0, 0, 0)
+    inside = [asyncio.ensure_future(pipeline.submit(number)) for number in (101, 102, 103)]
+    await until(lambda: counts()[-1] == 3)
+    with pytest.raises(tidegate.QueueFullError):
+        await pipeline.submit(4)
+    with pytest.raises(ValueError, match="3 items are in the only task"):
+        pipeline.add_task("second", abs)
+    inside[0].cancel()
+    await asyncio.wait(inside[:1])
+    with pytest.raises(TimeoutError):
+        await pipeline.submit(104, timeout=0.001)
+    gate.set()
+    assert await asyncio.gather(*inside[1:]) == [102, 103] and counts() == (7, 4, 1, 1, 1, 0)
+    waiting = pipeline.submit(5)
+    pipeline.add_task("second", lambda number: number + 1, run_in="loop")
+    assert await waiting == 6 and await pipeline.submit(6, task="first") == 6
+    with pytest.raises(ValueError, match="negative"):
+        await pipeline.submit(-1)
+    assert counts() == (10, 6, 2, 1, 1, 0)
+    assert await pipeline.drain() == 0
+    with pytest.raises(tidegate.QueueClosedError):
+        await pipeline.submit(1)
+    alone = AsyncPipeline().add_task("first", first)
+    gate.clear()
+    cut = asyncio.ensure_future(alone.submit(101))
+    await until(lambda: alone.stats()["in_flight"] == 1)
+    assert await alone.drain(0.0) == 1
+    with pytest.raises(tidegate.QueueClosedError):
+        await cut
+
+
+async def test_many_items_share_a_wake_up() -> None:
+    native = AsyncPipeline(PipelineConfig(buffer_size=8)).add_task("abs", abs, run_in="loop").add_task("text", str)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    assert await native.map(-number for number in range(5000)) == [str(number) for number in range(5000)]
+    beside.cancel()
+    assert turns > 5  # The event loop had its turns meanwhile.
+    assert native.stats()["completed"] == 5000 and native.stats()["in_flight"] == 0
+    assert await native.map([]) == []
+    outcomes = await native.map([1, "two", -3], return_exceptions=True)
+    assert outcomes[::2] == ["1", "3"] and isinstance(outcomes[1], TypeError)
+    with pytest.raises(TypeError, match="abs"):
+        await native.map([1, "two", -3])
+
+    gate = threading.Barrier(3)
+
+    def on_threads(number: int) -> int:
+        gate.wait(60)  # It opens only if three items are worked on at once.
+        return -number
+
+    threads = AsyncPipeline(PipelineConfig(max_concurrent_tasks=3)).add_task("threads", on_threads)
+    assert await threads.map(range(30)) == [-number for number in range(30)]
+
+    stuck = threading.Event()
+    waiting = AsyncPipeline(PipelineConfig(max_concurrent_tasks=2)).add_task("stuck", lambda _: stuck.wait(60))
+    task = asyncio.create_task(waiting.map(range(100)))
+    await until(lambda: waiting.stats()["tasks"][0]["running"] == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert waiting.stats()["in_flight"] == 0
+    stuck.set()
+
+    box = {number: asyncio.sleep(0, number) for number in (5, 6)}
+    coroutines = AsyncPipeline().add_task("pop", box.pop, run_in="loop")
+    assert await coroutines.submit(5) == 5
+    with pytest.raises(TypeError, match="async def"), pytest.warns(RuntimeWarning, match="never awaited"):
+        await coroutines.map([6])
+        gc.collect()
+
+
+@pytest.mark.parametrize("value", [None, 1, "a", (), (1, 2), ((1,),), [], ValueError("x"), StopIteration(3), KeyError])
+async def test_every_object_comes_out_as_it_is(value: Any) -> None:
+    pipeline = AsyncPipeline().add_task("same", copy.copy, run_in="loop").add_task("box", lambda one: [one], run_in="loop")
+    assert (await AsyncPipeline().add_task("pick", lambda one: one, run_in="loop").submit(value)) is value
+    (inside,) = await pipeline.submit(value)
+    assert type(inside) is type(value) and repr(inside) == repr(value)
 
 
 async def test_a_circuit_opens_and_time_runs_out() -> None:

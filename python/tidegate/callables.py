@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import types
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
@@ -23,6 +24,12 @@ def place_of(function: Callable[..., Any], run_in: RunIn) -> str:
         test(one) for one in (bare, called) for test in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
     )
     return "loop" if is_asynchronous else "thread"
+
+
+def is_native(function: Callable[..., Any]) -> bool:
+    """Whether ``function`` is not written in Python, so that it can be called where no coroutine may be returned."""
+    builtin = (types.BuiltinFunctionType, types.MethodDescriptorType, types.ClassMethodDescriptorType)
+    return isinstance(function, builtin) or function in (int, float, str, bytes, bool, list, tuple, set, dict)
 
 
 def collected(function: Callable[..., Any]) -> Callable[..., Any]:

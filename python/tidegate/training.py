@@ -93,15 +93,20 @@ class TrainingIntegration:
     async def async_meta_training_step(
         self,
         model: Any,
-        tasks: Iterable[Any] | AsyncIterable[Any],
+        tasks: Iterable[Any] | AsyncIterable[Any] | Callable[[], Any],
         optimizer: Any,
         *,
         inner: Callable[[Any, Any], Any],
         outer: Callable[[Any, Any, Any], Any],
+        sampled: int = 4,
     ) -> dict[str, float]:
-        """One step of meta-learning over sampled tasks: ``inner(model, task)`` adapts and answers what it adapted to,
-        ``outer(model, adapted, task)`` answers the loss by which the model itself is to learn from that."""
+        """One step of meta-learning over tasks: ``inner(model, task)`` adapts and answers what it adapted to,
+        ``outer(model, adapted, task)`` answers the loss by which the model itself is to learn from that. ``tasks`` may
+        also be a function that samples one, which is called ``sampled`` times, on a thread and ahead of its use."""
         losses: list[float] = []
+        if callable(tasks) and not isinstance(tasks, (Iterable, AsyncIterable)):
+            sample = tasks
+            tasks = (sample() for _ in range(sampled))
         async for task in prefetched(tasks, self.config.prefetch):
 
             def learn(task: Any = task) -> float:
