@@ -6,6 +6,7 @@ mod sum;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -34,36 +35,74 @@ pub trait Supply: Send + Sync {
 impl Router {
     /// Routes to `members`; the first that can do what is asked serves requests that name no model.
     pub fn new(members: Vec<Arc<dyn Inference>>) -> Self {
+        let members = members.into_iter().map(|member| Member::new(member, None)).collect();
         Self { members: Arc::new(Members::new(members, None)) }
     }
 
-    /// As [`Router::new`], and loads further models from `supply` when told to.
-    pub fn with_supply(members: Vec<Arc<dyn Inference>>, supply: Arc<dyn Supply>) -> Self {
+    /// As [`Router::new`], with what each member can be loaded from again, if it can. Loads further models from `supply` when
+    /// told to.
+    pub fn with_supply(members: Vec<(Arc<dyn Inference>, Option<String>)>, supply: Arc<dyn Supply>) -> Self {
+        let member = |(member, origin): (_, Option<String>)| Member::new(member, origin.as_deref());
+        let members = members.into_iter().map(member).collect();
         Self { members: Arc::new(Members::new(members, Some(supply))) }
     }
 
-    /// The member that serves a request.
-    fn find(&self, model: Option<&str>, task: Task) -> Result<Arc<dyn Inference>, Refusal> {
-        let members = self.members.all();
-        let cards = || members.iter().flat_map(|member| member.cards.iter().map(move |card| (member, card)));
-        let able = || cards().filter(|(_, card)| card.can(task));
-        let names = |cards: &mut dyn Iterator<Item = (&Member, &ModelCard)>| {
-            cards.map(|(_, card)| card.id.clone()).collect::<Vec<_>>()
+    /// From now on, models that nobody has asked for so long end, and are loaded again when they are asked for.
+    ///
+    /// # Errors
+    /// When the system refuses the thread that looks after that.
+    pub fn rest_after(&self, idle: Duration) -> std::io::Result<()> {
+        let members = Arc::downgrade(&self.members);
+        let pause = (idle / 8).clamp(Duration::from_millis(1), Duration::from_secs(1));
+        let body = move || {
+            while let Some(members) = members.upgrade() {
+                members.rest(idle);
+                drop(members);
+                std::thread::sleep(pause);
+            }
         };
-        let asked = match model {
-            Some(model) => cards().find(|(_, card)| card.id == model),
-            None => able().next().or_else(|| cards().next()),
+        std::thread::Builder::new().name("tidegate-rest".to_owned()).spawn(body).map(drop)
+    }
+
+    /// The member that serves a request, loaded first if it sleeps.
+    async fn awake(&self, model: Option<String>, task: Task) -> Result<Arc<dyn Inference>, Refusal> {
+        let model = self.choose(model, task)?;
+        if self.find(&model).is_none() {
+            self.members.wake(&model).await?;
+        }
+        let gone = || Refusal::UnknownModel { model: model.clone(), near: self.names(|_| true) };
+        self.find(&model).ok_or_else(gone)
+    }
+
+    /// The name of the model that serves a request: the one that was asked for, or the first that can.
+    fn choose(&self, model: Option<String>, task: Task) -> Result<String, Refusal> {
+        let cards = self.members.cards();
+        let all = || cards.iter().flat_map(|cards| cards.iter());
+        let able = || all().find(|card| card.can(task));
+        let asked = match &model {
+            Some(model) => all().find(|card| card.id == *model),
+            None => able().or_else(|| all().next()),
         };
         match (asked, model) {
-            (Some((member, card)), _) if card.can(task) => Ok(Arc::clone(&member.inference)),
-            (Some((_, card)), _) => {
-                Err(Refusal::Unable { model: card.id.clone(), task, able: names(&mut able()) })
+            (Some(card), _) if card.can(task) => Ok(card.id.clone()),
+            (Some(card), _) => {
+                let able = self.names(|card| card.can(task));
+                Err(Refusal::Unable { model: card.id.clone(), task, able })
             }
-            (None, Some(model)) => {
-                Err(Refusal::UnknownModel { model: model.to_owned(), near: names(&mut cards()) })
-            }
+            (None, Some(model)) => Err(Refusal::UnknownModel { model, near: self.names(|_| true) }),
             (None, None) => Err(Refusal::NotReady { reason: "no model is loaded".to_owned() }),
         }
+    }
+
+    fn names(&self, is: impl Fn(&ModelCard) -> bool) -> Vec<String> {
+        self.models().into_iter().filter(is).map(|card| card.id).collect()
+    }
+
+    /// The member that serves a model, if it is awake.
+    fn find(&self, model: &str) -> Option<Arc<dyn Inference>> {
+        let member = self.members.all().into_iter().find(|member| member.serves(model))?;
+        self.members.ask(&member);
+        Some(member.inference)
     }
 
     /// Adjusts every member that generates: the others have nothing of what can be adjusted.
@@ -77,22 +116,20 @@ impl Router {
 
 impl Inference for Router {
     fn models(&self) -> Vec<ModelCard> {
-        self.members.all().iter().flat_map(|member| member.cards.to_vec()).collect()
+        self.members.cards().iter().flat_map(|cards| cards.to_vec()).collect()
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
-        let member = self.find(request.model.as_deref(), Task::Generate);
-        async move { member?.generate(request).await }.boxed()
+        async move { self.awake(request.model.clone(), Task::Generate).await?.generate(request).await }
+            .boxed()
     }
 
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
-        let member = self.find(request.model.as_deref(), Task::Embed);
-        async move { member?.embed(request).await }.boxed()
+        async move { self.awake(request.model.clone(), Task::Embed).await?.embed(request).await }.boxed()
     }
 
     fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
-        let member = self.find(request.model.as_deref(), Task::Score);
-        async move { member?.score(request).await }.boxed()
+        async move { self.awake(request.model.clone(), Task::Score).await?.score(request).await }.boxed()
     }
 
     /// All members together: the earliest or the latest phase that any of them is in, the worst health with the model's

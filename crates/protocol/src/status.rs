@@ -314,3 +314,39 @@ pub struct Histogram {
     /// Sum of all observations.
     pub sum: f64,
 }
+
+impl Histogram {
+    /// About the value that a share of all observations (0 to 1) does not exceed: within the bucket where that is, as if what
+    /// it holds lay evenly between its bounds. `None` without observations. What lies beyond all bounds counts as the last.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let total: u64 = self.counts.iter().sum();
+        let wanted = share.clamp(0.0, 1.0) * total as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (bound, count) in self.bounds.iter().zip(&self.counts) {
+            let count = *count as f64;
+            if count > 0.0 && below + count >= wanted {
+                return Some(lower + (bound - lower) * (wanted - below) / count);
+            }
+            (below, lower) = (below + count, *bound);
+        }
+        self.bounds.last().copied().filter(|_| total > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let histogram = Histogram { bounds: vec![1.0, 2.0, 4.0], counts: vec![2, 0, 2, 1], sum: 0.0 };
+        let check = |share, expected| assert_eq!(histogram.quantile(share), Some(expected), "{share}");
+        check(0.0, 0.0);
+        check(0.2, 0.5);
+        check(0.4, 1.0);
+        check(0.6, 3.0);
+        check(0.8, 4.0);
+        check(1.0, 4.0);
+        assert_eq!(Histogram::default().quantile(0.5), None);
+    }
+}

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use engine::simulation::{CostModel, Job, Outcome, replay};
 use engine::trace::Recorder;
 use engine::{
-    DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PidSettings, PrefixSharing,
-    Revive, Router, Supply, Turns,
+    DynamicSettings, EncoderEngine, Engine, EngineError, EngineSettings, KvBudget, MemoryPlan, PidSettings,
+    PrefixSharing, Revive, Router, Supply, Turns,
 };
 use flow::metrics::System;
 use models::cache::CacheError;
@@ -74,6 +74,16 @@ pub struct Summary {
     pub took: Duration,
 }
 
+impl Summary {
+    /// The choice by which the model can be loaded again under its name, if there is one.
+    fn origin(&self) -> Option<String> {
+        let path = self.source.clone().unwrap_or_else(|| "chat".into());
+        let choice = ModelChoice { name: Some(self.card.id.clone()), path };
+        // A name with a slash would be read as part of the path.
+        Some(choice.to_string()).filter(|written| written.parse() == Ok(choice))
+    }
+}
+
 /// What the models of one process have in common.
 struct Machine {
     settings: InferenceSettings,
@@ -110,16 +120,20 @@ pub fn open_watched(settings: &InferenceSettings, watch: &dyn Watch) -> Result<O
     let machine = Arc::new(machine);
     let first = (chosen.first(), settings.model.model_name.as_deref());
     let (first, summary) = machine.open(first, watch)?;
-    let (mut members, mut beside) = (vec![first], Vec::<Summary>::new());
+    let (mut members, mut beside) = (vec![(first, summary.origin())], Vec::<Summary>::new());
     for choice in chosen.iter().skip(1) {
         let (member, next) = machine.open((Some(choice), None), watch)?;
         if beside.iter().chain([&summary]).any(|other| other.card.id == next.card.id) {
             return Err(OpenError::SameName { name: next.card.id });
         }
-        members.push(member);
+        members.push((member, next.origin()));
         beside.push(next);
     }
     let inference = Arc::new(Router::with_supply(members, Arc::new(Stock(machine))));
+    let idle = settings.memory.idle_unload.0;
+    if !idle.is_zero() {
+        inference.rest_after(idle).map_err(EngineError::Thread)?;
+    }
     Ok(Opened { inference, summary, beside })
 }
 

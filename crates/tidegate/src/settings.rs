@@ -89,6 +89,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "queue_age_step", section: "queue", name: "age_step", unset: "" },
     Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },
     Key { id: "model_memory", section: "memory", name: "models", unset: "no limit" },
+    Key { id: "idle_unload", section: "memory", name: "idle_unload", unset: "" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "kv_dir", section: "memory", name: "kv_dir", unset: "nothing is kept" },

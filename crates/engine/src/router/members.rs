@@ -1,11 +1,17 @@
 //! The models that a router has, and how they come and go.
+//!
+//! A model that nobody has asked for may be put to sleep: its engine ends, and what is kept of it is what it was loaded from.
+//! Whoever asks for it then waits until it is loaded again.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, ready};
 use protocol::status::ModelStatus;
-use protocol::{Inference, ModelCard, Refusal, Status};
+use protocol::{Inference, ModelCard, Phase, Refusal, Status};
 use tokio::sync::oneshot;
 
 use super::{Supply, sum};
@@ -16,7 +22,26 @@ pub(super) struct Member {
     pub(super) inference: Arc<dyn Inference>,
     /// Read once: an engine serves the same models for as long as it lives.
     pub(super) cards: Arc<[ModelCard]>,
+    /// What it is loaded from, written as for [`Supply::open`].
+    origin: Option<Arc<str>>,
+    /// It came as the how-manieth; sleep does not change that.
+    rank: u64,
+    /// When it was asked last, in milliseconds of the router's life.
+    asked: Arc<AtomicU64>,
 }
+
+/// A model without an engine, which is loaded when it is asked for.
+#[derive(Clone)]
+struct Sleeper {
+    cards: Arc<[ModelCard]>,
+    origin: Arc<str>,
+    rank: u64,
+    /// Requests that may wait for it when it is awake.
+    queue_capacity: u64,
+}
+
+/// A model being woken, for all who wait for it.
+type Waking = Shared<BoxFuture<'static, Result<(), Refusal>>>;
 
 /// The models of a router.
 pub(super) struct Members {
@@ -25,6 +50,7 @@ pub(super) struct Members {
     /// Held while a model is loaded: one after the other, so that each sees what room the ones before it have left.
     loading: Mutex<()>,
     changing: Mutex<Changing>,
+    began: Instant,
 }
 
 /// What is on its way in or out.
@@ -32,6 +58,10 @@ pub(super) struct Members {
 struct Changing {
     coming: Vec<String>,
     going: Vec<Member>,
+    asleep: Vec<Sleeper>,
+    waking: Vec<(Arc<str>, Waking)>,
+    /// The rank of the newest member.
+    newest: u64,
     /// What those that have gone have counted.
     past: Status,
 }
@@ -39,24 +69,59 @@ struct Changing {
 /// How often it is looked whether a model that was told to go is still in somebody's hands.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How long those who asked just when a model was put to sleep have to be served.
+const PARTING: Duration = Duration::from_secs(60);
+
 impl Member {
-    fn new(inference: Arc<dyn Inference>) -> Self {
-        Self { cards: inference.models().into(), inference }
+    pub(super) fn new(inference: Arc<dyn Inference>, origin: Option<&str>) -> Self {
+        let cards = inference.models().into();
+        Self { inference, cards, origin: origin.map(Arc::from), rank: 0, asked: Arc::default() }
     }
 
     fn name(&self) -> String {
         self.cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    fn serves(&self, model: &str) -> bool {
-        self.cards.iter().any(|card| card.id == model)
+    pub(super) fn serves(&self, model: &str) -> bool {
+        has(&self.cards, model)
     }
 }
 
+fn has(cards: &[ModelCard], model: &str) -> bool {
+    cards.iter().any(|card| card.id == model)
+}
+
 impl Members {
-    pub(super) fn new(members: Vec<Arc<dyn Inference>>, supply: Option<Arc<dyn Supply>>) -> Self {
-        let serving = RwLock::new(members.into_iter().map(Member::new).collect());
-        Self { serving, supply, loading: Mutex::default(), changing: Mutex::default() }
+    pub(super) fn new(mut members: Vec<Member>, supply: Option<Arc<dyn Supply>>) -> Self {
+        let changing = Changing { newest: members.len() as u64, ..Changing::default() };
+        members.iter_mut().zip(0..).for_each(|(member, rank)| member.rank = rank);
+        Self {
+            serving: RwLock::new(members),
+            supply,
+            loading: Mutex::default(),
+            changing: Mutex::new(changing),
+            began: Instant::now(),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that a member is asked.
+    pub(super) fn ask(&self, member: &Member) {
+        member.asked.store(self.millis(), Relaxed);
+    }
+
+    /// The cards of all models that can be asked for, those that sleep too, in the order in which they came.
+    pub(super) fn cards(&self) -> Vec<Arc<[ModelCard]>> {
+        let serving = self.serving.read().unwrap_or_else(PoisonError::into_inner);
+        let awake = serving.iter().map(|member| (member.rank, Arc::clone(&member.cards)));
+        let changing = self.changing();
+        let asleep = changing.asleep.iter().map(|sleeper| (sleeper.rank, Arc::clone(&sleeper.cards)));
+        let mut ranked: Vec<_> = awake.chain(asleep).collect();
+        ranked.sort_unstable_by_key(|(rank, _)| *rank);
+        ranked.into_iter().map(|(_, cards)| cards).collect()
     }
 
     /// Those that take requests.
@@ -76,6 +141,17 @@ impl Members {
         let mut joined = joined.unwrap_or_default();
         let changing = self.changing();
         joined.models.extend(changing.going.iter().flat_map(|member| member.inference.status().models));
+        for sleeper in &changing.asleep {
+            // There is a model to be asked, though it takes a moment.
+            joined.phase = if serving.is_empty() { Phase::Ready } else { joined.phase };
+            joined.load.queue_capacity += sleeper.queue_capacity;
+            let resting = |card: &ModelCard| ModelStatus {
+                id: card.id.clone(),
+                phase: Phase::Stopped,
+                ..Default::default()
+            };
+            joined.models.extend(sleeper.cards.iter().map(resting));
+        }
         let coming = changing.coming.iter().map(|id| ModelStatus { id: id.clone(), ..Default::default() });
         joined.models.extend(coming);
         sum::add_past(&mut joined, (changing.past.counters.clone(), &changing.past.latency));
@@ -106,13 +182,21 @@ impl Members {
 
     fn bring(&self, supply: &dyn Supply, model: &str) -> Result<String, Refusal> {
         let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.admit(Member::new(supply.open(model)?))
+        self.admit(Member::new(supply.open(model)?, Some(model)))
     }
 
-    fn admit(&self, member: Member) -> Result<String, Refusal> {
+    fn admit(&self, mut member: Member) -> Result<String, Refusal> {
         let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
-        let changing = self.changing();
-        let is_taken = |name: &str| serving.iter().chain(&changing.going).any(|other| other.serves(name));
+        let mut changing = self.changing();
+        let sleeps = |name: &str| {
+            changing
+                .asleep
+                .iter()
+                .any(|sleeper| has(&sleeper.cards, name) && Some(&sleeper.origin) != member.origin.as_ref())
+        };
+        let is_taken = |name: &str| {
+            sleeps(name) || serving.iter().chain(&changing.going).any(|other| other.serves(name))
+        };
         if let Some(card) = member.cards.iter().find(|card| is_taken(&card.id)) {
             let name = &card.id;
             return Err(invalid(&format!(
@@ -120,12 +204,68 @@ impl Members {
             )));
         }
         let name = member.name();
+        changing.newest += 1;
+        let slept =
+            changing.asleep.iter().position(|sleeper| Some(&sleeper.origin) == member.origin.as_ref());
+        member.rank = slept.map_or(changing.newest, |index| changing.asleep.remove(index).rank);
+        self.ask(&member);
         serving.push(member);
         Ok(name)
     }
 
+    /// Loads a model that sleeps, once for all who wait for it. Resolves at once where there is none of that name.
+    pub(super) fn wake(self: &Arc<Self>, model: &str) -> Waking {
+        let mut changing = self.changing();
+        if let Some((_, waking)) = changing.waking.iter().find(|(name, _)| **name == *model) {
+            return waking.clone();
+        }
+        let sleeper = changing.asleep.iter().find(|sleeper| has(&sleeper.cards, model)).cloned();
+        let Some(Sleeper { origin, .. }) = sleeper else { return ready(Ok(())).boxed().shared() };
+        let (members, name) = (Arc::clone(self), Arc::<str>::from(model));
+        let woken = {
+            let name = Arc::clone(&name);
+            async move {
+                let woken = Arc::clone(&members).load(origin.to_string()).await;
+                members.changing().waking.retain(|(other, _)| *other != name);
+                woken
+            }
+        };
+        let waking = woken.boxed().shared();
+        changing.waking.push((name, waking.clone()));
+        waking
+    }
+
+    /// Puts the models to sleep that nobody has asked for so long and that have nothing to do.
+    pub(super) fn rest(&self, after: Duration) {
+        let now = Duration::from_millis(self.millis());
+        for member in self.all() {
+            let asked = Duration::from_millis(member.asked.load(Relaxed));
+            let load = member.inference.status().load;
+            let is_idle = now.saturating_sub(asked) >= after && (load.queued, load.running) == (0, 0);
+            if let (true, Some(origin)) = (is_idle, member.origin.clone()) {
+                // Nobody loads it again before it has gone.
+                let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+                let queue_capacity = load.queue_capacity;
+                let (cards, rank) = (Arc::clone(&member.cards), member.rank);
+                let sleeper = Sleeper { cards, origin, rank, queue_capacity };
+                let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+                let before = serving.len();
+                serving.retain(|other| !Arc::ptr_eq(&other.cards, &member.cards));
+                if serving.len() < before {
+                    self.changing().asleep.push(sleeper);
+                    drop(serving);
+                    tracing::info!(model = member.name(), "a model that nobody asks for was put to sleep");
+                    self.end(member, Instant::now() + PARTING);
+                }
+            }
+        }
+    }
+
     /// Takes a model out of service and ends it on a thread of its own, which goes on though nobody waits for it any more.
     pub(super) async fn unload(self: Arc<Self>, model: String, grace: Duration) -> Result<(), Refusal> {
+        if self.forget_sleeper(&model) {
+            return Ok(());
+        }
         let member = self.dismiss(&model)?;
         let (told, ended) = oneshot::channel();
         let members = Arc::clone(&self);
@@ -138,6 +278,14 @@ impl Members {
         let thread = thread::Builder::new().name("tidegate-unload".to_owned()).spawn(body);
         thread.map_err(|error| invalid(&format!("the system refuses a thread: {error}")))?;
         ended.await.map_err(|_| invalid("the model ended unexpectedly"))
+    }
+
+    /// Wakes a model no more, and says whether it slept.
+    fn forget_sleeper(&self, model: &str) -> bool {
+        let asleep = &mut self.changing().asleep;
+        let before = asleep.len();
+        asleep.retain(|sleeper| !has(&sleeper.cards, model));
+        asleep.len() < before
     }
 
     /// Routes no more requests to a model.
@@ -154,7 +302,7 @@ impl Members {
 
     /// Lets what it has accepted end, until the given time, then gives up the model.
     fn end(&self, member: Member, until: Instant) {
-        let Member { inference, cards } = member;
+        let Member { inference, cards, .. } = member;
         // Draining begins when the future is first looked at.
         let mut drained = Box::pin(inference.drain());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -54,12 +54,20 @@ fn names(router: &Router) -> Vec<String> {
     router.models().into_iter().map(|card| card.id).collect()
 }
 
+fn from(scripted: &Scripted, origin: &str) -> (Arc<dyn Inference>, Option<String>) {
+    (Arc::new(scripted.clone()), Some(origin.to_owned()))
+}
+
+fn asleep(router: &Router) -> usize {
+    router.status().models.iter().filter(|model| model.phase == Phase::Stopped).count()
+}
+
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn models_come_and_go_and_nothing_else_changes() {
     let first = scripted("first").always(Script::text(&["first"]));
-    let router = Router::with_supply(vec![Arc::new(first.clone())], Arc::new(Shelf::default()));
+    let router = Router::with_supply(vec![from(&first, "first")], Arc::new(Shelf::default()));
     load(&router, "second").unwrap();
     assert_eq!(names(&router), ["first", "second"]);
     assert!(!block_on(ask(&router, Some("second")).unwrap().collect::<Vec<_>>()).is_empty());
@@ -86,7 +94,7 @@ fn models_come_and_go_and_nothing_else_changes() {
 fn a_model_that_goes_ends_what_it_has_accepted() {
     let gate = Gate::new();
     let slow = scripted("slow").then(Script::new().started().gate(&gate).say("late").finish_and_done());
-    let router = Router::with_supply(vec![Arc::new(slow)], Arc::new(Shelf::default()));
+    let router = Router::with_supply(vec![from(&slow, "slow")], Arc::new(Shelf::default()));
     let running = ask(&router, None).unwrap();
     std::thread::scope(|scope| {
         let going = scope.spawn(|| unload(&router, "slow", LONG));
@@ -118,4 +126,39 @@ fn a_model_comes_though_nobody_waits_for_it() {
         std::thread::yield_now();
     }
     assert!(ask(&router, Some("late")).is_ok());
+}
+
+#[test]
+fn a_model_that_nobody_asks_for_sleeps_until_it_is_asked_for() {
+    let gate = Gate::new();
+    let busy = scripted("busy").then(Script::new().started().gate(&gate).say("late").finish_and_done());
+    let idle = scripted("idle").always(Script::text(&["hello"]));
+    let (say, word) = mpsc::channel();
+    let shelf = Arc::new(Shelf { word: Some(Mutex::new(word)) });
+    let router = Router::with_supply(vec![from(&busy, "busy"), from(&idle, "idle")], shelf);
+    let running = ask(&router, Some("busy")).unwrap();
+    router.members.rest(LONG);
+    assert_eq!(asleep(&router), 0, "they were asked for lately");
+    router.members.rest(Duration::ZERO);
+    assert_eq!(asleep(&router), 1, "what works does not sleep");
+    assert_eq!(names(&router), ["busy", "idle"], "whoever sleeps can be asked for");
+    assert_eq!(router.status().models[0].phase, Phase::Stopped);
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| ask(&router, Some("idle")).is_ok())).collect();
+        say.send(()).unwrap();
+        assert!(asked.into_iter().all(|asked| asked.join().unwrap()), "it is woken once for all");
+    });
+    assert_eq!(asleep(&router), 0);
+    gate.open();
+    assert!(!block_on(running.collect::<Vec<_>>()).is_empty());
+    router.members.rest(Duration::ZERO);
+    assert_eq!((asleep(&router), router.status().phase), (2, Phase::Ready));
+    say.send(()).unwrap();
+    assert!(ask(&router, Some("idle")).is_ok());
+    assert_eq!(names(&router), ["busy", "idle"]);
+    say.send(()).unwrap();
+    assert_eq!(ask(&router, None).unwrap().model, "busy", "who sleeps stays the default");
+    router.members.rest(Duration::ZERO);
+    unload(&router, "idle", LONG).unwrap();
+    assert_eq!(names(&router), ["busy"]);
 }

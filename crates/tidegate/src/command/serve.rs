@@ -1,6 +1,7 @@
 //! `tidegate serve`: a model over HTTP until someone asks it to stop.
 
 mod pulse;
+mod report;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -65,6 +66,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     eprintln!("listening on http://{address}");
     let inference: Arc<dyn Inference> = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
     let pulse = tokio::spawn(pulse::report(Arc::clone(&inference)));
+    let served = Arc::clone(&inference);
     let serving = server::serve(listener, inference, front, async {
         interrupts.next().await;
         tracing::info!("finishing what runs; a second signal ends at once");
@@ -75,6 +77,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         () = async { again.next().await; again.next().await } => return Ok(Exit::Interrupted),
     };
     pulse.abort();
+    report::write(&served.status(), started.elapsed());
     match ending {
         Ending::Drained => tracing::info!("everything accepted was finished"),
         Ending::TimedOut { connections } => {

@@ -125,6 +125,9 @@ pub struct MemorySettings {
     /// not fit beside the others is refused. Without it, there is no limit.
     #[arg(long, env = "TIDEGATE_MODEL_MEMORY", value_name = "BYTES")]
     pub model_memory: Option<ByteSize>,
+    /// A model that nobody has asked for so long gives its memory back, and is loaded again for the next request. 0: never.
+    #[arg(long, env = "TIDEGATE_IDLE_UNLOAD", value_name = "TIME", default_value_t = Self::default().idle_unload)]
+    pub idle_unload: TimeSpan,
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
     #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
@@ -146,6 +149,7 @@ impl Default for MemorySettings {
     fn default() -> Self {
         Self {
             model_memory: None,
+            idle_unload: TimeSpan::from_secs(0),
             kv_memory: None,
             prefix_cache: Switch::On,
             kv_dir: None,

@@ -88,7 +88,10 @@ fn banner_answer_and_graceful_end() {
     assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() <= 4);
     let (code, rest) = server.stop();
     assert_eq!(code, Some(0), "{rest}");
-    let last: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    let lines: Vec<Value> = rest.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let [.., report, last] = lines.as_slice() else { panic!("{rest}") };
+    assert_eq!((&report["message"], &report["completed"]), (&json!("served"), &json!(1)));
+    assert!(report["ttft_p99_ms"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(last["message"], "everything accepted was finished");
 }
 
