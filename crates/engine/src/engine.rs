@@ -26,7 +26,7 @@ use crate::meters::{Meters, Stage};
 use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters, Prepared};
 use crate::prefix::Scope;
-use crate::prompt::{Reader, bytes, text_bytes};
+use crate::prompt::{Reader, bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
@@ -302,7 +302,7 @@ impl Engine {
     /// Tokenises on a blocking thread where there is much text and a runtime to ask for one.
     async fn read(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
         let runtime = tokio::runtime::Handle::try_current().ok();
-        match runtime.filter(|_| text_bytes(prompt) > INLINE_BYTES) {
+        match runtime.filter(|_| prompt.text_bytes() > INLINE_BYTES) {
             None => self.reader.read(prompt),
             Some(runtime) => {
                 let (reader, prompt) = (self.reader.clone(), prompt.clone());

@@ -4,7 +4,7 @@ use models::LoadedModel;
 use models::chat_template::ChatTemplate;
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
-use protocol::{Chat, Content, Marks, Prompt, Refusal};
+use protocol::{Chat, Marks, Prompt, Refusal};
 use serde_json::Value;
 
 use crate::reasoning::{Reasoning, Section};
@@ -99,27 +99,6 @@ fn invalid(param: &str, message: String) -> Refusal {
 pub(crate) fn bytes(prompt: &Prompt) -> u64 {
     match prompt {
         Prompt::Tokens(tokens) => size_of_val(&tokens[..]) as u64,
-        text => text_bytes(text) as u64,
-    }
-}
-
-/// Bytes of text in a prompt, as a measure of the work to read it. Ids count nothing: they are ready.
-pub(crate) fn text_bytes(prompt: &Prompt) -> usize {
-    match prompt {
-        Prompt::Tokens(_) => 0,
-        Prompt::Text(text) => text.len(),
-        Prompt::Chat(chat) => {
-            chat.messages.iter().map(|message| content_bytes(message.content.as_ref())).sum()
-        }
-    }
-}
-
-fn content_bytes(content: Option<&Content>) -> usize {
-    match content {
-        None => 0,
-        Some(Content::Text(text)) => text.len(),
-        Some(Content::Parts(parts)) => {
-            parts.iter().flat_map(|part| part.fields.values()).filter_map(Value::as_str).map(str::len).sum()
-        }
+        text => text.text_bytes() as u64,
     }
 }

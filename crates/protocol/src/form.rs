@@ -1,7 +1,7 @@
 //! The form that an output must have, and the marks by which parts of an output are told apart.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// A language that every choice of a request is kept to: only tokens that can still lead to a text of it are sampled.
 ///
@@ -35,6 +35,22 @@ impl Form {
             Self::Grammar(_) => "grammar",
         }
     }
+}
+
+/// A JSON schema that says how its JSON is spaced, unless it says so already: on one line, as models were taught to write
+/// it. Free spacing would let a weak model write spaces until its tokens are used up.
+///
+/// # Errors
+/// Gives back what is no schema that anything is of: neither an object nor `true`.
+pub fn on_one_line(schema: Value) -> Result<Value, Value> {
+    let mut fields = match schema {
+        Value::Object(fields) => fields,
+        Value::Bool(true) => Map::new(),
+        other => return Err(other),
+    };
+    let spacing = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
+    fields.entry("x-guidance").or_insert(spacing);
+    Ok(Value::Object(fields))
 }
 
 /// Two texts between which a model writes something that is not its answer.

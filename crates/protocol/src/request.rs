@@ -133,6 +133,19 @@ pub enum Prompt {
     Chat(Chat),
 }
 
+impl Prompt {
+    /// Bytes of text, as a measure of the work to read it. Ids count nothing: they are ready.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Tokens(_) => 0,
+            Self::Text(text) => text.len(),
+            Self::Chat(chat) => {
+                chat.messages.iter().filter_map(|message| message.content.as_ref()).map(Content::bytes).sum()
+            }
+        }
+    }
+}
+
 /// A conversation and the options of the template that renders it.
 #[derive(Clone, Debug, Default)]
 pub struct Chat {
@@ -171,6 +184,18 @@ pub enum Content {
     Text(String),
     /// A list of typed parts.
     Parts(Vec<Part>),
+}
+
+impl Content {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Parts(parts) => {
+                let fields = parts.iter().flat_map(|part| part.fields.values());
+                fields.filter_map(Value::as_str).map(str::len).sum()
+            }
+        }
+    }
 }
 
 /// One part of a turn's content.

@@ -3,8 +3,9 @@
 //! A call that the request demands is demanded of the model as a form of its output, so that it comes out well-formed
 //! and with arguments that the tool's schema accepts. A call that the model is free to make is read as it comes.
 
+use protocol::form::on_one_line;
 use protocol::{Form, Marks};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::failure::Problem;
 use crate::fields::{self, Fields};
@@ -22,7 +23,7 @@ pub(crate) struct Tools {
 #[derive(Clone, Debug)]
 struct Function {
     name: String,
-    /// A JSON schema.
+    /// A JSON schema that says how the arguments are spaced.
     parameters: Value,
 }
 
@@ -88,10 +89,14 @@ impl Tools {
             Choice::Auto | Choice::Required => self.functions.iter().collect(),
             Choice::Named(name) => self.functions.iter().filter(|function| function.name == *name).collect(),
         };
+        let spaced = |schema| {
+            let told = |_| Problem::invalid("response_format", "expected a schema, which is an object.");
+            on_one_line(schema).map_err(told)
+        };
         let answer = match (&self.choice, answer) {
             (Choice::Auto, None) => return Ok(None),
-            (Choice::Auto, Some(Form::JsonObject)) => Some(json!({"type": "object"})),
-            (Choice::Auto, Some(Form::JsonSchema(schema))) => Some(schema),
+            (Choice::Auto, Some(Form::JsonObject)) => Some(spaced(json!({"type": "object"}))?),
+            (Choice::Auto, Some(Form::JsonSchema(schema))) => Some(spaced(schema)?),
             (_, None) => None,
             (_, Some(_)) => {
                 let told = "this form of the output leaves no room for the calls; leave one of them out.";
@@ -113,21 +118,10 @@ fn grammar(callable: &[&Function], marks: &Marks, calls: Calls, answer: Option<V
     for (index, Function { name, parameters }) in callable.iter().enumerate() {
         let head = format!("{{\"name\": {}, \"arguments\": ", quoted(name));
         lines.push(format!("call{index}: {} arguments{index} \"}}\"", quoted(&head)));
-        lines.push(format!("arguments{index}: %json {}", spaced(parameters.clone())));
+        lines.push(format!("arguments{index}: %json {parameters}"));
     }
-    lines.extend(answer.map(|schema| format!("answer: %json {}", spaced(schema))));
+    lines.extend(answer.map(|schema| format!("answer: %json {schema}")));
     lines.join("\n")
-}
-
-/// The schema with the spacing of one line that models write calls in.
-fn spaced(schema: Value) -> Value {
-    let mut fields = match schema {
-        Value::Object(fields) => fields,
-        _ => Map::new(),
-    };
-    let spacing = json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
-    fields.entry("x-guidance").or_insert(spacing);
-    Value::Object(fields)
 }
 
 fn function(tool: Value, path: String) -> Result<Function, Problem> {
@@ -147,9 +141,10 @@ fn function(tool: Value, path: String) -> Result<Function, Problem> {
     }
     let parameters = match function.take("parameters") {
         None => json!({"type": "object", "properties": {}, "additionalProperties": false}),
-        Some(Value::Object(fields)) => Value::Object(fields),
-        Some(other) => return Err(fields::wrong_type(function.path_of("parameters"), "an object", &other)),
+        Some(parameters) => parameters,
     };
+    let parameters = on_one_line(parameters)
+        .map_err(|other| fields::wrong_type(function.path_of("parameters"), "an object", &other))?;
     Ok(Function { name, parameters })
 }
 
@@ -227,6 +222,8 @@ mod tests {
         assert_eq!(form(auto(), Some(Form::JsonObject)), Ok(Some(Form::Grammar(either))));
         let none = json!({"tools": [weather()], "tool_choice": "none"});
         assert_eq!(form(none, Some(Form::JsonObject)), Ok(Some(Form::JsonObject)));
+        let refused = form(auto(), Some(Form::JsonSchema(json!("text")))).unwrap_err();
+        assert!(refused.contains("expected a schema"), "{refused}");
     }
 
     #[test]

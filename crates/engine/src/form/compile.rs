@@ -8,6 +8,7 @@ use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Matcher, ParserFactory};
 use models::tokenizer::Tokenizer;
+use protocol::form::on_one_line;
 use protocol::{Form, Refusal};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -153,19 +154,8 @@ fn grammar(form: &Form) -> Result<TopLevelGrammar, String> {
     }
 }
 
-/// A schema that says how its JSON is spaced: as models were taught to write it on one line. Free spacing would let a
-/// weak model write spaces until its tokens are used up.
 fn spaced(schema: Value) -> Result<Value, String> {
-    match schema {
-        Value::Object(mut fields) => {
-            let spacing =
-                json!({"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "});
-            fields.entry("x-guidance").or_insert(spacing);
-            Ok(Value::Object(fields))
-        }
-        Value::Bool(true) => spaced(json!({})),
-        other => Err(format!("expected a schema, which is an object, found {other}")),
-    }
+    on_one_line(schema).map_err(|other| format!("expected a schema, which is an object, found {other}"))
 }
 
 fn invalid(kind: &'static str, message: String) -> Refusal {
