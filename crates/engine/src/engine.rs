@@ -320,7 +320,6 @@ fn gate(settings: &EngineSettings) -> Gate {
     let capacity = Capacity::items(settings.queue_requests).cost(settings.queue_tokens as u64);
     let gate = Gate::new(capacity.bytes(settings.queue_bytes as u64));
     gate.set_rate(settings.rate);
-    gate.set_owner_rate(settings.tenant_rate);
     gate
 }
 

@@ -38,8 +38,6 @@ pub struct EngineSettings {
     pub queue_bytes: usize,
     /// How fast requests are accepted, all tenants together; `None` is without limit.
     pub rate: Option<Rate>,
-    /// How fast requests of each tenant are accepted; `None` is without limit.
-    pub tenant_rate: Option<Rate>,
     /// In which order waiting requests are served; its owners are the tenants, and a cost is counted in tokens.
     pub policy: PolicySettings,
     /// Memory for keys and values.
@@ -79,7 +77,6 @@ impl Default for EngineSettings {
             queue_tokens: 1 << 20,
             queue_bytes: 256 << 20,
             rate: None,
-            tenant_rate: None,
             policy: PolicySettings::default(),
             kv: KvBudget::Bytes(1 << 30),
             pid: PidSettings::default(),

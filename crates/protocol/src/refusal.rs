@@ -16,7 +16,7 @@ pub enum Refusal {
         /// Backlog divided by the measured drain rate.
         retry_after: Duration,
     },
-    /// As many requests as may came lately, from this tenant or from all together.
+    /// As many requests as may came lately.
     #[error("rate limit reached; try again in {} s", seconds(*retry_after))]
     RateLimited {
         /// When the next request fits.

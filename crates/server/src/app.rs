@@ -11,11 +11,13 @@ use tokio::sync::watch;
 
 use crate::Settings;
 use crate::metrics::Metrics;
+use crate::quota::Accounts;
 
 pub(crate) struct App {
     pub(crate) inference: Arc<dyn Inference>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
+    pub(crate) accounts: Arc<Accounts>,
     pub(crate) stage: watch::Sender<Stage>,
     ids: Ids,
 }
@@ -33,9 +35,10 @@ pub(crate) enum Stage {
 
 impl App {
     pub(crate) fn new(inference: Arc<dyn Inference>, settings: Settings) -> Self {
-        let metrics = Metrics::new(Arc::clone(&inference));
+        let accounts = Arc::new(Accounts::new(settings.quotas.clone()));
+        let metrics = Metrics::new(Arc::clone(&inference), Arc::clone(&accounts), settings.aliases);
         let stage = watch::Sender::new(Stage::Serving);
-        Self { inference, settings, metrics, stage, ids: Ids::default() }
+        Self { inference, settings, metrics, accounts, stage, ids: Ids::default() }
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -80,30 +80,47 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Checks keys, and turns work away while the server drains, before anything of the body is read.
+/// Checks keys, and turns work away while the server drains or from whom has taken what it may, before anything of the
+/// body is read.
 async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, Problem> {
     let matched = request.extensions().get::<MatchedPath>();
     // A path without a route is treated like a client's, so that without a key nobody learns which paths exist.
     let access =
         matched.and_then(|path| find(path.as_str())).map_or(Access::Client, |endpoint| endpoint.access);
-    match access {
-        Access::Probe => {}
-        Access::Metrics => keys::opens(app.settings.metrics_key.as_ref(), request.headers())?,
+    let tenant = match access {
+        Access::Probe => return Ok(next.run(request).await),
+        Access::Metrics => {
+            keys::opens(app.settings.metrics_key.as_ref(), request.headers())?;
+            return Ok(next.run(request).await);
+        }
         Access::Admin => {
             let key = app.settings.admin_key.as_ref().ok_or(Problem::NoAdmin)?;
             keys::opens(Some(key), request.headers())?;
+            return Ok(next.run(request).await);
         }
-        Access::Client | Access::Work => {
-            let tenant = app.settings.keys.tenant(request.headers())?;
-            if let Some(call) = request.extensions().get::<Call>() {
-                call.note(|facts| facts.tenant = tenant);
-            }
-        }
+        Access::Client | Access::Work => app.settings.keys.tenant(request.headers())?,
+    };
+    let call = request.extensions().get::<Call>().cloned();
+    if let Some(call) = &call {
+        call.note(|facts| facts.tenant.clone_from(&tenant));
     }
-    if access == Access::Work && app.stage() != Stage::Serving {
+    if access == Access::Client {
+        return Ok(next.run(request).await);
+    }
+    if app.stage() != Stage::Serving {
         return Err(Problem::Draining);
     }
-    Ok(next.run(request).await)
+    let mut response = match app.accounts.enter(&tenant) {
+        Ok(stay) => {
+            if let Some(call) = &call {
+                call.stays(stay);
+            }
+            next.run(request).await
+        }
+        Err(exceeded) => Problem::from(exceeded).into_response(),
+    };
+    app.accounts.tell(&tenant, response.headers_mut());
+    Ok(response)
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Problem {

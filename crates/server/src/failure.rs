@@ -11,6 +11,7 @@ use protocol::{Failure, Refusal};
 use serde::Serialize;
 
 use crate::Overload;
+use crate::quota::Exceeded;
 
 /// Why a request got no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,6 +21,8 @@ pub(crate) enum Problem {
     Refused { refusal: Refusal, prompt: &'static str, overload: Overload },
     #[error("{0}")]
     Failed(#[from] Failure),
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     #[error("the server is shutting down and takes no new work; send the request to another one")]
     Draining,
     #[error("the request body is not a JSON object: {message}")]
@@ -84,6 +87,7 @@ impl Problem {
         match self {
             Self::Refused { refusal, overload, .. } => refused(refusal, *overload),
             Self::Failed(failure) => failed(failure),
+            Self::Exceeded(_) => (Is::TOO_MANY_REQUESTS, RATE_LIMIT, "rate_limit_exceeded"),
             Self::Draining => (Is::SERVICE_UNAVAILABLE, SERVER, "not_ready"),
             Self::InvalidJson { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_json"),
             Self::InvalidType { .. } => (Is::BAD_REQUEST, INVALID_REQUEST, "invalid_type"),
@@ -128,6 +132,7 @@ impl Problem {
                 Refusal::NotReady { .. } => Some(NOT_READY_RETRY),
                 _ => None,
             },
+            Self::Exceeded(exceeded) => Some(exceeded.retry_after()),
             Self::Draining | Self::Failed(Failure::ShuttingDown) => Some(NOT_READY_RETRY),
             _ => None,
         }
@@ -204,7 +209,7 @@ fn failed(failure: &Failure) -> (StatusCode, &'static str, &'static str) {
 }
 
 /// `Retry-After` counts whole seconds, and a client told 0 comes back at once.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     let rounded_up = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     rounded_up.clamp(1, LONGEST_RETRY.as_secs())
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod observe;
 mod parameters;
 mod pictures;
+mod quota;
 mod reading;
 mod reply;
 mod reuse;
@@ -38,8 +39,9 @@ use axum::Router;
 use protocol::Inference;
 
 pub use keys::{Key, KeyError, Keys};
+pub use quota::{PerTenant, Quotas};
 pub use serve::{Ending, serve};
-pub use settings::{Limits, Overload, Settings, Timeouts};
+pub use settings::{Aliases, Limits, Overload, Settings, Timeouts};
 
 /// Every endpoint over `inference`, for use inside a larger service or a test. [`serve`] adds the socket, its
 /// timeouts and the graceful end.

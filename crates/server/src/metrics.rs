@@ -4,24 +4,28 @@
 //! engine cannot delay a scrape. The server itself counts HTTP only; what the system says of the process is read from
 //! it as well.
 
+mod page;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flow::metrics::System;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use protocol::status::{self, Health, Phase, Status};
 use protocol::{Inference, ModelCard};
 
 use crate::failure::CLIENT_GONE;
+use crate::quota::{Accounts, Totals};
+use crate::settings::Aliases;
+use page::{Page, to_prometheus};
 
 /// Upper bounds in seconds: from a refusal, which takes microseconds, to a long generation.
 const HTTP_SECONDS: [f64; 16] =
@@ -30,6 +34,8 @@ const HTTP_SECONDS: [f64; 16] =
 /// The server's own counters and the registry that renders them beside the engine's.
 pub(crate) struct Metrics {
     registry: Registry,
+    /// The same under the names of another server.
+    aliases: Option<Registry>,
     requests: Family<Outcome, Counter>,
     seconds: Family<Route, Histogram>,
     in_flight: Gauge,
@@ -49,7 +55,11 @@ struct Route {
 }
 
 impl Metrics {
-    pub(crate) fn new(inference: Arc<dyn Inference>) -> Self {
+    pub(crate) fn new(
+        inference: Arc<dyn Inference>,
+        accounts: Arc<Accounts>,
+        aliases: Option<Aliases>,
+    ) -> Self {
         let requests = Family::default();
         let seconds = Family::new_with_constructor((|| Histogram::new(HTTP_SECONDS)) as fn() -> Histogram);
         let (in_flight, received_bytes, sent_bytes) =
@@ -79,9 +89,15 @@ impl Metrics {
             Unit::Bytes,
             sent_bytes.clone(),
         );
+        let aliases = aliases.map(|Aliases::Vllm| {
+            let mut aliases = Registry::default();
+            aliases.register_collector(Box::new(Vllm(inference.clone())));
+            aliases
+        });
         registry.register_collector(Box::new(Engine(inference)));
+        registry.register_collector(Box::new(Tenants(accounts)));
         registry.register_collector(Box::new(System::here()));
-        Self { registry, requests, seconds, in_flight, received_bytes, sent_bytes }
+        Self { registry, aliases, requests, seconds, in_flight, received_bytes, sent_bytes }
     }
 
     pub(crate) fn begun(&self) {
@@ -109,7 +125,10 @@ impl Metrics {
     /// Everything in the OpenMetrics text format.
     pub(crate) fn open_metrics(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.registry)?;
+        for registry in [&self.registry].into_iter().chain(&self.aliases) {
+            encode_registry(&mut text, registry)?;
+        }
+        encode_eof(&mut text)?;
         Ok(text)
     }
 
@@ -130,31 +149,6 @@ fn class(status: u16) -> &'static str {
     }
 }
 
-/// OpenMetrics describes a counter without its suffix `_total` and an info without `_info`, which readers of the
-/// older format would take for another metric that has no description.
-fn to_prometheus(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len());
-    let mut lines = open_metrics.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) else {
-            if !line.starts_with("# ") {
-                text.push_str(line);
-                text.push('\n');
-            }
-            continue;
-        };
-        let kind = lines.peek().and_then(|line| line.strip_prefix("# TYPE ")?.split(' ').nth(1));
-        let (suffix, kind) = match kind {
-            Some("counter") => ("_total", "counter"),
-            Some("info") => ("_info", "gauge"),
-            Some(kind) => ("", kind),
-            None => ("", "untyped"),
-        };
-        text.push_str(&format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"));
-    }
-    text
-}
-
 /// The engine's side, read when asked.
 struct Engine(Arc<dyn Inference>);
 
@@ -166,9 +160,9 @@ impl fmt::Debug for Engine {
 
 impl Collector for Engine {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = self.0.status();
-        let mut page = Page { encoder };
-        page.identity(&self.0.models())?;
+        let (status, models) = (self.0.status(), self.0.models());
+        let mut page = Page::new(encoder, Vec::new());
+        page.identity(&models)?;
         page.state(&status)?;
         page.load(&status.load)?;
         page.pid(&status.pid)?;
@@ -180,24 +174,91 @@ impl Collector for Engine {
     }
 }
 
-/// The metrics being written.
-struct Page<'a> {
-    encoder: DescriptorEncoder<'a>,
+/// What tenants take, read when asked.
+struct Tenants(Arc<Accounts>);
+
+impl fmt::Debug for Tenants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tenants").finish_non_exhaustive()
+    }
 }
 
-type Labelled<'a> = ([(&'static str, &'a str); 1], u64);
+impl Collector for Tenants {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tenants = self.0.totals();
+        let mut page = Page::new(encoder, Vec::new());
+        let tokens = tenants.iter().flat_map(|(tenant, totals)| {
+            [("prompt", totals.read), ("generated", totals.written)]
+                .map(|(kind, count)| ([("tenant", tenant.as_str()), ("kind", kind)], count))
+        });
+        let help = "Tokens of a tenant's requests that have ended, by whether they were read or written";
+        page.counter_family("tenant_tokens", help, tokens)?;
+        let limited = tenants.iter().flat_map(|(tenant, totals)| {
+            let Totals { over_requests, over_tokens, over_at_once, .. } = *totals;
+            [("requests", over_requests), ("tokens", over_tokens), ("concurrency", over_at_once)]
+                .map(|(limit, count)| ([("tenant", tenant.as_str()), ("limit", limit)], count))
+        });
+        let help = "Requests that were turned away because their tenant had taken what it may, by limit";
+        page.counter_family("tenant_requests_limited", help, limited)
+    }
+}
 
-impl Page<'_> {
-    fn identity(&mut self, models: &[ModelCard]) -> fmt::Result {
+/// The names under which dashboards and autoscalers for vLLM look, with the labels that they filter by. All models
+/// together stand under the name of the one that answers by default.
+struct Vllm(Arc<dyn Inference>);
+
+impl fmt::Debug for Vllm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Vllm").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Vllm {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (status, models) = (self.0.status(), self.0.models());
+        let name = models.first().map_or("", |card| card.id.as_str());
+        let mut page = Page::new(encoder, vec![("model_name", name), ("engine", "0")]);
+        let Status { load, counters, latency, .. } = &status;
+        page.gauge("vllm:num_requests_running", "tidegate_sequences_running", load.running as f64)?;
+        page.gauge("vllm:num_requests_waiting", "tidegate_requests_queued", load.queued as f64)?;
+        page.gauge("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", pages_used(load))?;
+        page.counter(
+            "vllm:prefix_cache_queries",
+            "tidegate_prefix_cache_queries_total",
+            counters.prefix_queries,
+        )?;
+        page.counter("vllm:prefix_cache_hits", "tidegate_prefix_cache_hits_total", counters.prefix_hits)?;
+        page.counter("vllm:num_preemptions", "tidegate_preemptions_total", counters.preemptions)?;
+        page.counter("vllm:prompt_tokens", "tidegate_prompt_tokens_total", counters.prompt_tokens)?;
+        page.counter("vllm:generation_tokens", "tidegate_generated_tokens_total", counters.generated_tokens)?;
+        let help = "tidegate_requests_completed_total";
+        page.counted("vllm:request_success", help, "finished_reason", &counters.completed)?;
+        page.counter("vllm:spec_decode_num_draft_tokens", "tidegate_draft_tokens_total", counters.drafted)?;
+        let help = "tidegate_draft_tokens_accepted_total";
+        page.counter("vllm:spec_decode_num_accepted_tokens", help, counters.draft_hits)?;
+        let (first, between) = ("vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds");
+        page.histogram(first, "tidegate_time_to_first_token_seconds", &latency.time_to_first_token)?;
+        page.histogram(between, "tidegate_inter_token_latency_seconds", &latency.inter_token)?;
+        let help = "tidegate_request_duration_seconds";
+        page.histogram("vllm:e2e_request_latency_seconds", help, &latency.request)?;
+        page.histogram("vllm:request_queue_time_seconds", "tidegate_queue_duration_seconds", &latency.queue)?;
+        page.histogram("vllm:iteration_tokens_total", "tidegate_step_tokens", &latency.step_tokens)
+    }
+}
+
+/// Share of the KV pages that is in use.
+fn pages_used(load: &status::Load) -> f64 {
+    load.kv_pages_used as f64 / load.kv_pages_total.max(1) as f64
+}
+
+impl<'a> Page<'_, 'a> {
+    fn identity(&mut self, models: &'a [ModelCard]) -> fmt::Result {
         let built = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
-        self.gauges("build_info", "The release of the server that runs; always 1", &built)?;
-        let help = "A model that can be asked for; always 1";
-        let mut family = self.encoder.encode_descriptor("model_info", help, None, MetricType::Gauge)?;
-        for ModelCard { id, family: kind, dtype, .. } in models {
-            let labels = [("model", id.as_str()), ("family", kind), ("dtype", dtype)];
-            ConstGauge::new(1_u64).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.gauge_family("build_info", "The release of the server that runs; always 1", built)?;
+        let model = |ModelCard { id, family, dtype, .. }: &'a ModelCard| {
+            ([("model", id.as_str()), ("family", family.as_str()), ("dtype", dtype.as_str())], 1)
+        };
+        self.gauge_family("model_info", "A model that can be asked for; always 1", models.iter().map(model))
     }
 
     fn state(&mut self, status: &Status) -> fmt::Result {
@@ -208,18 +269,17 @@ impl Page<'_> {
             ("stopped", Phase::Stopped),
         ];
         let phases = phases.map(|(name, phase)| ([("phase", name)], u64::from(status.phase == phase)));
-        self.gauges("phase", "Where the engine is in its life: 1 for the phase it is in", &phases)?;
+        self.gauge_family("phase", "Where the engine is in its life: 1 for the phase it is in", phases)?;
         let states = [
             ("healthy", matches!(status.health, Health::Healthy)),
             ("degraded", matches!(status.health, Health::Degraded(_))),
             ("unhealthy", matches!(status.health, Health::Unhealthy(_))),
         ];
         let states = states.map(|(name, is)| ([("state", name)], u64::from(is)));
-        self.gauges("health", "Whether work gets done: 1 for the state that holds", &states)
+        self.gauge_family("health", "Whether work gets done: 1 for the state that holds", states)
     }
 
     fn load(&mut self, load: &status::Load) -> fmt::Result {
-        let used = load.kv_pages_used as f64 / load.kv_pages_total.max(1) as f64;
         self.gauge("requests_queued", "Requests that wait", load.queued as f64)?;
         self.gauge(
             "queue_oldest_age_seconds",
@@ -233,7 +293,7 @@ impl Page<'_> {
         self.gauge("kv_pages_cached", help, load.kv_pages_cached as f64)?;
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
-        self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", used)
+        self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", pages_used(load))
     }
 
     fn tier(&mut self, tier: &status::TierStatus) -> fmt::Result {
@@ -263,7 +323,7 @@ impl Page<'_> {
         self.gauge("result_cache_bytes", help, reuse.kept_bytes as f64)
     }
 
-    fn vision(&mut self, vision: &status::VisionStatus) -> fmt::Result {
+    fn vision(&mut self, vision: &'a status::VisionStatus) -> fmt::Result {
         self.gauge("images_preparing", "Images that are decoded, or wait for that", vision.preparing as f64)?;
         self.counter("images_prepared", "Images that were decoded and cut into patches", vision.prepared)?;
         let help = "Time that threads spent on decoding images";
@@ -297,7 +357,7 @@ impl Page<'_> {
         self.gauge("pid_output_tokens", help, pid.output_tokens as f64)
     }
 
-    fn counters(&mut self, counters: &status::Counters) -> fmt::Result {
+    fn counters(&mut self, counters: &'a status::Counters) -> fmt::Result {
         self.counter("requests_accepted", "Requests accepted", counters.accepted)?;
         self.counted("requests_refused", "Requests refused, by reason", "reason", &counters.refused)?;
         let help = "Requests completed, by finish reason of their first choice";
@@ -334,52 +394,6 @@ impl Page<'_> {
         self.histogram("queue_duration_seconds", queued, &latency.queue)?;
         self.histogram("step_duration_seconds", "Duration of an engine step", &latency.step)?;
         self.histogram("step_tokens", "Tokens in an engine step", &latency.step_tokens)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let gauge = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        ConstGauge::new(value).encode(gauge)
-    }
-
-    fn gauges(&mut self, name: &str, help: &str, values: &[Labelled<'_>]) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            ConstGauge::new(*value).encode(family.encode_family(labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(counter)
-    }
-
-    fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let counter = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(counter)
-    }
-
-    fn counted(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &'static str,
-        values: &[(String, u64)],
-    ) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (value, count) in values {
-            ConstCounter::new(*count).encode(family.encode_family(&[(label, value.as_str())])?)?;
-        }
-        Ok(())
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, values: &status::Histogram) -> fmt::Result {
-        let bounds = values.bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> =
-            bounds.zip(values.counts.iter().copied().chain(std::iter::repeat(0))).collect();
-        let count = values.counts.iter().sum();
-        let mut histogram = self.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        histogram.encode_histogram::<NoLabelSet>(values.sum, count, &buckets, None)
     }
 }
 

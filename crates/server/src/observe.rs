@@ -2,7 +2,7 @@
 //! ended. One line in the access log and a few counters come of it; never a prompt or a reply.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::app::{App, Stage};
 use crate::endpoints::{self, Access};
 use crate::failure::{CLIENT_GONE, ErrorCode};
 use crate::linger::linger;
+use crate::quota::{Estimate, Exceeded, Stay, Took};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -31,6 +32,8 @@ const NO_ROUTE: &str = "none";
 pub(crate) struct Call {
     pub(crate) id: Arc<str>,
     facts: Arc<Mutex<Facts>>,
+    /// Its place among its tenant's requests, until it has ended.
+    stay: Arc<Mutex<Option<Stay>>>,
 }
 
 /// What the layers below learn about a request, for the access log.
@@ -55,6 +58,20 @@ impl Call {
         self.facts().tenant
     }
 
+    /// Keeps the request's place until it has ended.
+    pub(crate) fn stays(&self, stay: Stay) {
+        *self.stay() = Some(stay);
+    }
+
+    /// Charges the tenant what the request is likely to take.
+    pub(crate) fn charge(&self, estimate: impl Into<Estimate>) -> Result<(), Exceeded> {
+        self.stay().as_mut().map_or(Ok(()), |stay| stay.charge(estimate.into()))
+    }
+
+    fn stay(&self) -> MutexGuard<'_, Option<Stay>> {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn facts(&self) -> Facts {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -64,7 +81,7 @@ impl Call {
 pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let endpoint = matched.and_then(endpoints::find);
-    let call = Call { id: request_id(request.headers(), &app), facts: Arc::default() };
+    let call = Call { id: request_id(request.headers(), &app), facts: Arc::default(), stay: Arc::default() };
     let visit = Visit {
         call: call.clone(),
         route: endpoint.map_or(NO_ROUTE, |endpoint| endpoint.path),
@@ -142,10 +159,13 @@ impl Drop for Visit {
         };
         let took = self.begun.elapsed();
         self.app.metrics.ended(self.route, status, took);
+        let facts = self.call.facts();
+        if let Some(stay) = self.call.stay().take() {
+            stay.settle(Took { read: facts.prompt_tokens, written: facts.completion_tokens });
+        }
         if !self.logged {
             return;
         }
-        let facts = self.call.facts();
         tracing::info!(
             request_id = &*self.call.id,
             tenant = facts.tenant.0,

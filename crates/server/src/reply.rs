@@ -45,6 +45,7 @@ pub(crate) async fn admit(
     requests: Vec<GenerateRequest>,
     prompt: &'static str,
 ) -> Result<Reply, Problem> {
+    call.charge(&requests[..])?;
     let choices = requests.first().map_or(1, |request| request.choices);
     let mut generations = Vec::with_capacity(requests.len());
     for request in requests {

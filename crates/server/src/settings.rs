@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Key, Keys};
+use crate::{Key, Keys, Quotas};
 
 /// How the server behaves; the defaults suit one machine behind a proxy or alone.
 #[derive(Clone, Debug)]
@@ -13,6 +13,10 @@ pub struct Settings {
     pub metrics_key: Option<Key>,
     /// What opens `/admin`; without it nobody may change anything.
     pub admin_key: Option<Key>,
+    /// Whose names `/metrics` also tells.
+    pub aliases: Option<Aliases>,
+    /// What each tenant may take.
+    pub quotas: Quotas,
     /// What one request may hold.
     pub limits: Limits,
     /// How long things may take.
@@ -29,6 +33,8 @@ impl Default for Settings {
             keys: Keys::default(),
             metrics_key: None,
             admin_key: None,
+            aliases: None,
+            quotas: Quotas::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             overload: Overload::default(),
@@ -114,4 +120,11 @@ pub enum Overload {
     TooManyRequests,
     /// 503, for a load balancer that moves on to the next server when it sees one.
     Unavailable,
+}
+
+/// Another server whose names of metrics are told beside our own, for dashboards and autoscalers that look for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aliases {
+    /// `vllm:num_requests_waiting` and so on.
+    Vllm,
 }

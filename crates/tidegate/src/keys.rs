@@ -5,13 +5,14 @@ use std::path::Path;
 use server::{Key, Keys, Limits, Timeouts};
 
 use crate::OpenError;
-use crate::settings::{Secret, ServerSettings};
+use crate::settings::{Secret, Settings};
 
 /// What the HTTP front is told.
 ///
 /// # Errors
 /// When the file with API keys cannot be read or holds none, or when a key is written wrongly.
-pub fn serve_settings(settings: &ServerSettings) -> Result<server::Settings, OpenError> {
+pub fn serve_settings(settings: &Settings) -> Result<server::Settings, OpenError> {
+    let Settings { server: settings, tenants, .. } = settings;
     let mut keys = Keys::default();
     for (index, secret) in settings.api_key.iter().enumerate() {
         let key = parse(secret.reveal(), || "--api-key".to_owned())?;
@@ -30,6 +31,8 @@ pub fn serve_settings(settings: &ServerSettings) -> Result<server::Settings, Ope
         keys,
         metrics_key: single(&settings.metrics_key, "--metrics-key")?,
         admin_key: single(&settings.admin_key, "--admin-key")?,
+        aliases: settings.metrics_aliases.map(Into::into),
+        quotas: tenants.quotas(),
         limits: Limits { body_bytes, ..Limits::default() },
         timeouts: Timeouts { shutdown: settings.shutdown_timeout.0, ..Timeouts::default() },
         overload: settings.overload_status.into(),

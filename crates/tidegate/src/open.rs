@@ -414,7 +414,6 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         queue_tokens: settings.queue.max_queue_tokens.get(),
         queue_bytes: usize::try_from(settings.queue.max_queue_bytes.0).unwrap_or(usize::MAX),
         rate: settings.queue.rate_limit.map(Into::into),
-        tenant_rate: settings.queue.tenant_rate_limit.map(Into::into),
         policy: settings.queue.policy(),
         kv: KvBudget::Bytes(usize::try_from(kv).unwrap_or(usize::MAX)),
         pid: PidSettings { target: settings.batch.target_itl.0, gains: settings.batch.itl_gains.0 },

@@ -15,6 +15,7 @@ mod queue;
 mod rate;
 mod reuse;
 mod server;
+mod tenants;
 mod units;
 mod vision;
 
@@ -34,9 +35,10 @@ pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
 pub use pace::{ItlGains, ItlTarget};
 pub use queue::QueueSettings;
-pub use rate::{Period, RequestRate};
+pub use rate::{Allowance, Period};
 pub use reuse::ReuseSettings;
-pub use server::{OverloadStatus, Secret, ServerSettings};
+pub use server::{MetricsAliases, OverloadStatus, Secret, ServerSettings};
+pub use tenants::{OfTenant, TenantSettings};
 pub use units::{ByteSize, TenantWeight, TimeSpan};
 pub use vision::VisionSettings;
 
@@ -52,6 +54,9 @@ pub struct Settings {
     /// Where and to whom it is served.
     #[command(flatten)]
     pub server: ServerSettings,
+    /// What each tenant may take.
+    #[command(flatten)]
+    pub tenants: TenantSettings,
     /// What is logged.
     #[command(flatten)]
     pub log: LogSettings,
@@ -84,7 +89,6 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_queue_tokens", section: "queue", name: "tokens", unset: "" },
     Key { id: "max_queue_bytes", section: "queue", name: "bytes", unset: "" },
     Key { id: "rate_limit", section: "queue", name: "rate", unset: "without limit" },
-    Key { id: "tenant_rate_limit", section: "queue", name: "tenant_rate", unset: "without limit" },
     Key { id: "queue_policy", section: "queue", name: "policy", unset: "" },
     Key { id: "queue_age_step", section: "queue", name: "age_step", unset: "" },
     Key { id: "tenant_weight", section: "queue", name: "weights", unset: "every tenant has 1" },
@@ -109,11 +113,15 @@ pub const KEYS: &[Key] = &[
     Key { id: "api_key", section: "server", name: "api_key", unset: "anyone may ask" },
     Key { id: "api_keys_file", section: "server", name: "api_keys_file", unset: "none" },
     Key { id: "metrics_key", section: "server", name: "metrics_key", unset: "everyone may read the metrics" },
+    Key { id: "metrics_aliases", section: "server", name: "metrics_aliases", unset: "none" },
     Key { id: "admin_key", section: "server", name: "admin_key", unset: "nothing can be changed over HTTP" },
     Key { id: "body_limit", section: "server", name: "body_limit", unset: "" },
     Key { id: "max_connections", section: "server", name: "connections", unset: "" },
     Key { id: "overload_status", section: "server", name: "overload_status", unset: "" },
     Key { id: "shutdown_timeout", section: "server", name: "shutdown_timeout", unset: "" },
+    Key { id: "tenant_rate_limit", section: "tenants", name: "rate", unset: "without limit" },
+    Key { id: "tenant_token_limit", section: "tenants", name: "tokens", unset: "without limit" },
+    Key { id: "tenant_concurrency", section: "tenants", name: "concurrency", unset: "without limit" },
     Key { id: "log", section: "log", name: "filter", unset: "info when serving, warn otherwise" },
     Key { id: "log_format", section: "log", name: "format", unset: "human on a terminal, json elsewhere" },
 ];

@@ -36,7 +36,13 @@ impl Rate {
         self
     }
 
-    fn bucket(&self) -> TokenBucket {
+    /// The time in which that many items pass.
+    pub fn per(&self) -> Duration {
+        self.per
+    }
+
+    /// A full bucket of this rate.
+    pub fn bucket(&self) -> TokenBucket {
         TokenBucket::new(self.items, self.per, self.burst)
     }
 

@@ -45,8 +45,55 @@ impl TokenBucket {
             self.all_passed_at = passed_at;
             return Ok(());
         }
-        let wait = (passed_at - latest).div_ceil(self.tokens);
-        Err(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+        Err(self.until(latest, passed_at))
+    }
+
+    /// As [`TokenBucket::try_take`], but a full bucket gives more than it holds: what is missing is owed, and nothing
+    /// passes before it has come in. So work that is larger than the burst has its turn too, and the rate holds all the
+    /// same.
+    ///
+    /// # Errors
+    /// Takes nothing and says after how long it could, if nobody takes any meanwhile.
+    pub fn try_take_owing(&mut self, now: Duration, n: u32) -> Result<(), Duration> {
+        let at_once = n.min(u32::try_from(self.burst).unwrap_or(u32::MAX));
+        self.try_take(now, at_once)?;
+        self.owe(now, n - at_once);
+        Ok(())
+    }
+
+    /// Takes `n` tokens whether they are there or not; what is missing is owed.
+    pub fn owe(&mut self, now: Duration, n: u32) {
+        let begun = self.all_passed_at.max(now.as_nanos().saturating_mul(self.tokens));
+        self.all_passed_at = begun.saturating_add(u128::from(n).saturating_mul(self.per_nanos));
+    }
+
+    /// Gives back `n` tokens that were taken and not needed. The bucket holds no more than its burst all the same.
+    pub fn give_back(&mut self, n: u32) {
+        self.all_passed_at = self.all_passed_at.saturating_sub(u128::from(n).saturating_mul(self.per_nanos));
+    }
+
+    /// Tokens that are there.
+    pub fn available(&self, now: Duration) -> u32 {
+        let now = now.as_nanos().saturating_mul(self.tokens);
+        let latest = now.saturating_add(self.burst.saturating_mul(self.per_nanos));
+        let tokens = latest.saturating_sub(self.all_passed_at.max(now)) / self.per_nanos;
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+
+    /// After how long it is full, if nobody takes any meanwhile.
+    pub fn full_after(&self, now: Duration) -> Duration {
+        self.until(now.as_nanos().saturating_mul(self.tokens), self.all_passed_at)
+    }
+
+    /// The most tokens that it holds.
+    pub fn burst(&self) -> u32 {
+        u32::try_from(self.burst).unwrap_or(u32::MAX)
+    }
+
+    /// The time between two moments in its own measure.
+    fn until(&self, from: u128, to: u128) -> Duration {
+        let wait = to.saturating_sub(from).div_ceil(self.tokens);
+        Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 }
 
@@ -75,6 +122,29 @@ mod tests {
         let mut extreme = bucket(u32::MAX, Duration::MAX, u32::MAX);
         assert!(extreme.try_take(Duration::MAX, u32::MAX).is_ok());
         assert!(extreme.try_take(Duration::ZERO, 1).is_err());
+    }
+
+    #[test]
+    fn more_than_it_holds_is_owed_and_what_was_not_needed_comes_back() {
+        let (mut limit, at) = (bucket(60, Duration::from_secs(60), 60), Duration::from_secs);
+        let seen = |limit: &TokenBucket, second| (limit.available(at(second)), limit.full_after(at(second)));
+        assert_eq!(limit.try_take_owing(at(0), 90), Ok(()));
+        assert_eq!(seen(&limit, 0), (0, at(90)));
+        assert_eq!(limit.try_take_owing(at(10), 1), Err(at(21)), "30 are owed, and 10 of these have come in");
+        limit.give_back(70);
+        assert_eq!(seen(&limit, 10), (50, at(10)));
+        assert_eq!(
+            limit.try_take_owing(at(10), 200),
+            Err(at(10)),
+            "only a full bucket gives what it does not hold"
+        );
+        limit.owe(at(10), 80);
+        assert_eq!(seen(&limit, 10), (0, at(90)));
+        assert_eq!(seen(&limit, 100), (60, at(0)));
+        limit.give_back(1000);
+        assert_eq!(seen(&limit, 100), (60, at(0)), "no more than the burst");
+        limit.owe(Duration::MAX, u32::MAX);
+        assert_eq!(limit.available(Duration::MAX), 0);
     }
 
     proptest! {

@@ -30,6 +30,7 @@ async fn create(
     let mut fields = body::read(request, &app.settings).await?;
     let format = format(&mut fields)?;
     let request = asked(fields, &call, &app.settings.limits)?;
+    call.charge(&request)?;
     let embeddings = answer(&app, app.inference.embed(request), "input").await?;
     let list = List::new(embeddings, &call, format);
     Ok(Json(list))

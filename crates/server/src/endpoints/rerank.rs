@@ -35,6 +35,7 @@ async fn create(
     let fields = body::read(request, &app.settings).await?;
     let (request, wanted) = asked(fields, &call, &app.settings.limits)?;
     let documents = request.documents.clone();
+    call.charge(&request)?;
     let scores = answer(&app, app.inference.score(request), "documents").await?;
     note(&call, &scores.model, (scores.tokens, scores.timing));
     Ok(Json(Ranking {

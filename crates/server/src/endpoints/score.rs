@@ -34,6 +34,7 @@ async fn create(
 ) -> Result<Json<List>, Problem> {
     let fields = body::read(request, &app.settings).await?;
     let request = asked(fields, &call, &app.settings.limits)?;
+    call.charge(&request)?;
     let scores = answer(&app, app.inference.score(request), "text_2").await?;
     note(&call, &scores.model, (scores.tokens, scores.timing));
     let told = |(index, score)| Told { index, object: "score", score };

@@ -8,6 +8,7 @@ use protocol::scripted::{Script, Scripted};
 use protocol::status::{Histogram, VisionStatus};
 
 use crate::testing::{Bench, compare};
+use crate::{Aliases, Settings};
 
 fn bench() -> Bench {
     let scripted = Scripted::new().always(Script::text(&["Hi"]));
@@ -89,6 +90,19 @@ async fn names_units_and_descriptions_are_as_prometheus_wants_them() {
             assert!(!name.ends_with(unit), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn dashboards_for_vllm_find_their_names() {
+    let settings = Settings { aliases: Some(Aliases::Vllm), ..Settings::default() };
+    let Bench { scripted, .. } = bench();
+    let bench = Bench::with(scripted, settings);
+    let (_, text) = scrape(&bench, "*/*").await;
+    let aliases: String =
+        text.lines().filter(|line| line.contains("vllm:")).map(|line| format!("{line}\n")).collect();
+    compare("metrics/vllm", &aliases);
+    let (_, text) = scrape(&bench, "application/openmetrics-text").await;
+    assert_eq!((text.matches("# EOF").count(), text.contains("vllm:num_requests_running")), (1, true));
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
 
 async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Result<Exit> {
     let mut interrupts = Interrupts::listen().context("cannot listen for signals")?;
-    let front = serve_settings(&settings.server)?;
+    let front = serve_settings(settings)?;
     // The port is taken before the model is loaded: a port in use shall not cost the time to load.
     let listener = listen(&settings.server)?;
     let address = listener.local_addr().context("the socket has no address")?;

@@ -44,7 +44,15 @@ impl Key {
 
     /// Whether the file may hold a list.
     pub fn repeats(&self) -> bool {
-        matches!(self.id, "api_key" | "model" | "tenant_weight")
+        matches!(
+            self.id,
+            "api_key"
+                | "model"
+                | "tenant_weight"
+                | "tenant_rate_limit"
+                | "tenant_token_limit"
+                | "tenant_concurrency"
+        )
     }
 
     /// Whether the value must not be shown.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use flow::queue::policy::{Discipline, PolicySettings};
 
-use super::{ByteSize, RequestRate, TenantWeight, TimeSpan, positive};
+use super::{Allowance, ByteSize, TenantWeight, TimeSpan, positive};
 
 /// How much waits.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -22,10 +22,7 @@ pub struct QueueSettings {
     pub max_queue_bytes: ByteSize,
     /// Requests that are accepted in a time, such as 20/s or 600/min; more are refused at once. Without it, no limit.
     #[arg(long, env = "TIDEGATE_RATE_LIMIT", value_name = "RATE")]
-    pub rate_limit: Option<RequestRate>,
-    /// The same for each tenant by itself.
-    #[arg(long, env = "TIDEGATE_TENANT_RATE_LIMIT", value_name = "RATE")]
-    pub tenant_rate_limit: Option<RequestRate>,
+    pub rate_limit: Option<Allowance>,
     /// Order in which waiting requests are served: fifo, priority, round_robin (tenants take turns), fair_share (tenants
     /// share by tokens and weight) or deadline.
     #[arg(long, env = "TIDEGATE_QUEUE_POLICY", value_name = "POLICY", default_value_t = Self::default().queue_policy)]
@@ -54,7 +51,6 @@ impl Default for QueueSettings {
             max_queue_tokens: positive(1 << 20),
             max_queue_bytes: ByteSize(256 << 20),
             rate_limit: None,
-            tenant_rate_limit: None,
             queue_policy: Discipline::default(),
             queue_age_step: TimeSpan(PolicySettings::default().age_step),
             tenant_weight: Vec::new(),

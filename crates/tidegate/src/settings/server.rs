@@ -28,6 +28,9 @@ pub struct ServerSettings {
     /// Key that opens /metrics; without it, everyone may read them.
     #[arg(long, env = "TIDEGATE_METRICS_KEY", value_name = "KEY", hide_env_values = true)]
     pub metrics_key: Option<Secret>,
+    /// Another server under whose names /metrics also tells what it measures, for dashboards that look for these.
+    #[arg(long, env = "TIDEGATE_METRICS_ALIASES", value_name = "SERVER")]
+    pub metrics_aliases: Option<MetricsAliases>,
     /// Key that opens /admin; without it, nobody may change anything over HTTP.
     #[arg(long, env = "TIDEGATE_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     pub admin_key: Option<Secret>,
@@ -53,6 +56,7 @@ impl Default for ServerSettings {
             api_key: Vec::new(),
             api_keys_file: None,
             metrics_key: None,
+            metrics_aliases: None,
             admin_key: None,
             body_limit: ByteSize(8 << 20),
             max_connections: positive(4096),
@@ -88,6 +92,19 @@ impl From<OverloadStatus> for server::Overload {
             OverloadStatus::TooManyRequests => Self::TooManyRequests,
             OverloadStatus::Unavailable => Self::Unavailable,
         }
+    }
+}
+
+/// Whose names of metrics are told beside our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsAliases {
+    /// `vllm:num_requests_waiting` and so on.
+    Vllm,
+}
+
+impl From<MetricsAliases> for server::Aliases {
+    fn from(MetricsAliases::Vllm: MetricsAliases) -> Self {
+        Self::Vllm
     }
 }
 
