@@ -91,7 +91,7 @@ impl Reuse {
         Self::timed(inner, settings, Arc::new(SystemClock::new()))
     }
 
-    fn timed(inner: Arc<dyn Inference>, settings: ReuseSettings, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn timed(inner: Arc<dyn Inference>, settings: ReuseSettings, clock: Arc<dyn Clock>) -> Self {
         let kept = Mutex::new(Kept::new(settings.kept_bytes, settings.kept_for));
         let shared = Shared {
             clock,

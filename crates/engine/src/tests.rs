@@ -11,4 +11,5 @@ mod scenarios;
 mod simulation;
 mod soak;
 mod tier;
+mod together;
 mod watch;

@@ -11,6 +11,7 @@ pub mod adjustment;
 pub mod event;
 pub mod form;
 pub mod inference;
+pub mod performance;
 pub mod reading;
 pub mod refusal;
 pub mod request;

@@ -316,10 +316,20 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// How many were observed.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The mean; 0 without observations.
+    pub fn mean(&self) -> f64 {
+        if self.count() > 0 { self.sum / self.count() as f64 } else { 0.0 }
+    }
+
     /// About the value that a share of all observations (0 to 1) does not exceed: within the bucket where that is, as if what
     /// it holds lay evenly between its bounds. `None` without observations. What lies beyond all bounds counts as the last.
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let total: u64 = self.counts.iter().sum();
+        let total = self.count();
         let wanted = share.clamp(0.0, 1.0) * total as f64;
         let (mut below, mut lower) = (0.0, 0.0);
         for (bound, count) in self.bounds.iter().zip(&self.counts) {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::status::Task;
 use protocol::{Inference, ModelCard};
@@ -19,6 +19,7 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) started: Instant,
     ids: Ids,
 }
 
@@ -38,7 +39,7 @@ impl App {
         let accounts = Arc::new(Accounts::new(settings.quotas.clone()));
         let metrics = Metrics::new(Arc::clone(&inference), Arc::clone(&accounts), settings.aliases);
         let stage = watch::Sender::new(Stage::Serving);
-        Self { inference, settings, metrics, accounts, stage, ids: Ids::default() }
+        Self { inference, settings, metrics, accounts, stage, started: Instant::now(), ids: Ids::default() }
     }
 
     pub(crate) fn stage(&self) -> Stage {

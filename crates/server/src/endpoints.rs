@@ -7,6 +7,7 @@ mod embeddings;
 mod health;
 mod metrics;
 mod models;
+mod performance;
 mod rerank;
 mod score;
 
@@ -56,6 +57,7 @@ const ENDPOINTS: &[&[Endpoint]] = &[
     health::ENDPOINTS,
     metrics::ENDPOINTS,
     models::ENDPOINTS,
+    performance::ENDPOINTS,
     rerank::ENDPOINTS,
     score::ENDPOINTS,
 ];

@@ -5,6 +5,7 @@
 //! it as well.
 
 mod page;
+mod vllm;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::failure::CLIENT_GONE;
 use crate::quota::{Accounts, Totals};
 use crate::settings::Aliases;
 use page::{Page, to_prometheus};
+use vllm::Vllm;
 
 /// Upper bounds in seconds: from a refusal, which takes microseconds, to a long generation.
 const HTTP_SECONDS: [f64; 16] =
@@ -161,10 +163,11 @@ impl fmt::Debug for Engine {
 impl Collector for Engine {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (status, models) = (self.0.status(), self.0.models());
-        let mut page = Page::new(encoder, Vec::new());
+        let mut page = Page::new(encoder);
         page.identity(&models)?;
         page.state(&status)?;
         page.load(&status.load)?;
+        page.models(&status.models)?;
         page.pid(&status.pid)?;
         page.tier(&status.tier)?;
         page.reuse(&status.reuse)?;
@@ -186,7 +189,7 @@ impl fmt::Debug for Tenants {
 impl Collector for Tenants {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let tenants = self.0.totals();
-        let mut page = Page::new(encoder, Vec::new());
+        let mut page = Page::new(encoder);
         let tokens = tenants.iter().flat_map(|(tenant, totals)| {
             [("prompt", totals.read), ("generated", totals.written)]
                 .map(|(kind, count)| ([("tenant", tenant.as_str()), ("kind", kind)], count))
@@ -203,49 +206,6 @@ impl Collector for Tenants {
     }
 }
 
-/// The names under which dashboards and autoscalers for vLLM look, with the labels that they filter by. All models
-/// together stand under the name of the one that answers by default.
-struct Vllm(Arc<dyn Inference>);
-
-impl fmt::Debug for Vllm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Vllm").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Vllm {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, models) = (self.0.status(), self.0.models());
-        let name = models.first().map_or("", |card| card.id.as_str());
-        let mut page = Page::new(encoder, vec![("model_name", name), ("engine", "0")]);
-        let Status { load, counters, latency, .. } = &status;
-        page.gauge("vllm:num_requests_running", "tidegate_sequences_running", load.running as f64)?;
-        page.gauge("vllm:num_requests_waiting", "tidegate_requests_queued", load.queued as f64)?;
-        page.gauge("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", pages_used(load))?;
-        page.counter(
-            "vllm:prefix_cache_queries",
-            "tidegate_prefix_cache_queries_total",
-            counters.prefix_queries,
-        )?;
-        page.counter("vllm:prefix_cache_hits", "tidegate_prefix_cache_hits_total", counters.prefix_hits)?;
-        page.counter("vllm:num_preemptions", "tidegate_preemptions_total", counters.preemptions)?;
-        page.counter("vllm:prompt_tokens", "tidegate_prompt_tokens_total", counters.prompt_tokens)?;
-        page.counter("vllm:generation_tokens", "tidegate_generated_tokens_total", counters.generated_tokens)?;
-        let help = "tidegate_requests_completed_total";
-        page.counted("vllm:request_success", help, "finished_reason", &counters.completed)?;
-        page.counter("vllm:spec_decode_num_draft_tokens", "tidegate_draft_tokens_total", counters.drafted)?;
-        let help = "tidegate_draft_tokens_accepted_total";
-        page.counter("vllm:spec_decode_num_accepted_tokens", help, counters.draft_hits)?;
-        let (first, between) = ("vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds");
-        page.histogram(first, "tidegate_time_to_first_token_seconds", &latency.time_to_first_token)?;
-        page.histogram(between, "tidegate_inter_token_latency_seconds", &latency.inter_token)?;
-        let help = "tidegate_request_duration_seconds";
-        page.histogram("vllm:e2e_request_latency_seconds", help, &latency.request)?;
-        page.histogram("vllm:request_queue_time_seconds", "tidegate_queue_duration_seconds", &latency.queue)?;
-        page.histogram("vllm:iteration_tokens_total", "tidegate_step_tokens", &latency.step_tokens)
-    }
-}
-
 /// Share of the KV pages that is in use.
 fn pages_used(load: &status::Load) -> f64 {
     load.kv_pages_used as f64 / load.kv_pages_total.max(1) as f64
@@ -256,7 +216,7 @@ impl<'a> Page<'_, 'a> {
         let built = [([("version", env!("CARGO_PKG_VERSION"))], 1)];
         self.gauge_family("build_info", "The release of the server that runs; always 1", built)?;
         let model = |ModelCard { id, family, dtype, .. }: &'a ModelCard| {
-            ([("model", id.as_str()), ("family", family.as_str()), ("dtype", dtype.as_str())], 1)
+            ([("model_name", id.as_str()), ("family", family.as_str()), ("dtype", dtype.as_str())], 1)
         };
         self.gauge_family("model_info", "A model that can be asked for; always 1", models.iter().map(model))
     }
@@ -294,6 +254,27 @@ impl<'a> Page<'_, 'a> {
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", pages_used(load))
+    }
+
+    fn models(&mut self, models: &'a [status::ModelStatus]) -> fmt::Result {
+        let each = |count: fn(&status::ModelStatus) -> u64| {
+            models.iter().map(move |model| ([("model_name", model.id.as_str())], count(model)))
+        };
+        self.gauge_family(
+            "model_requests_queued",
+            "Requests that wait for a model",
+            each(|model| model.queued),
+        )?;
+        let help = "Sequences or inputs of a model that run";
+        self.gauge_family("model_sequences_running", help, each(|model| model.running))?;
+        let help = "Whether a model takes requests";
+        self.gauge_family("model_ready", help, each(|model| u64::from(model.phase == Phase::Ready)))?;
+        let memory = models.iter().flat_map(|model| {
+            let status::MemoryStatus { weights, kv, workspace } = model.memory;
+            [("weights", weights), ("kv", kv), ("workspace", workspace)]
+                .map(|(part, bytes)| ([("model_name", model.id.as_str()), ("part", part)], bytes))
+        });
+        self.gauge_family("model_memory_bytes", "Memory that a model plans with", memory)
     }
 
     fn tier(&mut self, tier: &status::TierStatus) -> fmt::Result {

@@ -11,15 +11,21 @@ use protocol::status::Histogram;
 /// A label and its value.
 pub(super) type Label<'a> = (&'static str, &'a str);
 
-/// The metrics being written, all of them with the same labels before their own.
+/// The metrics being written.
 pub(super) struct Page<'e, 'a> {
     encoder: DescriptorEncoder<'e>,
+    /// They stand before a value's own.
     labels: Vec<Label<'a>>,
 }
 
 impl<'e, 'a> Page<'e, 'a> {
-    pub(super) fn new(encoder: DescriptorEncoder<'e>, labels: Vec<Label<'a>>) -> Self {
-        Self { encoder, labels }
+    pub(super) fn new(encoder: DescriptorEncoder<'e>) -> Self {
+        Self { encoder, labels: Vec::new() }
+    }
+
+    /// The same page; what follows has these labels.
+    pub(super) fn labelled(self, labels: Vec<Label<'a>>) -> Self {
+        Self { labels, ..self }
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {

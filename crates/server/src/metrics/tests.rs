@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::to_bytes;
 use axum::http::header::CONTENT_TYPE;
 use protocol::scripted::{Script, Scripted};
-use protocol::status::{Histogram, VisionStatus};
+use protocol::status::{Histogram, MemoryStatus, ModelStatus, Phase, VisionStatus};
 
 use crate::testing::{Bench, compare};
 use crate::{Aliases, Settings};
@@ -27,6 +27,10 @@ fn bench() -> Bench {
         let (encoded, feature_hits, encode_seconds) = (3, 1, 0.5);
         status.vision =
             Some(VisionStatus { unusable, encoded, feature_hits, encode_seconds, ..VisionStatus::default() });
+        let memory = MemoryStatus { weights: 500, kv: 60, workspace: 7 };
+        let (id, phase) = ("scripted".to_owned(), Phase::Ready);
+        status.models =
+            vec![ModelStatus { id, phase, queued: 2, running: 3, memory, ..ModelStatus::default() }];
         status.latency.time_to_first_token =
             Histogram { bounds: vec![0.001, 0.01], counts: vec![1, 2, 3], sum: 0.5 };
         status.latency.step_tokens = Histogram { bounds: vec![1.0, 8.0], counts: vec![4, 0, 1], sum: 20.0 };

@@ -69,7 +69,7 @@ fn tests_named_by_capabilities_exist() {
 #[test]
 fn server_has_what_the_page_lists() {
     let page = page("http.md");
-    let server = Server::start(&Folder::new(), &["--admin-key", "boss"]);
+    let server = Server::start(&Folder::new(), &["--admin-key", "boss", "--metrics-aliases", "vllm"]);
     for endpoint in code(part(&page, "Endpoints")).filter(|code| code.contains(" /")) {
         let (method, path) = endpoint.split_once(' ').unwrap();
         let (status, answer) = server.ask(method, &path.replace("{id}", "tidegate-tiny"), BOSS, "");
@@ -91,7 +91,8 @@ fn server_has_what_the_page_lists() {
     let (_, metrics) = server.ask("GET", "/metrics", "", "");
     let helped = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
     let exported: BTreeSet<&str> = helped.collect();
-    let listed: BTreeSet<&str> = code(part(&page, "Metrics")).collect();
+    let aliases = code(part(&page, "Under the names of vLLM")).filter(|name| name.starts_with("vllm:"));
+    let listed: BTreeSet<&str> = code(part(&page, "Metrics")).chain(aliases).collect();
     // What a system does not tell of itself is not exported there.
     let is_told =
         |name: &&&str| !["tidegate_process_", "tidegate_memory_"].iter().any(|own| name.starts_with(own));
