@@ -2,8 +2,8 @@
 //! before or when they are needed, bit for bit.
 //!
 //! `book.rs` decides and knows where everything is; it is told what happened and does no I/O. `work.rs` moves bytes, on
-//! threads of its own. What stands here is the door: nothing but [`Ladder::open`] and the waiting forms of
-//! [`Raise`] and [`Reserve`] takes longer than a look into the book.
+//! threads of its own. What stands here is the door: nothing but [`Ladder::open`] and the waiting form of [`Pending`]
+//! takes longer than a look into the book.
 //!
 //! An object is in memory, or below, or both, and never on no rung: the copy in memory goes only once the one below is
 //! whole. What was put [`Stay::Always`] is given up by nothing but [`Ladder::remove`] and damage, which is reported; what
@@ -158,7 +158,7 @@ impl Ladder {
     pub fn reserve(&self, bytes: usize) -> Reserve {
         let slot = Arc::new(Slot::new());
         let claim = self.shared.book.enter().ask_room(bytes, &slot);
-        Reserve { shared: Arc::clone(&self.shared), slot, claim }
+        Pending { shared: Arc::clone(&self.shared), slot, asked: Asked::Room(claim) }
     }
 
     /// A buffer, if there is room for it at once. If not, room begins to be made.
@@ -178,7 +178,8 @@ impl Ladder {
     pub fn get(&self, key: Key) -> Raise {
         let slot = Arc::new(Slot::new());
         self.shared.book.enter().get(key, &slot);
-        Raise { shared: Arc::clone(&self.shared), slot, key }
+        let asked = Asked::Object(key, Arc::clone(&slot));
+        Pending { shared: Arc::clone(&self.shared), slot, asked }
     }
 
     /// Brings objects up before they are needed, as far as half of the memory goes, and returns how many are there or on
@@ -293,68 +294,53 @@ impl Drop for Threads {
     }
 }
 
-/// An object on its way to memory: a future, or something to wait for.
-pub struct Raise {
+/// An answer on its way: a future, or something to wait for. Dropping it gives up what was asked for.
+pub struct Pending<T> {
     shared: Arc<Shared>,
-    slot: Arc<Slot<Raised>>,
-    key: Key,
+    slot: Arc<Slot<Result<T, LadderError>>>,
+    asked: Asked,
 }
 
-impl Raise {
+/// An object on its way to memory.
+pub type Raise = Pending<Arc<Blob>>;
+/// Room on its way.
+pub type Reserve = Pending<Buffer>;
+
+/// What the book forgets when nobody waits any more.
+enum Asked {
+    /// An object; other slots may still be filled with it.
+    Object(Key, Arc<Slot<Raised>>),
+    /// Room, by what names the claim.
+    Room(u64),
+}
+
+impl<T> Pending<T> {
     /// Waits until it is there.
     ///
     /// # Errors
-    /// When there is no such object, it cannot be brought, or there is no room for it.
-    pub fn wait(self) -> Raised {
+    /// When there is no such object, it cannot be brought, or there is no room for it and nobody lets go of something.
+    pub fn wait(self) -> Result<T, LadderError> {
         self.slot.wait().unwrap_or(Err(LadderError::Ended))
     }
 }
 
-impl Future for Raise {
-    type Output = Raised;
+impl<T> Future for Pending<T> {
+    type Output = Result<T, LadderError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Raised> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.slot.poll(context).map(|answer| answer.unwrap_or(Err(LadderError::Ended)))
     }
 }
 
-impl Drop for Raise {
+impl<T> Drop for Pending<T> {
     fn drop(&mut self) {
-        if !self.slot.is_done() {
-            self.shared.book.enter().abandon(self.key, &self.slot);
+        if self.slot.is_done() {
+            return;
         }
-    }
-}
-
-/// Room on its way: a future, or something to wait for.
-pub struct Reserve {
-    shared: Arc<Shared>,
-    slot: Arc<Slot<Reserved>>,
-    claim: u64,
-}
-
-impl Reserve {
-    /// Waits until there is room.
-    ///
-    /// # Errors
-    /// When there never can be, or not before somebody lets go of something.
-    pub fn wait(self) -> Reserved {
-        self.slot.wait().unwrap_or(Err(LadderError::Ended))
-    }
-}
-
-impl Future for Reserve {
-    type Output = Reserved;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reserved> {
-        self.slot.poll(context).map(|answer| answer.unwrap_or(Err(LadderError::Ended)))
-    }
-}
-
-impl Drop for Reserve {
-    fn drop(&mut self) {
-        if !self.slot.is_done() {
-            self.shared.book.enter().forget_claim(self.claim);
+        let mut book = self.shared.book.enter();
+        match &self.asked {
+            Asked::Object(key, slot) => book.abandon(*key, slot),
+            Asked::Room(claim) => book.forget_claim(*claim),
         }
     }
 }
