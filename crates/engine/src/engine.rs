@@ -11,11 +11,12 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
-use protocol::status::{Load, ModelStatus, PidState, TierStatus};
+use protocol::status::{Load, ModelStatus, PidState, StreamedStatus, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
     Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
 };
+use tensor::packed::streamed::StreamedWeights;
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
 
@@ -46,6 +47,7 @@ pub struct Engine {
     settings: EngineSettings,
     card: ModelCard,
     memory: MemoryPlan,
+    streamed: Option<StreamedWeights>,
     pages: usize,
     reader: Reader,
     /// Where the model sees.
@@ -144,6 +146,7 @@ impl Engine {
         let engine = Self {
             card,
             memory,
+            streamed: loaded.streamed,
             settings,
             pages,
             reader,
@@ -219,6 +222,19 @@ impl Engine {
         }
         self.shared.meters.accepted.fetch_add(1, Relaxed);
         Ok(events)
+    }
+
+    fn streamed_status(&self) -> StreamedStatus {
+        let Some(streamed) = &self.streamed else { return StreamedStatus::default() };
+        let held = streamed.statistics();
+        StreamedStatus {
+            bytes: held.bytes as u64,
+            limit_bytes: held.budget as u64,
+            held_bytes: held.held as u64,
+            read_bytes: held.read,
+            waited_seconds: held.waited.as_secs_f64(),
+            faults: held.faults,
+        }
     }
 
     fn tier_status(&self) -> TierStatus {
@@ -402,6 +418,7 @@ impl Inference for Engine {
                 error_seconds: f64::from_bits(meters.pid_error.load(Relaxed)),
                 output_tokens: meters.pid_output.load(Relaxed),
             },
+            weights: self.streamed_status(),
             tier: self.tier_status(),
             counters: meters.counters(),
             latency: meters.latencies(),

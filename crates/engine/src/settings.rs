@@ -145,7 +145,9 @@ impl EngineSettings {
     /// What an engine with these settings plans with for a model.
     pub fn plan(&self, loaded: &LoadedModel) -> MemoryPlan {
         let tower = loaded.vision.as_ref().map(|vision| vision.tower.shape());
-        MemoryPlan::new(self, (loaded.model.shape(), tower))
+        let plan = MemoryPlan::new(self, (loaded.model.shape(), tower));
+        let allowed = loaded.streamed.as_ref().map(|streamed| streamed.statistics().budget);
+        MemoryPlan { weights: allowed.unwrap_or(plan.weights), ..plan }
     }
 
     /// Pages of keys and values.

@@ -98,6 +98,13 @@ unsafe impl Send for Arena {}
 // SAFETY: shared access gives out shared slices only.
 unsafe impl Sync for Arena {}
 
+impl Default for Arena {
+    /// No bytes.
+    fn default() -> Self {
+        Self { start: NonNull::without_provenance(ALIGNMENT), bytes: 0, region: None }
+    }
+}
+
 impl Arena {
     /// Reserves `bytes` zeroed bytes.
     ///
@@ -105,7 +112,7 @@ impl Arena {
     /// When the operating system refuses.
     pub fn zeroed(bytes: usize) -> Result<Self, MemoryError> {
         if bytes == 0 {
-            return Ok(Self { start: NonNull::without_provenance(ALIGNMENT), bytes, region: None });
+            return Ok(Self::default());
         }
         if bytes > SHARING {
             let region = Region::map(bytes)?;

@@ -6,6 +6,7 @@
 mod cost;
 mod lfu;
 mod lru;
+mod once;
 mod presence;
 #[cfg(test)]
 mod tests;
@@ -53,7 +54,7 @@ pub struct Policy {
 }
 
 /// The policies that come with this crate.
-pub const POLICIES: &[Policy] = &[lru::POLICY, lfu::POLICY, cost::POLICY, presence::POLICY];
+pub const POLICIES: &[Policy] = &[lru::POLICY, lfu::POLICY, cost::POLICY, presence::POLICY, once::POLICY];
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,6 +85,11 @@ impl PolicyChoice {
             Self::Known(policy) => (policy.make)(),
             Self::Own(make) => make(),
         }
+    }
+
+    /// What has been used goes first: for rounds through more than fits.
+    pub(crate) fn once() -> Self {
+        Self::Known(once::POLICY)
     }
 
     /// Its name.

@@ -1,8 +1,8 @@
 //! Bytes, pages, and the ladder of places they may live in.
 //!
 //! Read [`Ladder`] first: objects in memory and, below, on a [`rung`]; [`eviction`] says what goes first, [`BufferPool`]
-//! keeps the budget, [`files`] is the disk as far as anybody here knows it. [`Arena`] and [`PagePool`] are what an engine
-//! keeps its own pages in.
+//! keeps the budget, [`files`] is the disk as far as anybody here knows it. A [`Sweep`] goes over a file that is larger
+//! than memory. [`Arena`] and [`PagePool`] are what an engine keeps its own pages in.
 //!
 //! This crate sees bytes, keys and page numbers, never shapes, tokens or models.
 
@@ -20,6 +20,7 @@ mod pages;
 pub mod rung;
 mod signal;
 mod slot;
+mod sweep;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use key::Key;
 pub use ladder::{Ladder, LadderError, LadderSettings, LadderStatistics};
 pub use offloader::{Loaded, OffloadError, Offloader, OffloaderSettings};
 pub use pages::{PageId, PagePool};
+pub use sweep::{Sweep, SweepError, SweepStatistics};
 
 /// What can go wrong with memory.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 mod disk;
 mod host;
+mod parts;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -12,6 +13,10 @@ use crate::{Buffer, Key};
 
 pub use disk::{DiskRung, HEADER_BYTES, MAX_NOTE_BYTES};
 pub use host::HostRung;
+pub use parts::{Part, PartsRung};
+
+/// Bytes that are read before it is looked whether the transfer should stop.
+const STRIDE: usize = 2 << 20;
 
 /// An object in the memory of the host: its bytes, and what its owner noted about them.
 #[derive(Debug)]

@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tensor::packed::archive::{Archive, ArchiveWriter, Residence};
+use tensor::packed::streamed::Streaming;
 use tensor::stored::FileBytes;
-use tensor::{Archive, ArchiveWriter, Linear, Pool};
+use tensor::{Linear, Packer, Pool};
 
 pub use error::CacheError;
 pub(crate) use key::Key;
@@ -88,14 +90,19 @@ impl PackedCache {
     }
 
     /// The layers that were kept under `key`, if there are any; and marks them as used.
-    pub(crate) fn open(&self, key: &Key, pool: Option<&Pool>) -> Result<Option<Archive>, CacheError> {
+    pub(crate) fn open(
+        &self,
+        key: &Key,
+        pool: Option<&Pool>,
+        residence: Residence,
+    ) -> Result<Option<Archive>, CacheError> {
         let path = self.path(key);
         let Ok(file) = File::options().append(true).open(&path) else { return Ok(None) };
         // Without it, the file is only taken for older than it is.
         file.set_modified(SystemTime::now()).ok();
         let bytes =
             FileBytes::map(&path).map_err(|error| CacheError::Unreadable { path: path.clone(), error })?;
-        match Archive::open(bytes, key.digest(), pool) {
+        match Archive::open(bytes, key.digest(), pool, residence) {
             Ok(archive) => Ok(Some(archive)),
             Err(defect) => Err(CacheError::Stale { path, defect }),
         }
@@ -116,7 +123,8 @@ impl PackedCache {
         Ok(Keeping { cache: self.clone(), key: key.clone(), unfinished, writer })
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
+    /// The file for a key.
+    pub(crate) fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(format!("{}.{ENDING}", key.name()))
     }
 
@@ -197,14 +205,29 @@ pub(crate) struct Keeping {
 impl Keeping {
     /// Appends a layer.
     pub(crate) fn layer(&mut self, name: &str, layer: &Linear) -> Result<(), CacheError> {
-        let bytes = self.writer.written() + layer.bytes();
-        if bytes as u64 > self.cache.budget {
-            return Err(CacheError::OverBudget {
-                path: self.cache.folder.clone(),
-                budget: self.cache.budget,
-            });
-        }
+        self.make_room(layer.bytes())?;
         self.writer.layer(name, layer).map_err(|error| self.cache.unwritable(error))
+    }
+
+    /// Appends a layer as it is packed; it is read from there whenever it is needed.
+    pub(crate) fn streamed(
+        &mut self,
+        name: &str,
+        packer: Packer,
+        pool: Option<&Pool>,
+        streaming: &mut Streaming,
+    ) -> Result<Linear, CacheError> {
+        self.make_room(packer.bytes())?;
+        let layer = self.writer.streamed(name, packer, pool, streaming);
+        layer.map_err(|error| self.cache.unwritable(error))
+    }
+
+    fn make_room(&self, bytes: usize) -> Result<(), CacheError> {
+        let PackedCache { folder, budget } = &self.cache;
+        match (self.writer.written() + bytes) as u64 <= *budget {
+            true => Ok(()),
+            false => Err(CacheError::OverBudget { path: folder.clone(), budget: *budget }),
+        }
     }
 
     /// Puts the file in its place, durably, and makes room for it.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::ModelKind;
+use crate::cache::CacheError;
 
 /// Says the file, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +12,18 @@ pub enum ModelError {
     /// A tensor file is missing or broken, or memory was refused.
     #[error(transparent)]
     Tensor(#[from] tensor::TensorError),
+    /// There is nowhere to read weights from that do not fit into their memory.
+    #[error(
+        "weights that are larger than their memory (--weight-memory) are read from the cache of packed weights, and there \
+         is none: leave out --no-cache, or say where it may be with --cache-dir"
+    )]
+    NoCache,
+    /// Packed weights cannot be kept, and have to be.
+    #[error(
+        "{0}; weights that are larger than their memory (--weight-memory) are read from there: --cache-dir chooses \
+         another folder, --cache-size allows more"
+    )]
+    Unkept(#[source] Box<CacheError>),
     /// A model is quantised already, and shall be another way.
     #[error(
         "{} is quantised already ({found}): leave out --dtype, or give the original model",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tensor::packed::streamed::StreamedWeights;
 use tensor::stored::BlockFormat;
 use tensor::{Dtype, Kernels, Scheme};
 
@@ -128,6 +129,8 @@ pub struct LoadedModel {
     pub identity: Option<String>,
     /// The decoder.
     pub model: Box<dyn CausalLm>,
+    /// Its packed weights, where memory holds only some of them.
+    pub streamed: Option<StreamedWeights>,
     /// What it sees pictures with, if it does.
     pub vision: Option<Vision>,
     /// Text to tokens and back.
@@ -207,7 +210,7 @@ pub fn load_with(
         checkpoint: &checkpoint,
         dtype,
         holding,
-        packing: Packing::new(loading, key, &*kernels),
+        packing: Packing::new(loading, key, &*kernels)?,
         progress: Progress::new(loading.watch, checkpoint.bytes()),
         options,
         kernels,
@@ -215,7 +218,7 @@ pub fn load_with(
     let loaded = family.load.decoder(&source);
     let Seeing { model, tower } =
         loaded.ok_or_else(|| other_kind(repository, family, ModelKind::CausalLm))??;
-    source.packing.finish();
+    let streamed = source.packing.finish()?;
     let vision = tower.map(|(tower, marks)| recipe::vision(repository, tower, marks)).transpose()?;
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
@@ -226,6 +229,7 @@ pub fn load_with(
         holding,
         identity,
         model,
+        streamed,
         vision,
         tokenizer,
         chat_template,

@@ -146,7 +146,7 @@ pub fn load_encoder(
         checkpoint: &checkpoint,
         dtype,
         holding: options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised),
-        packing: Packing::new(loading, None, &*kernels),
+        packing: Packing::new(loading, None, &*kernels)?,
         progress: Progress::new(loading.watch, checkpoint.bytes()),
         options,
         kernels,

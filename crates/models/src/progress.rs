@@ -34,11 +34,14 @@ pub struct Loading<'a> {
     pub watch: &'a dyn Watch,
     /// Where packed weights are kept between starts, if they are.
     pub cache: Option<&'a PackedCache>,
+    /// Bytes of memory for the packed weights, which are read from the cache whenever they are needed if they take more;
+    /// `None` is as many as they take. A model that is no file is in memory in any case.
+    pub weight_memory: Option<usize>,
 }
 
 impl Default for Loading<'_> {
     fn default() -> Self {
-        Self { watch: &Unwatched, cache: None }
+        Self { watch: &Unwatched, cache: None, weight_memory: None }
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Status {
     pub reuse: ReuseStatus,
     /// What is made of pictures, where the model sees.
     pub vision: Option<VisionStatus>,
+    /// Weights that are read from the disk whenever they are needed.
+    pub weights: StreamedStatus,
     /// Keys and values below memory.
     pub tier: TierStatus,
     /// How large steps are made.
@@ -217,6 +219,23 @@ pub struct VisionStatus {
     pub feature_hits: u64,
     /// Bytes of what is kept of pictures.
     pub feature_bytes: u64,
+}
+
+/// Weights of which memory holds only some; all 0 where it holds all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamedStatus {
+    /// Bytes of all of them.
+    pub bytes: u64,
+    /// Memory for them.
+    pub limit_bytes: u64,
+    /// Bytes of those that stay in memory.
+    pub held_bytes: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// How long steps waited for what they needed next.
+    pub waited_seconds: f64,
+    /// Reads that failed.
+    pub faults: u64,
 }
 
 /// Keys and values that went where memory has no room for them, or were there from an earlier run.

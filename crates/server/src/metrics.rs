@@ -169,6 +169,7 @@ impl Collector for Engine {
         page.load(&status.load)?;
         page.models(&status.models)?;
         page.pid(&status.pid)?;
+        page.weights(&status.weights)?;
         page.tier(&status.tier)?;
         page.reuse(&status.reuse)?;
         status.vision.iter().try_for_each(|vision| page.vision(vision))?;
@@ -275,6 +276,20 @@ impl<'a> Page<'_, 'a> {
                 .map(|(part, bytes)| ([("model_name", model.id.as_str()), ("part", part)], bytes))
         });
         self.gauge_family("model_memory_bytes", "Memory that a model plans with", memory)
+    }
+
+    fn weights(&mut self, weights: &status::StreamedStatus) -> fmt::Result {
+        let help =
+            "Packed weights of the models whose weights are read whenever they are needed; 0 without such";
+        self.gauge("weights_streamed_bytes", help, weights.bytes as f64)?;
+        let help = "Memory for these weights";
+        self.gauge("weights_streamed_limit_bytes", help, weights.limit_bytes as f64)?;
+        let help = "Bytes of these weights that stay in memory";
+        self.gauge("weights_streamed_held_bytes", help, weights.held_bytes as f64)?;
+        self.counter("weights_read_bytes", "Bytes of weights that were read", weights.read_bytes)?;
+        let help = "Time that steps waited for the weights that they needed next";
+        self.seconds("weights_wait_seconds", help, weights.waited_seconds)?;
+        self.counter("weights_faults", "Reads of weights that failed", weights.faults)
     }
 
     fn tier(&mut self, tier: &status::TierStatus) -> fmt::Result {

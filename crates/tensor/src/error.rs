@@ -48,6 +48,14 @@ pub enum TensorError {
         /// What there is, lowest first.
         available: Vec<Isa>,
     },
+    /// The memory for weights does not do, or they cannot be read.
+    #[error("cannot read weights from {} whenever they are needed: {source}", path.display())]
+    Streaming {
+        /// The file of packed weights.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<memory::SweepError>,
+    },
     /// The operating system refused memory.
     #[error(transparent)]
     Memory(#[from] memory::MemoryError),

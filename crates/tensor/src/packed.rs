@@ -7,13 +7,15 @@
 //!   with zeros to a multiple of `DEPTH`, the depth of a tile;
 //! - 8 and 4 bits: words of several inputs, with the scales of every group before them; see `grouping.rs`.
 //!
-//! `packer.rs` says what a layer is made of, `fill.rs` fills its panels, `archive.rs` keeps them in a file. Whoever changes the
-//! layout raises [`archive::LAYOUT_VERSION`].
+//! `packer.rs` says what a layer is made of, `fill.rs` fills its panels, `archive.rs` keeps them in a file, and `streamed.rs`
+//! leaves them there until they are needed. Whoever changes the layout raises [`archive::LAYOUT_VERSION`].
 
 pub mod archive;
 mod fill;
 mod grouping;
 mod packer;
+pub mod streamed;
+mod strip;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,8 @@ use crate::stored::FileBytes;
 
 pub(crate) use grouping::{Group, Grouping, Step};
 pub use packer::Packer;
+use streamed::StreamedLayer;
+pub(crate) use strip::Strip;
 
 /// Outputs of a panel: four registers of 16 columns.
 pub(crate) const PANEL: usize = 64;
@@ -53,15 +57,8 @@ enum Weights {
         file: FileBytes,
         range: Range<usize>,
     },
-}
-
-impl Weights {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Packed(arena) => arena.bytes(),
-            Self::Stored { file, range } => &file.as_ref()[range.clone()],
-        }
-    }
+    /// In a file that is read whenever they are needed.
+    Streamed(StreamedLayer),
 }
 
 /// What the packed weights of a layer are.
@@ -153,28 +150,12 @@ impl Linear {
 
     /// Bytes of the packed weights and the bias.
     pub fn bytes(&self) -> usize {
-        self.weights.bytes().len() + size_of_val(self.bias.as_slice())
-    }
-
-    /// Number of panels.
-    pub(crate) fn panels(&self) -> usize {
-        self.layout.panels()
+        self.layout.bytes() + size_of_val(self.bias.as_slice())
     }
 
     /// Inputs of a panel, padding included.
     pub(crate) fn depth(&self) -> usize {
         self.layout.depth()
-    }
-
-    /// The weights of a panel.
-    pub(crate) fn panel(&self, panel: usize) -> Panel<'_> {
-        let bytes = self.layout.panel_bytes();
-        let bytes = &self.weights.bytes()[panel * bytes..(panel + 1) * bytes];
-        match (self.layout.grouping, self.layout.dtype) {
-            (Some(_), _) => Panel::Quantised(bytemuck::cast_slice(bytes)),
-            (None, Dtype::F32) => Panel::F32(bytemuck::cast_slice(bytes)),
-            (None, _) => Panel::Bf16(bytemuck::cast_slice(bytes)),
-        }
     }
 
     /// The bias of the columns of a panel, if the layer has one; `PANEL` long.
@@ -185,17 +166,6 @@ impl Linear {
     /// The bias of an output; zero where the layer has none.
     pub(crate) fn bias(&self, output: usize) -> f32 {
         self.bias.get(output).copied().unwrap_or(0.0)
-    }
-
-    /// Unpacks the weights of one output.
-    pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
-        let column = output % PANEL;
-        match (self.panel(output / PANEL), self.layout.grouping) {
-            (Panel::F32(panel), _) => unpack(panel, column, row),
-            (Panel::Bf16(panel), _) => unpack(panel, column, row),
-            (Panel::Quantised(panel), Some(grouping)) => grouping.read(panel, column, row),
-            (Panel::Quantised(_), None) => unreachable!("panels are quantised where there is a grouping"),
-        }
     }
 }
 

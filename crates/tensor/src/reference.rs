@@ -52,16 +52,18 @@ impl Kernels for Reference {
             (_, Some(grouping)) => x.chunks(grouping.inputs).flat_map(|row| rounded(row, grouping)).collect(),
         };
         let mut weights = vec![0.0; weight.inputs()];
-        for output in 0..weight.outputs() {
-            weight.row_into(output, &mut weights);
-            for row in 0..rows {
-                let x = &x[row * weight.inputs()..(row + 1) * weight.inputs()];
-                let sum = dot(x, &weights) + weight.bias(output);
-                let y = activate(sum, epilogue.activation);
-                let out = &mut out[row * weight.outputs() + output];
-                match epilogue.write {
-                    Write::Replace => *out = y,
-                    Write::Add => *out += y,
+        for strip in weight.strips() {
+            for output in strip.outputs() {
+                strip.row_into(output, &mut weights);
+                for row in 0..rows {
+                    let x = &x[row * weight.inputs()..(row + 1) * weight.inputs()];
+                    let sum = dot(x, &weights) + weight.bias(output);
+                    let y = activate(sum, epilogue.activation);
+                    let out = &mut out[row * weight.outputs() + output];
+                    match epilogue.write {
+                        Write::Replace => *out = y,
+                        Write::Add => *out += y,
+                    }
                 }
             }
         }

@@ -53,6 +53,35 @@ impl FileBytes {
     }
 }
 
+impl FileBytes {
+    /// Lets the operating system take back the memory behind whole pages of a range, where the file is mapped; the next
+    /// read fetches them again from the page cache or the disk.
+    pub(crate) fn release(&self, bytes: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            let page = page_bytes();
+            let first = bytes.start.next_multiple_of(page);
+            let end = bytes.end.min(map.len()) / page * page;
+            if first < end {
+                // SAFETY: the mapping is shared and read-only, so dropping its pages loses nothing: a later read
+                // through any reference sees the file's bytes again. The range lies inside of the mapping.
+                let advised = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, end - first)
+                };
+                // Advice that is refused costs memory and changes no result.
+                drop(advised);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn page_bytes() -> usize {
+    // SAFETY: `sysconf` reads a constant of the system and touches no memory of ours.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096).max(4096)
+}
+
 impl AsRef<[u8]> for FileBytes {
     fn as_ref(&self) -> &[u8] {
         match self {

@@ -249,7 +249,9 @@ impl Machine {
         kernels: Arc<dyn Kernels>,
         watch: &dyn Watch,
     ) -> Result<LoadedModel, OpenError> {
-        let loading = Loading { watch, cache: self.cache.as_ref() };
+        let allowed = self.settings.memory.weight_memory;
+        let weight_memory = allowed.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        let loading = Loading { watch, cache: self.cache.as_ref(), weight_memory };
         Ok(models::load_with(repository, &self.options(), kernels, loading)?)
     }
 

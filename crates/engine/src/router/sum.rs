@@ -1,6 +1,6 @@
 //! Several statuses as one.
 
-use protocol::status::{Counters, Histogram, Latencies, Load, TierStatus};
+use protocol::status::{Counters, Histogram, Latencies, Load, StreamedStatus, TierStatus};
 use protocol::{Health, Phase, Status};
 
 /// Adds the status of the models of a name to that of others.
@@ -14,6 +14,7 @@ pub(super) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> St
     sum.models.append(&mut next.models);
     sum.vision = sum.vision.or(next.vision);
     add_load(&mut sum.load, &next.load);
+    add_streamed(&mut sum.weights, next.weights);
     add_tier(&mut sum.tier, next.tier);
     add_past(&mut sum, (next.counters, &next.latency));
     sum
@@ -62,6 +63,15 @@ fn add_load(sum: &mut Load, next: &Load) {
     sum.kv_pages_cached += next.kv_pages_cached;
     sum.kv_pages_total += next.kv_pages_total;
     sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
+}
+
+fn add_streamed(sum: &mut StreamedStatus, next: StreamedStatus) {
+    sum.bytes += next.bytes;
+    sum.limit_bytes += next.limit_bytes;
+    sum.held_bytes += next.held_bytes;
+    sum.read_bytes += next.read_bytes;
+    sum.waited_seconds += next.waited_seconds;
+    sum.faults += next.faults;
 }
 
 fn add_tier(sum: &mut TierStatus, next: TierStatus) {

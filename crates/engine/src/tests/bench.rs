@@ -46,6 +46,7 @@ pub(crate) fn tokenizer() -> Tokenizer {
 
 pub(crate) fn loaded(model: HashModel) -> LoadedModel {
     LoadedModel {
+        streamed: None,
         family: "hash",
         dtype: Dtype::F32,
         holding: ModelHolding::Floats,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Files;
+use crate::buffers::BLOCK;
 use crate::{Arena, MemoryError};
 
 /// The file that is locked while somebody has the folder open. It stays when they have gone.
@@ -36,6 +37,8 @@ pub struct Folder {
     path: PathBuf,
     access: Access,
     lock: Option<File>,
+    /// A file that is read without opening it again.
+    held: Option<(String, File)>,
 }
 
 impl Folder {
@@ -47,9 +50,25 @@ impl Folder {
     pub fn open(path: impl Into<PathBuf>, access: Option<Access>) -> io::Result<Self> {
         let path = path.into();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        let mut folder = Self { path, access: Access::Buffered, lock: None };
+        let mut folder = Self { path, access: Access::Buffered, lock: None, held: None };
         folder.access = access.map_or_else(|| folder.measure(), Ok)?;
         Ok(folder)
+    }
+
+    /// The folder of a file that is to be read again and again. The file is held open, so it is still there when it has
+    /// lost its name to another one; it is read past the page cache where the file system allows that.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn holding(file: &Path) -> io::Result<Self> {
+        let name = file.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+        let open = |access| options(access).read(true).open(file).map(|opened| (access, opened));
+        let (access, held) = match open(Access::Direct) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(Access::Buffered)?,
+            opened => opened?,
+        };
+        let path = file.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(Self { path, access, lock: None, held: Some((name.to_owned(), held)) })
     }
 
     /// How files are read and written.
@@ -112,6 +131,21 @@ fn options(access: Access) -> OpenOptions {
     options
 }
 
+fn read_at(file: &File, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < into.len() {
+        match file.read_at(&mut into[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            // Past the page cache, nothing can be read behind the end of a file that is inside of a block.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && !done.is_multiple_of(BLOCK) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
 impl Drop for Folder {
     /// Closing the file alone would not do: a process that another thread is just starting holds a copy of it until it
     /// has become that other program, and would keep the folder locked.
@@ -158,17 +192,10 @@ impl Files for Folder {
     }
 
     fn read(&self, name: &str, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let file = options(self.access).read(true).open(self.path(name))?;
-        let mut done = 0;
-        while done < into.len() {
-            match file.read_at(&mut into[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        match &self.held {
+            Some((held, file)) if held == name => read_at(file, offset, into),
+            _ => read_at(&options(self.access).read(true).open(self.path(name))?, offset, into),
         }
-        Ok(done)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::{Blob, Defect, Parcel, Rung, RungError, Stop};
+use super::{Blob, Defect, Parcel, Rung, RungError, STRIDE, Stop};
 use crate::buffers::BLOCK;
 use crate::files::Files;
 use crate::{Buffer, Key};
@@ -22,9 +22,6 @@ const MAGIC: &[u8; 8] = b"TIDERUN1";
 /// Magic, key, length, checksum of the bytes, length of the note; then the note, and at the very end the checksum of all
 /// that.
 const FIELDS: usize = 8 + 16 + 8 + 4 + 4 + 4;
-
-/// Bytes that are read before it is looked whether the transfer should stop.
-const STRIDE: usize = 2 << 20;
 
 /// Ending of the files.
 const ENDING: &str = ".object";

@@ -1,4 +1,5 @@
-//! What can go wrong with the cache of packed weights; all of it costs time and no start.
+//! What can go wrong with the cache of packed weights. It costs time and no start, unless weights are to be read from there
+//! whenever they are needed.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub enum CacheError {
         error: std::io::Error,
     },
     /// A file of the cache cannot be read.
-    #[error("cannot read the packed weights in {}: {error}; packing them again", path.display())]
+    #[error("cannot read the packed weights in {}: {error}", path.display())]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -23,7 +24,7 @@ pub enum CacheError {
         error: tensor::TensorError,
     },
     /// A file of the cache is not what was to be found there.
-    #[error("{} cannot be used, because {defect}; packing the weights again", path.display())]
+    #[error("{} cannot be used, because {defect}", path.display())]
     Stale {
         /// Which file.
         path: PathBuf,
@@ -31,11 +32,7 @@ pub enum CacheError {
         defect: tensor::packed::archive::Defect,
     },
     /// There is no room, or no permission.
-    #[error(
-        "cannot keep packed weights in {}: {error}; going on without (--cache-dir chooses another folder, --no-cache \
-         silences this)",
-        path.display()
-    )]
+    #[error("cannot keep packed weights in {}: {error}", path.display())]
     Unwritable {
         /// The folder.
         path: PathBuf,
@@ -43,15 +40,27 @@ pub enum CacheError {
         error: std::io::Error,
     },
     /// The model alone is larger than all of the cache may be.
-    #[error(
-        "the packed weights are larger than the {budget} bytes that {} may take; going on without keeping them \
-         (--cache-size allows more, --no-cache silences this)",
-        path.display()
-    )]
+    #[error("the packed weights are larger than the {budget} bytes that {} may take", path.display())]
     OverBudget {
         /// The folder.
         path: PathBuf,
         /// The bytes that it may take.
         budget: u64,
     },
+}
+
+impl CacheError {
+    /// What is done all the same, and how that could be changed.
+    pub fn consequence(&self) -> &'static str {
+        match self {
+            Self::Folder { .. } => "going on",
+            Self::Unreadable { .. } | Self::Stale { .. } => "packing the weights again",
+            Self::Unwritable { .. } => {
+                "going on without (--cache-dir chooses another folder, --no-cache silences this)"
+            }
+            Self::OverBudget { .. } => {
+                "going on without keeping them (--cache-size allows more, --no-cache silences this)"
+            }
+        }
+    }
 }

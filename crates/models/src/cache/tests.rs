@@ -68,7 +68,7 @@ impl Watch for Memory {
     }
 
     fn cache_failed(&self, error: &CacheError) {
-        self.complaints.borrow_mut().push(error.to_string());
+        self.complaints.borrow_mut().push(format!("{error}; {}", error.consequence()));
     }
 }
 
@@ -96,7 +96,9 @@ fn logits(
     cache: Option<&PackedCache>,
 ) -> (Vec<u32>, Vec<String>) {
     let watch = Memory::default();
-    let mut loaded = load_on(Isa::best(), repository, held, Loading { watch: &watch, cache }).unwrap();
+    let mut loaded =
+        load_on(Isa::best(), repository, held, Loading { watch: &watch, cache, weight_memory: None })
+            .unwrap();
     let mut kv = KvArena::new(loaded.model.shape().kv, 1).unwrap();
     let mut batch = Batch::default();
     batch.push(&[3, 1, 4, 1, 5], 0, &[0]);
@@ -240,7 +242,12 @@ fn what_cannot_be_written_or_was_stopped_leaves_nothing() {
 
     let cache = place.cache(1 << 30);
     let watch = Memory { stop_after: Some(3), ..Memory::default() };
-    let stopped = load_on(Isa::best(), &repository, HELD[1], Loading { watch: &watch, cache: Some(&cache) });
+    let stopped = load_on(
+        Isa::best(),
+        &repository,
+        HELD[1],
+        Loading { watch: &watch, cache: Some(&cache), weight_memory: None },
+    );
     assert!(matches!(stopped, Err(ModelError::Stopped)));
     assert_eq!(watch.layers.get(), 3);
     assert!(cache.files(ENDING).unwrap().is_empty() && cache.files(UNFINISHED).unwrap().is_empty());
@@ -262,4 +269,79 @@ fn loaders_at_the_same_time_do_not_disturb_each_other() {
     });
     assert_eq!(names(&cache).len(), 1);
     assert!(cache.files(UNFINISHED).unwrap().is_empty());
+}
+
+/// Logits of passes one after the other, some of which want none, with so much memory for weights.
+fn streamed(
+    repository: &Repository,
+    held: (Option<Dtype>, Option<Quantisation>),
+    (cache, weight_memory): (Option<&PackedCache>, Option<usize>),
+) -> Result<(Vec<u32>, Option<tensor::packed::streamed::StreamedWeights>), ModelError> {
+    let loading = Loading { cache, weight_memory, ..Loading::default() };
+    let mut loaded = load_on(Isa::best(), repository, held, loading)?;
+    let mut kv = KvArena::new(loaded.model.shape().kv, 1).unwrap();
+    let mut found = Vec::new();
+    for (first, tokens, wanted) in
+        [(0, &[3, 1, 4][..], 0..3), (3, &[1, 5], 0..0), (5, &[9], 0..1), (6, &[2, 6, 5], 2..3)]
+    {
+        let mut batch = Batch::default();
+        batch.push(tokens, first, &[0]);
+        batch.outputs.extend(wanted);
+        found.extend(loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()));
+    }
+    Ok((found, loaded.streamed))
+}
+
+/// Deep enough for a part of it to be small.
+fn deep() -> Folder {
+    let settings = json!({"tie_word_embeddings": true, "attention_bias": true, "num_hidden_layers": 7});
+    Folder::qwen3([48, 4, 2, 12], settings, 5)
+}
+
+#[test]
+fn weights_that_are_read_when_they_are_needed_give_the_same_bits() {
+    let place = Place::new();
+    let (repository, cache) = (place.model("tiny", &deep()), place.cache(1 << 30));
+    for held in HELD {
+        let (expected, _) = streamed(&repository, held, (None, None)).unwrap();
+        let run = |budget| {
+            let (found, weights) = streamed(&repository, held, (Some(&cache), Some(budget))).unwrap();
+            let weights = weights.unwrap().statistics();
+            assert!(found == expected, "{held:?} in {budget} bytes");
+            assert!(weights.held <= weights.budget && weights.budget <= budget, "{weights:?}");
+            assert_eq!(weights.faults, 0);
+            weights
+        };
+        // Packed on the way, and then found in the cache; all of it at once, and parts.
+        let all = run(1 << 30).bytes;
+        for budget in [3 * all / 4, all / 2] {
+            let weights = run(budget);
+            assert!(weights.held < all && weights.read > all as u64, "{weights:?}");
+        }
+        cache.clear().unwrap();
+        run(all / 2);
+        assert_eq!(logits(&repository, held, Some(&cache)), logits(&repository, held, None));
+    }
+}
+
+#[test]
+fn what_is_streamed_needs_a_cache_and_room_for_a_few_pieces() {
+    let place = Place::new();
+    let repository = place.model("tiny", &deep());
+    let error = |cache: Option<&PackedCache>, budget| {
+        streamed(&repository, HELD[1], (cache, Some(budget))).map(drop).unwrap_err().to_string()
+    };
+    assert!(error(None, 1 << 20).contains("leave out --no-cache"));
+    let small = error(Some(&place.cache(1000)), 1 << 20);
+    assert!(small.contains("larger than the 1000 bytes") && small.contains("--cache-size"), "{small}");
+    let cache = place.cache(1 << 30);
+    let refused = error(Some(&cache), 10_000);
+    assert!(refused.contains("a memory of 10000 bytes is too small"), "{refused}");
+    // A damaged file is packed again as without streaming.
+    let (expected, _) = streamed(&repository, HELD[1], (Some(&cache), Some(250_000))).unwrap();
+    let (path, _) = names(&cache).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(streamed(&repository, HELD[1], (Some(&cache), Some(250_000))).unwrap().0 == expected);
 }

@@ -44,6 +44,8 @@ pub(crate) struct Decoder {
     kernels: Arc<dyn Kernels>,
     shape: ModelShape,
     limits: LoadOptions,
+    /// Whether memory is short, so that the table leaves it after every pass but for what the page cache keeps.
+    spares: bool,
     trunk: Trunk,
     work: Workspace,
 }
@@ -75,7 +77,8 @@ impl Decoder {
             workspace_bytes: work.bytes(),
             kv: KvLayout { layers: blocks.len(), heads: heads.kv, dim: heads.dim, dtype: source.dtype },
         };
-        Self { kernels: source.kernels.clone(), shape, limits, trunk, work }
+        let spares = source.packing.streams();
+        Self { kernels: source.kernels.clone(), shape, limits, spares, trunk, work }
     }
 }
 
@@ -93,10 +96,13 @@ impl CausalLm for Decoder {
         if rows == 0 {
             return &[];
         }
-        let Self { kernels, trunk, work, .. } = self;
+        let Self { kernels, spares, trunk, work, .. } = self;
         let Batch { ragged, positions, .. } = batch;
         let mut step = Step { kernels: &**kernels, ragged, positions, kv, rows };
         step.kernels.embed(&trunk.embedding, &batch.tokens, work.x.rows(rows));
+        if *spares {
+            trunk.embedding.release();
+        }
         batch.pictures.iter().for_each(|part| replace(work, part));
         trunk.positions.apply(&step, work);
         for (layer, block) in trunk.blocks.iter().enumerate() {

@@ -121,7 +121,7 @@ impl Source<'_> {
             }
             first += outputs;
         }
-        let layer = self.packing.layer(&found[0].name, packer, &*self.kernels);
+        let layer = self.packing.layer(&found[0].name, packer, &*self.kernels)?;
         self.progress.add(found.iter().map(|part| part.weight.bytes().len() as u64).sum())?;
         Ok(layer)
     }

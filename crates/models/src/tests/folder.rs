@@ -93,9 +93,9 @@ impl Folder {
     /// config.json and decide on biases and tying.
     pub(crate) fn qwen3(shape: [usize; 4], settings: Value, seed: u64) -> Self {
         let [hidden, heads, kv, dim] = shape;
-        let (inner, layers) = (2 * hidden + 3, 2);
+        let inner = 2 * hidden + 3;
         let mut config = json!({
-            "model_type": "qwen3", "hidden_size": hidden, "num_hidden_layers": layers,
+            "model_type": "qwen3", "hidden_size": hidden, "num_hidden_layers": 2,
             "num_attention_heads": heads, "num_key_value_heads": kv, "head_dim": dim, "intermediate_size": inner,
             "vocab_size": VOCABULARY, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000,
             "hidden_act": "silu", "eos_token_id": [END],
@@ -104,6 +104,7 @@ impl Folder {
             panic!("settings are an object");
         };
         config_map.extend(settings);
+        let layers = config["num_hidden_layers"].as_u64().unwrap();
         let biased = config["attention_bias"] == true;
         let tied = config["tie_word_embeddings"] == true;
         let mut folder = Self::new(config, seed);

@@ -171,7 +171,7 @@ fn share_out(pool: &Pool, (items, products): (usize, usize), work: &(dyn Fn(usiz
     if products < ALONE {
         return (0..items).for_each(work);
     }
-    let claims = Claims::new(items, pool.threads());
+    let claims = Claims::new(0..items, pool.threads());
     pool.run(&|_| claims.claim().for_each(work));
 }
 

@@ -11,7 +11,7 @@ mod round;
 mod tiles;
 mod whole;
 
-use crate::packed::{Grouping, PANEL, Panel};
+use crate::packed::{Grouping, PANEL, Panel, Strip};
 use crate::quantised::Bits;
 use crate::{Dtype, Epilogue, Isa, Linear, Pool};
 
@@ -109,15 +109,20 @@ impl Call<'_> {
         });
     }
 
-    /// Lets the workers do `work` on the panels, or this thread alone where there is little to do.
+    /// Lets the workers do `work` on the panels, or this thread alone where there is little to do; strip after strip where
+    /// not all of them are in memory.
     fn share_out(self, (x, stride): (&[f32], usize), pool: &Pool, work: &(dyn Fn(Panels<'_>, usize) + Sync)) {
         let Self { rows, weight, epilogue, out, .. } = self;
-        let claims = Claims::new(weight.panels(), pool.threads());
-        let panels = Panels { x, stride, rows, weight, epilogue, out: Disjoint::new(out), claims: &claims };
-        if rows * weight.inputs() * weight.outputs() < ALONE {
-            return work(panels, 0);
+        let out = Disjoint::new(out);
+        for strip in weight.strips() {
+            let claims = Claims::new(strip.panels(), pool.threads());
+            let panels = Panels { x, stride, rows, weight, strip: &strip, epilogue, out, claims: &claims };
+            if rows * weight.inputs() * weight.outputs() < ALONE {
+                work(panels, 0);
+            } else {
+                pool.run(&|worker| work(panels, worker));
+            }
         }
-        pool.run(&|worker| work(panels, worker));
     }
 }
 
@@ -200,6 +205,8 @@ struct Panels<'a> {
     stride: usize,
     rows: usize,
     weight: &'a Linear,
+    /// Those of its panels that are in memory.
+    strip: &'a Strip<'a>,
     epilogue: Epilogue,
     /// `rows × outputs`; the columns of the panels claimed are written.
     out: Disjoint,
@@ -220,12 +227,12 @@ impl Panels<'_> {
 
     #[inline(always)]
     fn multiply<P: Product>(self, product: P) {
-        let Self { x, stride, rows, weight, epilogue, out, claims } = self;
+        let Self { x, stride, rows, weight, strip, epilogue, out, claims } = self;
         let outputs = weight.outputs();
         let x_size = size_of::<P::X>() / size_of::<f32>();
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for panel in claims.claim() {
-            let (lines, first_line) = match weight.panel(panel) {
+            let (lines, first_line) = match strip.panel(panel) {
                 Panel::F32(values) => (values.len() / PANEL, values.as_ptr().cast()),
                 Panel::Bf16(values) => (values.len() / PANEL / 2, values.as_ptr().cast()),
                 Panel::Quantised(_) => unreachable!("quantised panels go by groups"),

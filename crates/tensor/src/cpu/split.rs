@@ -59,14 +59,14 @@ pub(super) fn rows(
 /// write to the same cache lines, and single items at the end, so that all workers end together.
 pub(super) struct Claims {
     next: AtomicUsize,
-    items: usize,
+    end: usize,
     workers: usize,
 }
 
 impl Claims {
-    /// Items `0..items` for as many workers, each of which iterates over [`Claims::claim`].
-    pub(super) fn new(items: usize, workers: usize) -> Self {
-        Self { next: AtomicUsize::new(0), items, workers }
+    /// Items for as many workers, each of which iterates over [`Claims::claim`].
+    pub(super) fn new(items: Range<usize>, workers: usize) -> Self {
+        Self { next: AtomicUsize::new(items.start), end: items.end, workers }
     }
 
     /// The items of one worker, claimed as it goes.
@@ -75,10 +75,10 @@ impl Claims {
     }
 
     fn claim_run(&self) -> Option<Range<usize>> {
-        let run = |first: usize| (self.items - first).div_ceil(2 * self.workers);
+        let run = |first: usize| (self.end - first).div_ceil(2 * self.workers);
         // Only the number matters: what the items are was written before the workers were woken.
         let claimed = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |first| {
-            (first < self.items).then(|| first + run(first))
+            (first < self.end).then(|| first + run(first))
         });
         claimed.ok().map(|first| first..first + run(first))
     }
@@ -90,15 +90,15 @@ mod tests {
 
     #[test]
     fn every_item_is_claimed_once() {
-        for (items, workers) in [(0, 1), (1, 2), (7, 1), (100, 3), (1000, 2)] {
-            let claims = Claims::new(items, workers);
+        for (items, workers) in [(0..0, 1), (0..1, 2), (0..7, 1), (5..100, 3), (20..1000, 2)] {
+            let claims = Claims::new(items.clone(), workers);
             let mut claimed: Vec<usize> = std::thread::scope(|scope| {
                 let workers: Vec<_> =
                     (0..workers).map(|_| scope.spawn(|| claims.claim().collect::<Vec<_>>())).collect();
                 workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
             });
             claimed.sort_unstable();
-            assert_eq!(claimed, (0..items).collect::<Vec<_>>());
+            assert_eq!(claimed, items.collect::<Vec<_>>());
         }
     }
 }

@@ -3,25 +3,25 @@
 //! A file is the letters `TIDEPACK`, the layers one after the other, each at a multiple of [`ALIGNMENT`] bytes, a
 //! directory in JSON, and a tail of [`TAIL`] bytes: length and checksum of the directory, and [`LAYOUT_VERSION`]. The
 //! directory stands at the end, so that a file is written in one go while layers are being packed. It has a key of the
-//! writer's choice, and the place, the layout and the checksum (CRC-32C) of each layer. Everything is checked before a
-//! layer is handed out; what does not hold is a [`Defect`], and the weights have to be packed again.
+//! writer's choice, and the place, the layout and the checksums (CRC-32C, one for each strip) of each layer. Everything is
+//! checked before a layer is handed out; what does not hold is a [`Defect`], and the weights have to be packed again.
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memory::Arena;
+use memory::rung::Part;
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, Linear, Weights};
+use super::streamed::Streaming;
+use super::strip::ALIGNMENT;
+use super::{Layout, Linear, Packer, Weights};
 use crate::Pool;
 use crate::stored::FileBytes;
 
 /// What the packed bytes mean. Raise it whenever panels, groupings or the names of layers change.
-pub const LAYOUT_VERSION: u32 = 1;
-
-/// What the place of a layer in the file is a multiple of: a page, since files are mapped by pages.
-const ALIGNMENT: usize = 4096;
+pub const LAYOUT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"TIDEPACK";
 
@@ -61,11 +61,32 @@ struct Directory {
     layers: BTreeMap<String, Entry>,
 }
 
-#[derive(Clone, Copy, Deserialize, Serialize)]
+#[derive(Deserialize, Serialize)]
 struct Entry {
     begin: usize,
     layout: Layout,
-    checksum: u32,
+    /// Of each strip.
+    checksums: Vec<u32>,
+}
+
+impl Entry {
+    /// The strips, with their places in the file.
+    fn strips(&self) -> impl Iterator<Item = Part> {
+        self.checksums.iter().enumerate().map(|(strip, checksum)| {
+            let range = self.layout.strip_bytes(strip);
+            let offset = (self.begin + range.start) as u64;
+            Part { offset, bytes: range.len(), checksum: *checksum }
+        })
+    }
+}
+
+/// Where layers will be read from once they have been checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residence {
+    /// In the mapped file, which the check brings into memory.
+    Mapped,
+    /// From the disk, whenever they are needed; what was checked leaves memory again.
+    Disk,
 }
 
 /// A checked file of packed layers.
@@ -79,50 +100,73 @@ impl Archive {
     ///
     /// # Errors
     /// Says what does not hold.
-    pub fn open(file: FileBytes, key: &str, pool: Option<&Pool>) -> Result<Self, Defect> {
+    pub fn open(
+        file: FileBytes,
+        key: &str,
+        pool: Option<&Pool>,
+        residence: Residence,
+    ) -> Result<Self, Defect> {
         let directory = directory(file.as_ref())?;
         if directory.key != key {
             return Err(Defect::Key);
         }
         let archive = Self { file, layers: directory.layers };
-        archive.check(pool)?;
+        archive.check(pool, residence)?;
         Ok(archive)
     }
 
     /// Checks that every layer is inside of the file, aligned, and what was written.
-    fn check(&self, pool: Option<&Pool>) -> Result<(), Defect> {
-        let layers: Vec<(&String, &Entry)> = self.layers.iter().collect();
-        let damaged: Vec<AtomicBool> = layers.iter().map(|_| AtomicBool::new(false)).collect();
+    fn check(&self, pool: Option<&Pool>, residence: Residence) -> Result<(), Defect> {
+        let damage = |name: &str| Defect::Layer { layer: name.chars().take(120).collect() };
+        if let Some((name, _)) = self.layers.iter().find(|(_, entry)| !self.is_placed(entry)) {
+            return Err(damage(name));
+        }
+        let of_layer = |(name, entry): (_, &Entry)| entry.strips().map(move |strip| (name, strip)).collect();
+        let strips: Vec<(&String, Part)> = self.layers.iter().flat_map::<Vec<_>, _>(of_layer).collect();
+        let damaged: Vec<AtomicBool> = strips.iter().map(|_| AtomicBool::new(false)).collect();
         let threads = pool.map_or(1, Pool::threads);
         let work = |worker: usize| {
-            for (number, (_, entry)) in layers.iter().enumerate().skip(worker).step_by(threads) {
-                let bytes = self.range(entry).map(|range| &self.file.as_ref()[range]);
-                let is_sound = bytes.is_some_and(|bytes| crc32c::crc32c(bytes) == entry.checksum);
+            for (number, (_, strip)) in strips.iter().enumerate().skip(worker).step_by(threads) {
+                let range = strip.offset as usize..strip.offset as usize + strip.bytes;
+                let is_sound = crc32c::crc32c(&self.file.as_ref()[range.clone()]) == strip.checksum;
                 damaged[number].store(!is_sound, Ordering::Relaxed);
+                if residence == Residence::Disk {
+                    self.file.release(range);
+                }
             }
         };
         match pool {
             Some(pool) => pool.run(&work),
             None => work(0),
         }
-        let mut found = layers.iter().zip(&damaged).filter(|(_, damaged)| damaged.load(Ordering::Relaxed));
-        match found.next() {
-            Some(((name, _), _)) => Err(Defect::Layer { layer: name.chars().take(120).collect() }),
-            None => Ok(()),
-        }
+        let mut found = strips.iter().zip(&damaged).filter(|(_, damaged)| damaged.load(Ordering::Relaxed));
+        found.next().map_or(Ok(()), |((name, _), _)| Err(damage(name)))
     }
 
-    /// Where a layer is, if that can be: in the file, and where its elements can be read in place.
-    fn range(&self, entry: &Entry) -> Option<Range<usize>> {
-        let end = entry.begin.checked_add(entry.layout.checked_bytes()?)?;
-        let bytes = self.file.as_ref().get(entry.begin..end)?;
-        (bytes.as_ptr().addr().is_multiple_of(align_of::<u64>())).then_some(entry.begin..end)
+    /// Whether a layer can be where its entry says: in the file, and where its elements can be read in place.
+    fn is_placed(&self, entry: &Entry) -> bool {
+        let end = entry.layout.checked_bytes().and_then(|bytes| entry.begin.checked_add(bytes));
+        let bytes = end.and_then(|end| self.file.as_ref().get(entry.begin..end));
+        let is_aligned = |bytes: &[u8]| {
+            entry.begin.is_multiple_of(ALIGNMENT) && bytes.as_ptr().addr().is_multiple_of(align_of::<u64>())
+        };
+        bytes.is_some_and(is_aligned) && entry.checksums.len() == entry.layout.strips()
     }
 
-    /// The weights of a layer, if there is one of that name and layout.
+    /// The layer of that name and layout, if there is one.
+    fn entry(&self, name: &str, layout: Layout) -> Option<&Entry> {
+        self.layers.get(name).filter(|entry| entry.layout == layout)
+    }
+
+    /// The weights of a layer in place, if there is one of that name and layout.
     pub(super) fn weights(&self, name: &str, layout: Layout) -> Option<Weights> {
-        let entry = self.layers.get(name).filter(|entry| entry.layout == layout)?;
-        Some(Weights::Stored { file: self.file.clone(), range: self.range(entry)? })
+        let begin = self.entry(name, layout)?.begin;
+        Some(Weights::Stored { file: self.file.clone(), range: begin..begin + layout.bytes() })
+    }
+
+    /// The same to be read whenever they are needed.
+    pub(super) fn streamed(&self, name: &str, layout: Layout, streaming: &mut Streaming) -> Option<Weights> {
+        Some(Weights::Streamed(streaming.layer(self.entry(name, layout)?.strips())))
     }
 }
 
@@ -174,13 +218,50 @@ impl<W: Write> ArchiveWriter<W> {
     /// # Errors
     /// Those of the writer.
     pub fn layer(&mut self, name: &str, layer: &Linear) -> std::io::Result<()> {
-        let begin = self.written.next_multiple_of(ALIGNMENT);
-        let bytes = layer.weights.bytes();
-        self.write(&[0; ALIGNMENT][..begin - self.written])?;
-        self.write(bytes)?;
-        let entry = Entry { begin, layout: layer.layout, checksum: crc32c::crc32c(bytes) };
+        let mut entry = self.begin_layer(layer.layout)?;
+        let length = layer.layout.strip_bytes(0).len().max(1);
+        for run in layer.strips() {
+            run.bytes().chunks(length).try_for_each(|strip| self.strip(&mut entry, strip))?;
+        }
         self.layers.insert(name.to_owned(), entry);
         Ok(())
+    }
+
+    /// Appends a layer as it is packed, so that no more than a strip of it is in memory; it is read from there whenever it
+    /// is needed.
+    ///
+    /// # Errors
+    /// Those of the writer, and if the system refuses the memory of a strip.
+    pub fn streamed(
+        &mut self,
+        name: &str,
+        packer: Packer,
+        pool: Option<&Pool>,
+        streaming: &mut Streaming,
+    ) -> std::io::Result<Linear> {
+        let layout = packer.layout();
+        let mut entry = self.begin_layer(layout)?;
+        let mut strip = Arena::zeroed(layout.strip_bytes(0).len()).map_err(std::io::Error::other)?;
+        for number in 0..layout.strips() {
+            let bytes = &mut strip.bytes_mut()[..layout.strip_bytes(number).len()];
+            bytes.fill(0);
+            packer.fill(layout.strip(number), bytes, pool);
+            self.strip(&mut entry, bytes)?;
+        }
+        let weights = Weights::Streamed(streaming.layer(entry.strips()));
+        self.layers.insert(name.to_owned(), entry);
+        Ok(packer.with(weights))
+    }
+
+    fn begin_layer(&mut self, layout: Layout) -> std::io::Result<Entry> {
+        let begin = self.written.next_multiple_of(ALIGNMENT);
+        self.write(&[0; ALIGNMENT][..begin - self.written])?;
+        Ok(Entry { begin, layout, checksums: Vec::with_capacity(layout.strips()) })
+    }
+
+    fn strip(&mut self, entry: &mut Entry, bytes: &[u8]) -> std::io::Result<()> {
+        entry.checksums.push(crc32c::crc32c(bytes));
+        self.write(bytes)
     }
 
     /// Ends the file; `key` is what it must be opened with.

@@ -7,6 +7,7 @@ use memory::Arena;
 
 use super::archive::Archive;
 use super::fill::{Filling, write_row};
+use super::streamed::Streaming;
 use super::{Grouping, Layout, Linear, PANEL, Weights};
 use crate::quantised::{Quantised, Scheme};
 use crate::stored::{Encoding, TensorView};
@@ -187,18 +188,48 @@ impl Packer {
         Some(Linear { layout: self.layout, weights, bias: std::mem::take(&mut self.bias) })
     }
 
+    /// As [`Packer::kept`], with weights that are read whenever they are needed.
+    pub fn streamed(&mut self, archive: &Archive, name: &str, streaming: &mut Streaming) -> Option<Linear> {
+        let weights = archive.streamed(name, self.layout, streaming)?;
+        Some(Linear { layout: self.layout, weights, bias: std::mem::take(&mut self.bias) })
+    }
+
+    /// Bytes of its packed weights.
+    pub fn bytes(&self) -> usize {
+        self.layout.bytes()
+    }
+
+    /// What the layer is.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The layer with weights that are packed.
+    pub(super) fn with(self, weights: Weights) -> Linear {
+        // Pages that two panels share are handed back here at the latest.
+        self.parts.iter().for_each(|part| part.stored.release());
+        Linear { layout: self.layout, weights, bias: self.bias }
+    }
+
     fn pack(mut self, pool: Option<&Pool>) -> Linear {
+        let mut weights = std::mem::take(&mut self.weights);
+        self.fill(0..self.layout.panels(), weights.bytes_mut(), pool);
+        self.with(Weights::Packed(weights))
+    }
+
+    /// Fills neighbouring panels, which are zeros where no part has anything for them.
+    pub(super) fn fill(&self, panels: Range<usize>, bytes: &mut [u8], pool: Option<&Pool>) {
         let (layout, panel_bytes) = (self.layout, self.layout.panel_bytes());
         let threads = pool.map_or(1, Pool::threads);
-        let share = |worker| pool.map_or(0..layout.panels(), |pool| pool.share(layout.panels(), 1, worker));
-        let mut rest = if self.parts.is_empty() { &mut [] } else { self.weights.bytes_mut() };
+        let share = |worker| pool.map_or(0..panels.len(), |pool| pool.share(panels.len(), 1, worker));
+        let mut rest = if self.parts.is_empty() { &mut [] } else { bytes };
         let mut runs = Vec::with_capacity(threads);
         for worker in 0..threads {
-            let panels = share(worker);
-            let bytes = (panels.len() * panel_bytes).min(rest.len());
+            let share = share(worker);
+            let bytes = (share.len() * panel_bytes).min(rest.len());
             let (run, after) = std::mem::take(&mut rest).split_at_mut(bytes);
             rest = after;
-            runs.push((panels.start, Mutex::new(run)));
+            runs.push((panels.start + share.start, Mutex::new(run)));
         }
         let work = |worker: usize| {
             let (first, run) = &runs[worker];
@@ -212,9 +243,6 @@ impl Packer {
             Some(pool) => pool.run(&work),
             None => work(0),
         }
-        // Pages that two panels share are handed back here at the latest.
-        self.parts.iter().for_each(|part| part.stored.release());
-        Linear { layout, weights: Weights::Packed(self.weights), bias: self.bias }
     }
 
     fn check_fit(&self, first: usize, inputs: usize, outputs: usize) {

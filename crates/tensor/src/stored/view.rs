@@ -152,40 +152,15 @@ impl TensorView {
     /// Lets the operating system take back the memory behind this view, where the view is of a mapped file; the next
     /// read fetches it again from the page cache or the disk. For weights that have been packed.
     pub fn release(&self) {
-        self.release_bytes(self.range.clone());
-        self.release_bytes(self.scales.clone());
+        self.file.release(self.range.clone());
+        self.file.release(self.scales.clone());
     }
 
     /// As `release`, for some rows of a matrix.
     pub(crate) fn release_rows(&self, rows: Range<usize>) {
         let rows = self.rows(rows);
-        self.release_bytes(self.range.start + rows.start..self.range.start + rows.end);
+        self.file.release(self.range.start + rows.start..self.range.start + rows.end);
     }
-
-    fn release_bytes(&self, bytes: Range<usize>) {
-        #[cfg(unix)]
-        if let FileBytes::Mapped(map) = &self.file {
-            let page = page_bytes();
-            let first = bytes.start.next_multiple_of(page);
-            let end = bytes.end / page * page;
-            if first < end {
-                // SAFETY: the mapping is shared and read-only, so dropping its pages loses nothing: a later read
-                // through any reference sees the file's bytes again. The range lies inside of the mapping.
-                let advised = unsafe {
-                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, end - first)
-                };
-                // Advice that is refused costs memory and changes no result.
-                drop(advised);
-            }
-        }
-    }
-}
-
-#[cfg(unix)]
-fn page_bytes() -> usize {
-    // SAFETY: `sysconf` reads a constant of the system and touches no memory of ours.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096).max(4096)
 }
 
 /// Widens elements to `f32`; as many as `out` holds.

@@ -94,7 +94,7 @@ impl Watch for Waiting<'_> {
 
     fn cache_failed(&self, error: &CacheError) {
         self.clear();
-        tracing::warn!("{error}");
+        tracing::warn!("{error}; {}", error.consequence());
     }
 }
 

@@ -128,6 +128,11 @@ pub struct MemorySettings {
     /// A model that nobody has asked for so long gives its memory back, and is loaded again for the next request. 0: never.
     #[arg(long, env = "TIDEGATE_IDLE_UNLOAD", value_name = "TIME", default_value_t = Self::default().idle_unload)]
     pub idle_unload: TimeSpan,
+    /// Memory for the weights of each model that generates text, such as 400MB; without it, as much as they take. Weights
+    /// that take more are read from the cache of packed weights whenever they are needed, a few ahead of those in use: the
+    /// same output, as fast as the disk. Models that embed or score, and the embedded one, are in memory whole.
+    #[arg(long, env = "TIDEGATE_WEIGHT_MEMORY", value_name = "BYTES")]
+    pub weight_memory: Option<ByteSize>,
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
     #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
@@ -150,6 +155,7 @@ impl Default for MemorySettings {
         Self {
             model_memory: None,
             idle_unload: TimeSpan::from_secs(0),
+            weight_memory: None,
             kv_memory: None,
             prefix_cache: Switch::On,
             kv_dir: None,

@@ -127,7 +127,6 @@ impl Book {
                 self.counts.bytes_up += blob.bytes.len() as u64;
                 Rates::learn(&mut self.counts.rates.up, blob.bytes.len(), took);
                 let blob = Arc::new(blob);
-                entry.bytes = blob.bytes.len();
                 if entry.host.is_none() {
                     self.set_host(key, Arc::clone(&blob));
                 }

@@ -25,11 +25,11 @@ pub(super) struct Grouped<'a> {
 impl Grouped<'_> {
     #[inline(always)]
     fn multiply<P: Product>(self, product: P) {
-        let Panels { rows, weight, epilogue, out, claims, .. } = self.panels;
+        let Panels { rows, weight, strip, epilogue, out, claims, .. } = self.panels;
         let l = product.lanes();
         let (mut sums, mut parts): (Sums, Sums) = ([[0.0; PANEL]; ROWS], [[0.0; PANEL]; ROWS]);
         for panel in claims.claim() {
-            let lines = quantised(weight.panel(panel));
+            let lines = quantised(strip.panel(panel));
             let first_column = panel * PANEL;
             let count = (weight.outputs() - first_column).min(PANEL);
             let bias = weight.panel_bias(panel);

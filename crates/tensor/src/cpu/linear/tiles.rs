@@ -73,12 +73,13 @@ pub(super) struct Tiled<'a, T> {
 impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
     #[inline(always)]
     fn run(self, l: L) {
-        let Self { panels: Panels { x, stride, rows, weight, epilogue, out, claims }, mut tiles } = self;
+        let Self { panels: Panels { x, stride, rows, weight, strip, epilogue, out, claims }, mut tiles } =
+            self;
         let steps = weight.depth() / DEPTH;
         assert!(steps * DEPTH / 2 <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
         let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
         for panel in claims.claim() {
-            let Panel::Bf16(weights) = weight.panel(panel) else { panic!("tiles multiply bf16") };
+            let Panel::Bf16(weights) = strip.panel(panel) else { panic!("tiles multiply bf16") };
             let first_column = panel * PANEL;
             let count = (weight.outputs() - first_column).min(PANEL);
             let bias = weight.panel_bias(panel);

@@ -50,12 +50,13 @@ struct Operands {
 impl Whole<'_> {
     #[inline(always)]
     fn multiply<W: WholeLanes, const QUADS: usize>(self, w: W) {
-        let Self { panels: Panels { x, stride, rows, weight, epilogue, out, claims }, grouping } = self;
+        let Self { panels: Panels { x, stride, rows, weight, strip, epilogue, out, claims }, grouping } =
+            self;
         let layout = RowLayout::of(grouping);
         assert!(layout.words() <= stride && rows * stride <= x.len());
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for panel in claims.claim() {
-            let lines = quantised(weight.panel(panel));
+            let lines = quantised(strip.panel(panel));
             assert!(lines.len() == grouping.lines() * PANEL && grouping.per_word() == 4 * QUADS);
             let first_column = panel * PANEL;
             let count = (weight.outputs() - first_column).min(PANEL);

@@ -56,14 +56,16 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
         }
     };
     let mut out = noise(rows * layer.outputs(), 4);
+    let strip = layer.strips().next()?;
     let panels = Panels {
         x,
         stride,
         rows,
         weight: layer,
+        strip: &strip,
         epilogue,
         out: Disjoint::new(&mut out),
-        claims: &Claims::new(layer.panels(), 1),
+        claims: &Claims::new(strip.panels(), 1),
     };
     match layer.grouping() {
         None => level.run(Tiled { panels, tiles }),

@@ -75,11 +75,11 @@ impl<T: Tiles> TiledWhole<'_, T> {
     #[inline(always)]
     fn run_on<W: WholeLanes>(self, w: W) {
         let Self { whole: Whole { panels, grouping }, mut tiles, unpacked } = self;
-        let Panels { x, stride, rows, weight, epilogue, out, claims } = panels;
+        let Panels { x, stride, rows, weight, strip, epilogue, out, claims } = panels;
         let (layout, words) = (RowLayout::of(grouping), tile_words(grouping));
         assert!(layout.words() <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
         for panel in claims.claim() {
-            let lines = quantised(weight.panel(panel));
+            let lines = quantised(strip.panel(panel));
             assert_eq!(lines.len(), grouping.lines() * PANEL);
             let numbers = match grouping.bits {
                 Bits::Eight => lines,
