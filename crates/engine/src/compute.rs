@@ -125,6 +125,11 @@ impl Compute {
         Some(&mut runner.kv.bytes_mut()[page as usize * self.page_bytes..][..self.page_bytes])
     }
 
+    /// Gives the memory of pages back to the system until they are written to, unless the model runs.
+    pub(crate) fn forget(&mut self, pages: &[PageId]) {
+        self.runner.iter_mut().for_each(|runner| runner.kv.forget(pages));
+    }
+
     /// Whether the model runs.
     pub(crate) fn is_running(&self) -> bool {
         self.runner.is_none()

@@ -53,6 +53,7 @@ mod parameters;
 mod pid;
 mod plan;
 mod prefix;
+mod pressure;
 mod prompt;
 mod reasoning;
 mod request;
@@ -85,6 +86,7 @@ pub use parameters::{
     MAX_CACHE_SALT_BYTES, MAX_CHOICES, MAX_LOGPROBS, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
 };
 pub use pid::{Gains, PidSettings};
+pub use pressure::Eased;
 pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use router::{Router, Supply};
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};

@@ -221,6 +221,17 @@ impl<S: BuildHasher> PrefixCache<S> {
         std::mem::take(&mut self.leaving)
     }
 
+    /// Forgets what pages hold that nobody needs. What leaves is said by [`Self::take_leaving`], as ever.
+    pub(crate) fn forget_idle(&mut self) {
+        for page in 0..self.pool.total() as PageId {
+            if self.pool.owners(page) == 0 && self.entries[page as usize].is_some() {
+                self.leaving.extend(self.unsaved(page));
+                self.unname(page);
+                self.pool.forget(page);
+            }
+        }
+    }
+
     /// Forgets what all pages hold. Sequences keep the pages that they have.
     pub(crate) fn clear(&mut self) {
         for page in 0..self.pool.total() as PageId {

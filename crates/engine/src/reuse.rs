@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use futures::future::BoxFuture;
 use protocol::status::ReuseStatus;
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, Event, GenerateRequest, Generation, Inference, ModelCard, Refusal,
-    Reused, ScoreRequest, Scores, Sharing, Status, Unserved,
+    Relief, Reused, ScoreRequest, Scores, Sharing, Status, Unserved,
 };
 use tokio::sync::OnceCell;
 
@@ -75,6 +75,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     flights: Mutex<HashMap<Key, Arc<Slot>>>,
     kept: Mutex<Kept>,
+    /// Bytes that answers may take while memory is not short.
+    allowed: AtomicUsize,
     joined: AtomicU64,
     asked: AtomicU64,
     same: AtomicU64,
@@ -97,6 +99,7 @@ impl Reuse {
             clock,
             flights: Mutex::default(),
             kept,
+            allowed: AtomicUsize::new(settings.kept_bytes),
             joined: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             same: AtomicU64::new(0),
@@ -266,7 +269,15 @@ impl Inference for Reuse {
     fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
         match adjustment {
             Adjustment::ClearResults => self.shared.kept().clear(),
-            Adjustment::KeepResults { bytes } => self.shared.kept().resize(bytes),
+            Adjustment::KeepResults { bytes } => {
+                self.shared.allowed.store(bytes, Relaxed);
+                self.shared.kept().resize(bytes);
+            }
+            Adjustment::Relief(relief) => {
+                let is_short = relief >= Relief::Results;
+                self.shared.kept().resize(if is_short { 0 } else { self.shared.allowed.load(Relaxed) });
+                return self.inner.adjust(adjustment);
+            }
             other @ (Adjustment::Load { .. } | Adjustment::Unload { .. }) => {
                 // A name may stand for another model then. Answers that the old one still gives are forgotten in the end.
                 let forgetting = Forgetting(&self.shared);

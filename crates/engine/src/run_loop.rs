@@ -24,6 +24,7 @@ use crate::pacing::{Pacing, Seen};
 use crate::pid::PidSettings;
 use crate::plan::{Room, Slot, StepPlan};
 use crate::prefix::PrefixCache;
+use crate::pressure::Easing;
 use crate::request::Request;
 use crate::sequence::Sequence;
 use crate::step::Flight;
@@ -141,6 +142,8 @@ pub(crate) struct RunLoop {
     pub(crate) flight: Flight,
     /// Requests that a step computed which did not end; each is computed alone until it has been.
     pub(crate) suspects: BTreeSet<u64>,
+    /// What is given up while memory is short.
+    pub(crate) easing: Easing,
     /// Its turns on the compute threads.
     pub(crate) seat: Seat,
     /// When the turn began, while there is one.
@@ -184,6 +187,7 @@ impl RunLoop {
             faulty: false,
             flight: Flight::default(),
             suspects: BTreeSet::new(),
+            easing: Easing::default(),
             seat: Turns::default().seat(),
             turn: None,
             commands,
@@ -304,6 +308,7 @@ impl RunLoop {
                 self.gallery.iter_mut().for_each(Gallery::clear);
                 self.tier.iter_mut().for_each(Tier::clear);
             }
+            Adjustment::Relief(relief) => self.ease(*relief),
             Adjustment::InterTokenTarget(target) => self.aim(*target),
             Adjustment::Queue { policy, age_step, weights } => {
                 self.line.set_policy(policy.as_deref(), *age_step, weights)?;

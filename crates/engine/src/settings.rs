@@ -186,7 +186,11 @@ pub struct MemoryPlan {
     pub weights: usize,
     /// Keys and values.
     pub kv: usize,
-    /// Activations and logits of a full step, the sampler's copies, and room for pictures where the model sees.
+    /// Keys and values on their way to the disk and back.
+    pub buffers: usize,
+    /// Pictures that wait, and what was made of others, where the model sees.
+    pub images: usize,
+    /// Activations and logits of a full step, and the sampler's copies.
     pub workspace: usize,
 }
 
@@ -195,31 +199,36 @@ impl MemoryPlan {
     fn new(settings: &EngineSettings, (shape, tower): (ModelShape, Option<TowerShape>)) -> Self {
         let row = shape.vocabulary * size_of::<f32>();
         let vision = &settings.vision;
-        let (seeing, sight) = tower.map_or((0, 0), |tower| {
-            let sight = tower.workspace_bytes + vision.patch_bytes + vision.feature_bytes;
-            (tower.weight_bytes, sight)
+        let (seeing, images, sight) = tower.map_or((0, 0, 0), |tower| {
+            let images = vision.patch_bytes + vision.feature_bytes;
+            (tower.weight_bytes, images, tower.workspace_bytes)
         });
+        let tier = settings.tier.as_ref();
         Self {
             weights: shape.weight_bytes + seeing,
             kv: settings.kv_pages(shape) * shape.kv.page_bytes(),
+            buffers: tier.map_or(0, |tier| tier.statistics().host_budget),
+            images,
             workspace: shape.workspace_bytes + row * SAMPLER_ROWS + sight,
         }
     }
 
     /// The plan of a model that keeps nothing between batches.
     pub(crate) fn without_kv(weights: usize, workspace: usize) -> Self {
-        Self { weights, kv: 0, workspace }
+        Self { weights, kv: 0, buffers: 0, images: 0, workspace }
     }
 
     /// All of it.
     pub fn total(&self) -> usize {
-        self.weights + self.kv + self.workspace
+        self.weights + self.kv + self.buffers + self.images + self.workspace
     }
 
     /// As it is reported.
     pub fn status(&self) -> MemoryStatus {
-        let Self { weights, kv, workspace } = *self;
-        MemoryStatus { weights: weights as u64, kv: kv as u64, workspace: workspace as u64 }
+        let Self { weights, kv, buffers, images, workspace } = *self;
+        let [weights, kv, kv_buffers, images, workspace] =
+            [weights, kv, buffers, images, workspace].map(|bytes| bytes as u64);
+        MemoryStatus { weights, kv, kv_buffers, images, workspace }
     }
 }
 
@@ -230,8 +239,8 @@ impl fmt::Display for MemoryPlan {
             f,
             "weights {:.1} MiB + KV {:.1} MiB + workspace {:.1} MiB = {:.1} MiB",
             mib(self.weights),
-            mib(self.kv),
-            mib(self.workspace),
+            mib(self.kv + self.buffers),
+            mib(self.workspace + self.images),
             mib(self.total())
         )
     }

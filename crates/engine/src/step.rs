@@ -65,14 +65,18 @@ impl RunLoop {
 
     /// Lets the head of the line run, and the next one, while there is room.
     fn admit(&mut self, now: Duration) {
+        self.shed();
         self.enter(now);
         while let Some(head) = self.head(now) {
-            if self.head_is_loading(now) {
+            if self.head_is_loading(now) || !self.may_start() {
                 break;
             }
             self.count_slots();
             match plan::admission(head, &self.slots, self.room()) {
-                Admission::Admit => self.start_next(now),
+                Admission::Admit => {
+                    self.easing.started();
+                    self.start_next(now);
+                }
                 Admission::PreemptLast => self.preempt_from(self.running.len() - 1),
                 Admission::Wait => break,
             }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -152,6 +153,13 @@ impl Arena {
         }
     }
 
+    /// Forgets a range: the memory of its whole small pages goes back to the system, and they read as zeros from now on.
+    pub fn forget(&mut self, range: Range<usize>) {
+        let first = range.start.next_multiple_of(ALIGNMENT.get());
+        let end = range.end.min(self.bytes) / ALIGNMENT.get() * ALIGNMENT.get();
+        self.give_back(first, end.saturating_sub(first));
+    }
+
     /// Keeps the first `bytes` bytes from being swapped out, and touches all of them.
     ///
     /// # Errors
@@ -212,6 +220,18 @@ mod tests {
         for (number, arena) in &kept {
             assert!(arena.bytes().iter().all(|byte| byte == number), "arena {number}");
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_reads_as_zeros_and_nothing_else_does() {
+        let mut arena = Arena::zeroed(5 * 4096).unwrap();
+        arena.bytes_mut().fill(7);
+        arena.forget(4096..4 * 4096 + 100);
+        let zeros = arena.bytes().iter().position(|byte| *byte == 0).unwrap();
+        let after = arena.bytes()[zeros..].iter().position(|byte| *byte == 7).unwrap();
+        assert_eq!((zeros, after), (4096, 3 * 4096));
+        arena.forget(10..20);
+        assert_eq!(arena.bytes()[15], 7);
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl PagePool {
         self.idle.count
     }
 
+    /// Pages that hold nothing.
+    pub fn free(&self) -> &[PageId] {
+        &self.free
+    }
+
     /// Pages that somebody owns.
     pub fn used(&self) -> usize {
         self.total() - self.available()

@@ -5,8 +5,9 @@
 //! matrices are held, and the versions of the layout and of the program. Not the instruction set: the layout serves all of
 //! them. A file appears under its name at once and whole: it is written under another name, synced, and renamed; so
 //! processes that start together may write the same file, and whoever reads sees one of them. A file that is being read
-//! may be removed; the reader keeps its mapping. Nothing that goes wrong here stops a start: the weights are packed as
-//! without a cache, and the [`CacheError`] goes to the [`crate::Watch`].
+//! may be removed; the reader keeps its mapping. Nothing that goes wrong here stops a start that can do without: the
+//! weights are packed as without a cache, and the [`CacheError`] goes to the [`crate::Watch`]. Where weights are to be read
+//! from here whenever they are needed, it is the error of the start.
 
 mod error;
 mod key;

@@ -1,7 +1,10 @@
 //! What can be changed while an engine runs.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// A change to a running engine. It concerns everybody, so it is for whoever runs the engine and not for its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub enum Adjustment {
         /// The bound.
         bytes: usize,
     },
+    /// Give up so much, because memory is short, or take it back.
+    Relief(Relief),
     /// Aim at this time between two tokens of a stream; `None` is throughput mode.
     InterTokenTarget(Option<Duration>),
     /// Serve what waits in another order. What is left out stays as it is.
@@ -39,4 +44,64 @@ pub enum Adjustment {
         /// How long they have; those that have not ended then fail.
         grace: Duration,
     },
+}
+
+/// What is given up while memory is short: in this order, each with all that stand before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relief {
+    /// Nothing.
+    #[default]
+    None,
+    /// Answers that are kept; none are kept meanwhile.
+    Results,
+    /// What a vision tower has made of pictures that nobody waits for.
+    Pictures,
+    /// Keys and values that nobody uses; what has room on the disk goes there.
+    Prefixes,
+    /// One waiting request at a time starts, after each reading.
+    Slower,
+    /// None starts while others run.
+    Hold,
+}
+
+impl Relief {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Results, Self::Pictures, Self::Prefixes, Self::Slower, Self::Hold];
+
+    /// One step more.
+    pub fn next(self) -> Self {
+        Self::ALL[(self as usize + 1).min(Self::ALL.len() - 1)]
+    }
+
+    /// One step less.
+    pub fn before(self) -> Self {
+        Self::ALL[(self as usize).saturating_sub(1)]
+    }
+
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Results => "results",
+            Self::Pictures => "pictures",
+            Self::Prefixes => "prefixes",
+            Self::Slower => "slower",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+impl fmt::Display for Relief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "nothing is given up",
+            Self::Results => "no answers are kept",
+            Self::Pictures => "no answers are kept, and no features of pictures",
+            Self::Prefixes => "nothing is kept that nobody uses",
+            Self::Slower => "nothing is kept that nobody uses, and requests start one by one",
+            Self::Hold => "nothing is kept that nobody uses, and no request starts while others run",
+        })
+    }
 }

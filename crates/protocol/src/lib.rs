@@ -18,7 +18,7 @@ pub mod request;
 pub mod scripted;
 pub mod status;
 
-pub use adjustment::Adjustment;
+pub use adjustment::{Adjustment, Relief};
 pub use event::{Delta, Event, Failure, FinishReason, Generation, Reused, Timing, TokenLogprob, Usage};
 pub use form::{Form, Marks};
 pub use inference::Inference;

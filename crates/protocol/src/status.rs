@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Marks;
+use crate::{Marks, Relief};
 
 /// One model that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +122,8 @@ pub struct Status {
     pub load: Load,
     /// The models one by one, those on their way in and out included.
     pub models: Vec<ModelStatus>,
+    /// How short memory is, and what is given up for it.
+    pub pressure: PressureStatus,
     /// What was answered without computing it again.
     pub reuse: ReuseStatus,
     /// What is made of pictures, where the model sees.
@@ -162,6 +164,10 @@ pub struct MemoryStatus {
     pub weights: u64,
     /// Keys and values.
     pub kv: u64,
+    /// Keys and values on their way to the disk and back.
+    pub kv_buffers: u64,
+    /// Pictures that wait, and what was made of others.
+    pub images: u64,
     /// What it computes in.
     pub workspace: u64,
 }
@@ -169,8 +175,23 @@ pub struct MemoryStatus {
 impl MemoryStatus {
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.weights + self.kv + self.workspace
+        self.weights + self.kv + self.kv_buffers + self.images + self.workspace
     }
+}
+
+/// How short memory is, as last read; all 0 where nobody looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PressureStatus {
+    /// What is given up.
+    pub relief: Relief,
+    /// The share of the memory that is used, by whomever: of the machine's or the control group's, whichever is fuller.
+    pub used: f64,
+    /// The share of the time in which work stood still for lack of memory.
+    pub stalled: f64,
+    /// From which share on something is given up.
+    pub threshold: f64,
+    /// How often something more was given up.
+    pub raised: u64,
 }
 
 /// What is in the engine now.

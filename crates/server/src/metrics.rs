@@ -21,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use protocol::status::{self, Health, Phase, Status};
-use protocol::{Inference, ModelCard};
+use protocol::{Inference, ModelCard, Relief};
 
 use crate::failure::CLIENT_GONE;
 use crate::quota::{Accounts, Totals};
@@ -169,6 +169,7 @@ impl Collector for Engine {
         page.load(&status.load)?;
         page.models(&status.models)?;
         page.pid(&status.pid)?;
+        page.pressure(&status.pressure)?;
         page.weights(&status.weights)?;
         page.tier(&status.tier)?;
         page.reuse(&status.reuse)?;
@@ -271,11 +272,32 @@ impl<'a> Page<'_, 'a> {
         let help = "Whether a model takes requests";
         self.gauge_family("model_ready", help, each(|model| u64::from(model.phase == Phase::Ready)))?;
         let memory = models.iter().flat_map(|model| {
-            let status::MemoryStatus { weights, kv, workspace } = model.memory;
-            [("weights", weights), ("kv", kv), ("workspace", workspace)]
-                .map(|(part, bytes)| ([("model_name", model.id.as_str()), ("part", part)], bytes))
+            let status::MemoryStatus { weights, kv, kv_buffers, images, workspace } = model.memory;
+            let parts = [
+                ("weights", weights),
+                ("kv", kv),
+                ("kv_buffers", kv_buffers),
+                ("images", images),
+                ("workspace", workspace),
+            ];
+            parts.map(|(part, bytes)| ([("model_name", model.id.as_str()), ("part", part)], bytes))
         });
         self.gauge_family("model_memory_bytes", "Memory that a model plans with", memory)
+    }
+
+    fn pressure(&mut self, pressure: &status::PressureStatus) -> fmt::Result {
+        let status::PressureStatus { relief, used, stalled, threshold, raised } = *pressure;
+        let help = "What is given up while memory is short: 1 for the last of it, in this order";
+        let steps = Relief::ALL.map(|step| ([("given_up", step.name())], u64::from(step == relief)));
+        self.gauge_family("memory_relief", help, steps)?;
+        let help = "Share of the memory that is used, by whomever: of the machine's or the group's";
+        self.gauge("memory_pressure_used_ratio", help, used)?;
+        let help = "Share of the time in which work stood still for lack of memory";
+        self.gauge("memory_pressure_stalled_ratio", help, stalled)?;
+        let help = "Used share from which on something is given up; 0 where nobody looks";
+        self.gauge("memory_pressure_threshold_ratio", help, threshold)?;
+        let help = "How often something more was given up";
+        self.counter("memory_relief_raised", help, raised)
     }
 
     fn weights(&mut self, weights: &status::StreamedStatus) -> fmt::Result {
@@ -316,7 +338,9 @@ impl<'a> Page<'_, 'a> {
         let help = "Requests that were answered from a similar request's kept answer, as they asked";
         self.counter("result_cache_similar_hits", help, reuse.similar)?;
         let help = "Memory that kept answers take";
-        self.gauge("result_cache_bytes", help, reuse.kept_bytes as f64)
+        self.gauge("result_cache_bytes", help, reuse.kept_bytes as f64)?;
+        let help = "Memory that kept answers may take; 0 while none are kept";
+        self.gauge("result_cache_limit_bytes", help, reuse.kept_bytes_limit as f64)
     }
 
     fn vision(&mut self, vision: &'a status::VisionStatus) -> fmt::Result {

@@ -116,6 +116,14 @@ impl KvArena {
         self.arena.bytes_mut()
     }
 
+    /// Forgets what pages hold; their memory goes back to the system until they are written to.
+    pub fn forget(&mut self, pages: &[u32]) {
+        let bytes = self.layout.page_bytes();
+        for page in pages.iter().map(|page| *page as usize) {
+            self.arena.forget(page * bytes..(page + 1) * bytes);
+        }
+    }
+
     /// The keys of one layer of a page: `[kv head][dim][PAGE_TOKENS]`.
     pub(crate) fn keys<E: Element>(&self, page: u32, layer: usize) -> &[E] {
         let (keys, _) = self.planes(page, layer);

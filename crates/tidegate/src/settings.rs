@@ -95,6 +95,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "model_memory", section: "memory", name: "models", unset: "no limit" },
     Key { id: "idle_unload", section: "memory", name: "idle_unload", unset: "" },
     Key { id: "weight_memory", section: "memory", name: "weights", unset: "as much as they take" },
+    Key { id: "memory_threshold", section: "memory", name: "threshold", unset: "" },
     Key { id: "kv_memory", section: "memory", name: "kv", unset: "a share of what is available" },
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "kv_dir", section: "memory", name: "kv_dir", unset: "nothing is kept" },

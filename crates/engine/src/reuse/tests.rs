@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use protocol::scripted::{Gate, Script, Scripted};
-use protocol::{Event, Failure, GenerateRequest, Image, Prompt, TenantId};
+use protocol::{Event, Failure, GenerateRequest, Image, Prompt, Relief, TenantId};
 
 use super::*;
 use crate::tests::bench::ManualClock;
@@ -147,6 +147,13 @@ fn kept_answers_are_given_until_they_are_old_or_pushed_out() {
     assert_eq!(heard(asking("a")), ("more!".to_owned(), None));
     bench.reuse.adjust(Adjustment::ClearResults).now_or_never().unwrap().unwrap();
     assert_eq!(heard(asking("a")).1, None);
+    let ease = |relief| bench.reuse.adjust(Adjustment::Relief(relief)).now_or_never().unwrap().unwrap();
+    assert_eq!(heard(asking("a")).1, Some(Reused::Kept));
+    ease(Relief::Results);
+    assert_eq!((heard(asking("a")).1, heard(asking("a")).1), (None, None));
+    assert_eq!(bench.reuse.status().reuse.kept_bytes, 0);
+    ease(Relief::None);
+    assert_eq!((heard(asking("a")).1, heard(asking("a")).1), (None, Some(Reused::Kept)));
     bench.reuse.adjust(Adjustment::KeepResults { bytes: 0 }).now_or_never().unwrap().unwrap();
     assert_eq!((heard(asking("a")).1, heard(asking("a")).1), (None, None));
 }

@@ -191,7 +191,7 @@ mod tests {
     async fn models_are_loaded_unloaded_and_listed() {
         let bench = bench(Some(Key::of("boss")));
         bench.scripted.set_status(|status| {
-            let memory = MemoryStatus { weights: 5, kv: 3, workspace: 1 };
+            let memory = MemoryStatus { weights: 5, kv: 3, workspace: 1, ..MemoryStatus::default() };
             let ready = ModelStatus { id: "tide".into(), phase: Phase::Ready, memory, ..Default::default() };
             status.models = vec![ready, ModelStatus { id: "moon=m".into(), ..Default::default() }];
         });

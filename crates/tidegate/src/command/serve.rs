@@ -2,6 +2,7 @@
 
 mod pulse;
 mod report;
+mod shortage;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -10,7 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use engine::Reuse;
+use engine::{Eased, Reuse};
+use flow::scheduler::Watermarks;
 use protocol::Inference;
 use protocol::Task;
 use server::Ending;
@@ -18,6 +20,7 @@ use tidegate::settings::{ServerSettings, Settings};
 use tidegate::{Opened, Summary, serve_settings};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
+use tokio::task::JoinHandle;
 
 use super::interrupts::Interrupts;
 use super::summary::{row_beside, rows};
@@ -64,7 +67,8 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     }
     // This line stays even when quiet: with --port 0 nothing else says where the server is.
     eprintln!("listening on http://{address}");
-    let inference: Arc<dyn Inference> = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
+    let reuse = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
+    let (inference, watch) = watched(reuse, settings.inference.memory.watermarks());
     let pulse = tokio::spawn(pulse::report(Arc::clone(&inference)));
     let served = Arc::clone(&inference);
     let serving = server::serve(listener, inference, front, async {
@@ -77,6 +81,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         () = async { again.next().await; again.next().await } => return Ok(Exit::Interrupted),
     };
     pulse.abort();
+    watch.iter().for_each(JoinHandle::abort);
     report::write(&served.status(), started.elapsed());
     match ending {
         Ending::Drained => tracing::info!("everything accepted was finished"),
@@ -85,6 +90,17 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         }
     }
     Ok(Exit::Done)
+}
+
+/// Inference that gives things up while memory is short, and who looks whether it is.
+fn watched(
+    inference: Arc<dyn Inference>,
+    marks: Option<Watermarks>,
+) -> (Arc<dyn Inference>, Option<JoinHandle<()>>) {
+    let Some(marks) = marks else { return (inference, None) };
+    let eased = Arc::new(Eased::new(inference, marks));
+    let watch = tokio::spawn(shortage::watch(Arc::clone(&eased), marks.every));
+    (eased, Some(watch))
 }
 
 fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {

@@ -21,7 +21,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     let memory = &summary.memory;
     let silent = if card.chat || !card.can(Task::Generate) { "" } else { ", no chat template" };
     let tasks: Vec<String> = card.tasks.iter().map(Task::to_string).collect();
-    vec![
+    let mut rows = vec![
         ("model", format!("{} ({place})", card.id)),
         ("family", format!("{}, {} parameters, {}", card.family, parameters(card.parameters), card.dtype)),
         ("does", tasks.join(", ")),
@@ -30,6 +30,8 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ("memory", size(memory.total())),
         ("  weights", size(memory.weights)),
         ("  KV", size(memory.kv) + ", taken as it is used"),
+        ("  buffers", size(memory.buffers) + ", for KV on its way to the disk"),
+        ("  images", size(memory.images) + ", taken as they come"),
         ("  workspace", size(memory.workspace)),
         (
             "limits",
@@ -38,7 +40,11 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
                 summary.max_sequences, summary.max_queue, summary.max_batch_tokens
             ),
         ),
-    ]
+    ];
+    // What there is not is not worth a row.
+    let absent = [("  buffers", memory.buffers), ("  images", memory.images)];
+    rows.retain(|(word, _)| !absent.contains(&(*word, 0)));
+    rows
 }
 
 /// One row for a model that is served beside the first one.

@@ -134,7 +134,7 @@ mod tests {
 
     fn model(name: &str, room: &Room, mebibytes: usize) -> Result<Arc<dyn Inference>, OpenError> {
         let engine: Arc<dyn Inference> = Arc::new(Scripted::new());
-        let plan = MemoryPlan { weights: mebibytes << 20, kv: 0, workspace: 0 };
+        let plan = MemoryPlan { weights: mebibytes << 20, kv: 0, buffers: 0, images: 0, workspace: 0 };
         room.take(name, plan, &engine).map(|()| engine)
     }
 

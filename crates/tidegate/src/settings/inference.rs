@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
+use flow::scheduler::Watermarks;
 use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
@@ -133,6 +134,12 @@ pub struct MemorySettings {
     /// same output, as fast as the disk. Models that embed or score, and the embedded one, are in memory whole.
     #[arg(long, env = "TIDEGATE_WEIGHT_MEMORY", value_name = "BYTES")]
     pub weight_memory: Option<ByteSize>,
+    /// Share of the memory, of the machine or of the control group, from which on `tidegate serve` gives things up: kept
+    /// answers first, then features of images, then keys and values that nobody uses; then requests start one by one, and
+    /// half of the way to 1 none starts while others run. 1 never gives up anything.
+    #[arg(long, env = "TIDEGATE_MEMORY_THRESHOLD", value_name = "SHARE", default_value_t = Self::default().memory_threshold,
+        value_parser = share)]
+    pub memory_threshold: f64,
     /// Memory for keys and values, such as 2GiB; without it, a share of what is available, and no more than can be used.
     #[arg(long, env = "TIDEGATE_KV_MEMORY", value_name = "BYTES")]
     pub kv_memory: Option<ByteSize>,
@@ -156,11 +163,26 @@ impl Default for MemorySettings {
             model_memory: None,
             idle_unload: TimeSpan::from_secs(0),
             weight_memory: None,
+            memory_threshold: 0.9,
             kv_memory: None,
             prefix_cache: Switch::On,
             kv_dir: None,
             kv_disk: ByteSize(8 << 30),
         }
+    }
+}
+
+/// A share that something can be: more than 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "a share is a number above 0 and up to 1, such as 0.8".to_owned())
+}
+
+impl MemorySettings {
+    /// From which shares on something is given up, if ever.
+    pub fn watermarks(&self) -> Option<Watermarks> {
+        let soft = self.memory_threshold;
+        (soft < 1.0).then(|| Watermarks { soft, hard: f64::midpoint(soft, 1.0), ..Watermarks::default() })
     }
 }
 
