@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 use serde_json::json;
 use tidegate::protocol::{Adjustment, GenerateRequest, Generation, Inference};
-use tidegate::settings::Settings;
+use tidegate::settings::{KEYS, Key, Settings};
 use tidegate::{Opened, Reuse};
 
 use crate::answer::{Answer, Marks, Vectors};
@@ -57,11 +57,27 @@ impl<T> Drop for Aborting<T> {
     }
 }
 
+/// Options that only a server heeds are refused rather than ignored.
+fn require_heeded(options: &[(String, String)]) -> PyResult<()> {
+    let is_served =
+        |key: &Key| ["server", "tenants", "log"].contains(&key.section) || key.id == "memory_threshold";
+    let unheeded = |(id, _): &&(String, String)| KEYS.iter().any(|key| key.id == *id && is_served(key));
+    match options.iter().find(unheeded) {
+        Some((id, _)) => {
+            let message =
+                format!("'{id}' is for `tidegate serve`; an engine in this process has no use for it");
+            Err(errors::exception("InvalidRequestError", message, &[]))
+        }
+        None => Ok(()),
+    }
+}
+
 #[pymethods]
 impl Engine {
     /// Opens the models that the options name; see `tidegate serve --help` for them. It takes as long as loading does.
     #[new]
     fn new(py: Python<'_>, options: Vec<(String, String)>) -> PyResult<Self> {
+        require_heeded(&options)?;
         py.detach(|| {
             let settings = Settings::of(options)
                 .map_err(|error| errors::exception("InvalidRequestError", error, &[]))?;

@@ -92,6 +92,8 @@ async def test_errors_are_pythons_own_kinds(engine: tidegate.Engine) -> None:
         tidegate.Engine(dtype="float99")
     with pytest.raises(ValueError, match="--treads"):
         tidegate.Engine(treads=2)
+    with pytest.raises(tidegate.InvalidRequestError, match="for `tidegate serve`"):
+        tidegate.Engine(tenant_rate_limit="60/min")
     with pytest.raises(ValueError, match="embed"):
         await engine.embed(["x"])
 
