@@ -37,10 +37,9 @@ impl fmt::Debug for Revive {
     }
 }
 
-/// When two engines are told the same is asked of plain settings; how a model is loaded says nothing about that.
 impl PartialEq for Revive {
-    fn eq(&self, _: &Self) -> bool {
-        true
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -235,30 +235,36 @@ impl Members {
         waking
     }
 
-    /// Puts the models to sleep that nobody has asked for so long and that have nothing to do.
+    /// Puts the models to sleep that nobody has asked for so long and that have had nothing to do since.
     pub(super) fn rest(&self, after: Duration) {
-        let now = Duration::from_millis(self.millis());
         for member in self.all() {
-            let asked = Duration::from_millis(member.asked.load(Relaxed));
             let load = member.inference.status().load;
-            let is_idle = now.saturating_sub(asked) >= after && (load.queued, load.running) == (0, 0);
-            if let (true, Some(origin)) = (is_idle, member.origin.clone()) {
-                // Nobody loads it again before it has gone.
-                let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-                let queue_capacity = load.queue_capacity;
-                let (cards, rank) = (Arc::clone(&member.cards), member.rank);
-                let sleeper = Sleeper { cards, origin, rank, queue_capacity };
-                let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
-                let before = serving.len();
-                serving.retain(|other| !Arc::ptr_eq(&other.cards, &member.cards));
-                if serving.len() < before {
-                    self.changing().asleep.push(sleeper);
-                    drop(serving);
-                    tracing::info!(model = member.name(), "a model that nobody asks for was put to sleep");
-                    self.end(member, Instant::now() + PARTING);
-                }
+            if (load.queued, load.running) != (0, 0) {
+                // Its time begins when its work has ended.
+                self.ask(&member);
+                continue;
+            }
+            let idle = self.millis().saturating_sub(member.asked.load(Relaxed));
+            if Duration::from_millis(idle) >= after {
+                self.put_to_sleep(member, load.queue_capacity);
             }
         }
+    }
+
+    fn put_to_sleep(&self, member: Member, queue_capacity: u64) {
+        let Some(origin) = member.origin.clone() else { return };
+        // Nobody loads it again before it has gone.
+        let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        let place = serving.iter().position(|other| Arc::ptr_eq(&other.cards, &member.cards));
+        // It may have been unloaded meanwhile.
+        let Some(place) = place else { return };
+        serving.remove(place);
+        let (cards, rank) = (Arc::clone(&member.cards), member.rank);
+        self.changing().asleep.push(Sleeper { cards, origin, rank, queue_capacity });
+        drop(serving);
+        tracing::info!(model = member.name(), "a model that nobody asks for was put to sleep");
+        self.end(member, Instant::now() + PARTING);
     }
 
     /// Takes a model out of service and ends it on a thread of its own, which goes on though nobody waits for it any more.
