@@ -151,6 +151,14 @@ fn class(status: u16) -> &'static str {
     }
 }
 
+/// What the engine says of itself to those who may not know everything: a model on its way in goes by the path that an
+/// administrator gave, which is nobody else's business.
+fn told(inference: &dyn Inference) -> Status {
+    let mut status = inference.status();
+    status.models.retain(|model| model.phase != Phase::Starting);
+    status
+}
+
 /// The engine's side, read when asked.
 struct Engine(Arc<dyn Inference>);
 
@@ -162,7 +170,7 @@ impl fmt::Debug for Engine {
 
 impl Collector for Engine {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, models) = (self.0.status(), self.0.models());
+        let (status, models) = (told(&*self.0), self.0.models());
         let mut page = Page::new(encoder);
         page.identity(&models)?;
         page.state(&status)?;

@@ -31,6 +31,8 @@ fn bench() -> Bench {
         let (id, phase) = ("scripted".to_owned(), Phase::Ready);
         status.models =
             vec![ModelStatus { id, phase, queued: 2, running: 3, memory, ..ModelStatus::default() }];
+        let coming = ModelStatus { id: "moon=/home/secret".to_owned(), ..ModelStatus::default() };
+        status.models.push(coming);
         status.latency.time_to_first_token =
             Histogram { bounds: vec![0.001, 0.01], counts: vec![1, 2, 3], sum: 0.5 };
         status.latency.step_tokens = Histogram { bounds: vec![1.0, 8.0], counts: vec![4, 0, 1], sum: 20.0 };

@@ -10,7 +10,7 @@ use protocol::Inference;
 use protocol::status::{ModelStatus, Status};
 
 use super::page::Page;
-use super::pages_used;
+use super::{pages_used, told};
 
 /// What the engine counts, under those names.
 pub(super) struct Vllm(pub(super) Arc<dyn Inference>);
@@ -23,7 +23,7 @@ impl fmt::Debug for Vllm {
 
 impl Collector for Vllm {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, models) = (self.0.status(), self.0.models());
+        let (status, models) = (told(&*self.0), self.0.models());
         let name = models.first().map_or("", |card| card.id.as_str());
         let Status { load, counters, latency, .. } = &status;
         let each = |count: fn(&ModelStatus) -> u64| {
