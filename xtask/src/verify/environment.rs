@@ -15,7 +15,7 @@ pub(super) struct Environment<'a> {
     pub(super) folder: PathBuf,
     /// What is installed together with what it depends on.
     pub(super) whole: &'a str,
-    /// What is installed as it is.
+    /// What is installed as it is, one after the other.
     pub(super) bare: &'a str,
 }
 
@@ -29,13 +29,17 @@ impl Environment<'_> {
             succeed(&mut program(root, "python3", &["-m", "venv", "--clear", &folder]))?;
         }
         let read = |list| fs::read_to_string(root.join(list)).with_context(|| format!("cannot read {list}"));
-        let wanted = [read(self.whole)?, read(self.bare)?].concat();
+        let bare = read(self.bare)?;
+        let wanted = [read(self.whole)?, bare.clone()].concat();
         let installed = self.folder.join("installed-requirements.txt");
         if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
             let begun = Instant::now();
             let install = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
             succeed(program(root, &python, &install).args(["--requirement", self.whole]))?;
-            succeed(program(root, &python, &install).args(["--no-deps", "--requirement", self.bare]))?;
+            // One by one and without a cache: all at once, PyTorch's archives lie on the disk three times over.
+            for requirement in bare.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+                succeed(program(root, &python, &install).args(["--no-cache-dir", "--no-deps", requirement]))?;
+            }
             fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
             println!(
                 "installed {} and {} in {:.0?}; kept for next time",
