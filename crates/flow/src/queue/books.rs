@@ -171,7 +171,7 @@ impl<T> Books<T> {
             let taken = self.line.take(self.now)?;
             self.flow.left += 1;
             let Some(overload) = &mut self.overload else { return Some(taken) };
-            let waited = self.now.saturating_sub(taken.arrived);
+            let waited = self.now.saturating_sub(taken.arrived());
             let is_back = self.pasts.contains_key(&taken.id);
             if is_back || !overload.lets_go(waited, self.service.median(), self.now) {
                 return Some(if overload.prefers_newest() { self.newest_instead_of(taken) } else { taken });
@@ -203,7 +203,7 @@ impl<T> Books<T> {
         if self.overload.is_some() {
             *place = self.take_next_in_time();
             if let Some(taken) = place {
-                self.note_waits(Same { arrived: taken.arrived, count: 1 });
+                self.note_waits(Same { arrived: taken.arrived(), count: 1 });
                 self.give_away(taken.id);
             }
         } else if let Some(slot) = self.line.serve(self.now) {
@@ -271,7 +271,7 @@ impl<T> Books<T> {
 
     /// The cost of the item that is next.
     fn next_cost(&mut self) -> Option<u64> {
-        self.line.next_ticket(self.now).map(|(_, ticket)| ticket.cost)
+        self.line.next_cost(self.now)
     }
 
     /// An item is gone because its taker took it for good.
@@ -290,13 +290,11 @@ impl<T> Books<T> {
         let (attempts, history) = past.map_or((0, Vec::new()), |past| (past.attempts, past.history.clone()));
         let attempt = attempts + 1;
         if attempt == 1 {
-            self.waits.record_many(self.now.saturating_sub(taken.arrived), 1);
+            self.waits.record_many(self.now.saturating_sub(taken.arrived()), 1);
         }
         self.mention(Entry::Taken { id: taken.id, attempt });
         let lease = self.settings.visibility.as_ref().map(|visibility| {
-            let Taken { item, id, ticket, arrived } = &taken;
-            let item = (visibility.copy)(item);
-            let copy = Taken { item, id: *id, ticket: ticket.clone(), arrived: *arrived };
+            let copy = taken.copied(visibility.copy);
             self.leases.grant(copy, attempt, self.now, self.now.saturating_add(visibility.time))
         });
         self.due = self.due.min(self.leases.due());
@@ -322,7 +320,7 @@ impl<T> Books<T> {
     }
 
     pub(super) fn stats(&mut self) -> Stats {
-        let put_off = self.put_off.values().map(|taken| self.now.saturating_sub(taken.arrived)).max();
+        let put_off = self.put_off.values().map(|taken| self.now.saturating_sub(taken.arrived())).max();
         Stats {
             depth: self.depth(),
             cost: self.cost(),
@@ -378,7 +376,7 @@ impl<T> Stock for Books<T> {
             }
             let Some(taken) = self.take_next() else { break };
             if is_bounded {
-                want.cost = want.cost.saturating_sub(taken.ticket.cost);
+                want.cost = want.cost.saturating_sub(taken.load().cost);
             }
             match want.way {
                 Way::Lease => {
@@ -386,7 +384,7 @@ impl<T> Stock for Books<T> {
                     want.leases.push(goods);
                 }
                 Way::ForGood => {
-                    self.note_waits(Same { arrived: taken.arrived, count: 1 });
+                    self.note_waits(Same { arrived: taken.arrived(), count: 1 });
                     self.give_away(taken.id);
                     want.items.push(taken);
                 }

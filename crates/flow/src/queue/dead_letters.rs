@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::past::{Attempt, Past};
 use super::store::StoreError;
+use super::taken::Parts;
 use super::{Shared, Taken, Ticket, TicketId};
 
 /// Why an item was given up.
@@ -70,14 +71,14 @@ pub struct DeadLetter<T> {
 
 impl<T> DeadLetter<T> {
     pub(super) fn new(taken: Taken<T>, past: Past, cause: Cause, died: Duration) -> Self {
-        let Taken { item, id, ticket, arrived } = taken;
+        let Parts { item, id, ticket, arrived } = taken.into_parts();
         Self { item, id, ticket, arrived, cause, died, attempts: past.attempts, history: past.history }
     }
 
     /// As it comes back into the line: with no attempts counted.
     pub(super) fn revive(self) -> Taken<T> {
         let Self { item, id, ticket, arrived, .. } = self;
-        Taken { item, id, ticket, arrived }
+        Taken::new(item, id, ticket, arrived)
     }
 
     /// The name of its stay, which it keeps when it is tried again.

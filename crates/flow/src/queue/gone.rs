@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::books::Noted;
 use super::settings::OnGone;
+use super::taken::Parts;
 use super::{Taken, Ticket, TicketId};
 
 /// An item that a queue let go.
@@ -40,7 +41,7 @@ pub enum Why {
 
 impl<T> Gone<T> {
     pub(super) fn new(taken: Taken<T>, why: Why) -> Self {
-        let Taken { item, id, ticket, arrived } = taken;
+        let Parts { item, id, ticket, arrived } = taken.into_parts();
         Self { item, id, ticket, arrived, why }
     }
 }

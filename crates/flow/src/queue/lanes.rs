@@ -1,26 +1,22 @@
 //! Where items wait: in lanes, each in order of arrival. Which lane an item joins and which one is served next is the
 //! policy's business; everything that waits lies here once.
 //!
-//! A slot takes 40 bytes besides its item. What few tickets have (a deadline, a key, a cost beyond 16 bits or a size
-//! beyond 32) stands apart; so a million waiting items of 1 KiB take less than 5 % more than the items.
+//! A slot takes 40 bytes besides its item, as `packing.rs` packs tickets; so a million waiting items of 1 KiB take less
+//! than 5 % more than the items.
 
 mod block;
 mod index;
 mod lane;
 
 use std::collections::BTreeSet;
-use std::mem;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use block::Block;
 use index::Index;
 use lane::Lane;
 
-use super::{Owner, Taken, Ticket, TicketId};
-
-/// What was rare leaves no memory behind when all of it has gone, if it was more than that.
-const KEPT: usize = 1024;
+use super::packing::{Details, Rares};
+use super::{Owner, TicketId};
 
 /// Names a lane. Policies give the names, and begin with small numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,71 +50,11 @@ pub(super) struct Slot<T> {
     /// In nanoseconds of the owner's time; later than 584 years counts as then.
     pub(super) arrived: u64,
     pub(super) owner: Owner,
-    details: Details,
+    pub(super) details: Details,
     pub(super) item: T,
 }
 
-/// Size, cost and urgency in one word, because that is moved at once, and four small fields are not.
-#[derive(Clone, Copy)]
-struct Details(u64);
-
-impl Details {
-    const RARE: u64 = 1 << 63;
-    const DATED: u64 = 1 << 62;
-
-    fn plain(bytes: u32, cost: u16, level: u8) -> Self {
-        Self(u64::from(bytes) | u64::from(cost) << 32 | u64::from(level) << 48)
-    }
-
-    /// Of a ticket whose details stand there, besides its urgency.
-    fn rare(at: u32, level: u8, deadline: Option<Duration>) -> Self {
-        let dated = deadline.map_or(0, |_| Self::DATED);
-        Self(Self::plain(at, 0, level).0 | Self::RARE | dated)
-    }
-
-    /// Those of a ticket that has nothing rare.
-    #[inline]
-    fn of(ticket: &Ticket) -> Option<Self> {
-        let (cost, bytes) = (u16::try_from(ticket.cost).ok()?, u32::try_from(ticket.bytes).ok()?);
-        let is_plain = ticket.deadline.is_none() && ticket.key.is_none();
-        is_plain.then(|| Self::plain(bytes, cost, ticket.level))
-    }
-
-    fn level(self) -> u8 {
-        (self.0 >> 48) as u8
-    }
-
-    fn cost(self) -> u64 {
-        u64::from((self.0 >> 32) as u16)
-    }
-
-    fn bytes(self) -> u64 {
-        u64::from(self.0 as u32)
-    }
-
-    /// Where the details stand, if not here.
-    #[inline]
-    fn elsewhere(self) -> Option<usize> {
-        (self.0 & Self::RARE != 0).then_some(self.0 as u32 as usize)
-    }
-}
-
 impl<T> Slot<T> {
-    /// An item that has no name yet.
-    #[inline(always)]
-    fn unnamed(item: T, owner: Owner, details: Details) -> Self {
-        Self { id: TicketId(0), arrived: 0, owner, details, item }
-    }
-
-    /// An item whose ticket has nothing rare, as it came.
-    #[inline(always)]
-    fn into_plain(self) -> Taken<T> {
-        let Self { id, arrived, owner, details, item } = self;
-        let (level, cost, bytes) = (details.level(), details.cost(), details.bytes());
-        let ticket = Ticket { owner, level, cost, bytes, deadline: None, key: None };
-        Taken { item, id, ticket, arrived: Duration::from_nanos(arrived) }
-    }
-
     /// Its urgency.
     #[inline]
     pub(super) fn level(&self) -> u8 {
@@ -127,87 +63,7 @@ impl<T> Slot<T> {
 
     /// Whether it has a deadline.
     pub(super) fn is_dated(&self) -> bool {
-        self.details.0 & Details::DATED != 0
-    }
-}
-
-/// What few tickets have.
-#[derive(Default)]
-struct Rare {
-    cost: u64,
-    bytes: u64,
-    deadline: Option<Duration>,
-    key: Option<Arc<str>>,
-}
-
-/// The parts of tickets that do not fit into slots.
-#[derive(Default)]
-pub(super) struct Rares {
-    known: Vec<Rare>,
-    unused: Vec<u32>,
-}
-
-impl Rares {
-    /// Makes an item ready to wait. What the ticket holds is taken from where it stands, since moving tickets about is
-    /// what passing an item would cost most.
-    #[inline(always)]
-    pub(super) fn pack<T>(&mut self, id: TicketId, arrived: u64, ticket: &mut Ticket, item: T) -> Slot<T> {
-        let details = Details::of(ticket)
-            .unwrap_or_else(|| Details::rare(self.enter(ticket), ticket.level, ticket.deadline));
-        Slot { id, arrived, owner: mem::take(&mut ticket.owner), details, item }
-    }
-
-    /// The item and its ticket, as they came.
-    #[inline(always)]
-    pub(super) fn unpack<T>(&mut self, slot: Slot<T>) -> Taken<T> {
-        let Slot { id, arrived, owner, details, item } = slot;
-        let (arrived, level) = (Duration::from_nanos(arrived), details.level());
-        let Rare { cost, bytes, deadline, key } = match details.elsewhere() {
-            None => Rare { cost: details.cost(), bytes: details.bytes(), deadline: None, key: None },
-            Some(at) => self.leave(at),
-        };
-        Taken { item, id, ticket: Ticket { owner, level, cost, bytes, deadline, key }, arrived }
-    }
-
-    /// The ticket of an item that goes on waiting.
-    pub(super) fn ticket<T>(&self, slot: &Slot<T>) -> Ticket {
-        let (owner, level) = (slot.owner.clone(), slot.details.level());
-        match self.of(slot) {
-            None => Ticket { cost: slot.details.cost(), bytes: slot.details.bytes(), ..Ticket::of(owner) },
-            Some(Rare { cost, bytes, deadline, key }) => {
-                let (deadline, key) = (*deadline, key.clone());
-                Ticket { cost: *cost, bytes: *bytes, deadline, key, ..Ticket::of(owner) }
-            }
-        }
-        .level(level)
-    }
-
-    #[inline]
-    fn of<T>(&self, slot: &Slot<T>) -> Option<&Rare> {
-        self.known.get(slot.details.elsewhere()?)
-    }
-
-    #[cold]
-    fn enter(&mut self, ticket: &mut Ticket) -> u32 {
-        let Ticket { cost, bytes, deadline, .. } = *ticket;
-        let rare = Rare { cost, bytes, deadline, key: ticket.key.take() };
-        if let Some(at) = self.unused.pop() {
-            self.known[at as usize] = rare;
-            return at;
-        }
-        self.known.push(rare);
-        u32::try_from(self.known.len() - 1)
-            .expect("four thousand million tickets fit into no memory that exists")
-    }
-
-    #[cold]
-    fn leave(&mut self, at: usize) -> Rare {
-        let rare = mem::take(&mut self.known[at]);
-        self.unused.push(at as u32);
-        if self.unused.len() == self.known.len() && self.known.len() > KEPT {
-            *self = Self::default();
-        }
-        rare
+        self.details.is_dated()
     }
 }
 

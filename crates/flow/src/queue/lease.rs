@@ -66,7 +66,7 @@ impl<T> Lease<T> {
     }
 
     /// The ticket with which it came.
-    pub fn ticket(&self) -> &Ticket {
+    pub fn ticket(&self) -> Ticket {
         self.goods().taken.ticket()
     }
 

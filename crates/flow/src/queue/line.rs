@@ -102,6 +102,12 @@ impl<T> Line<T> {
         self.waiting(next).map(|slot| (slot.id, self.lanes.rares.ticket(slot)))
     }
 
+    /// What serving the item would cost that `take` would take now.
+    pub(super) fn next_cost(&mut self, now: Duration) -> Option<u64> {
+        let next = self.next(now)?;
+        self.waiting(next).map(|slot| self.lanes.cost(slot))
+    }
+
     /// The item that `take` would take now.
     pub fn peek(&mut self, now: Duration) -> Option<&T> {
         let next = self.next(now)?;
@@ -142,8 +148,7 @@ impl<T> Line<T> {
     /// If the ticket is one that waits here already, which means that the item was taken from another queue.
     pub fn put_back(&mut self, taken: Taken<T>) {
         assert!(!self.is_here(taken.id), "{:?} waits here already", taken.id);
-        let Taken { item, id, mut ticket, arrived } = taken;
-        self.admit(id, arrived, &mut ticket, item);
+        self.admit_again(taken);
     }
 
     /// Says what serving an item has cost in truth, when that is not what its ticket said: shares are counted by what
@@ -302,12 +307,16 @@ impl<T> Line<T> {
     /// Takes in an item under its own name and arrival, whatever the bounds. What is left of the ticket is of no use.
     #[inline(always)]
     pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
-        self.next_id = self.next_id.max(id.0 + 1);
-        self.len += 1;
-        self.most = self.most.max(self.len);
-        self.cost = self.cost.saturating_add(ticket.cost);
-        self.bytes = self.bytes.saturating_add(ticket.bytes);
+        self.count(id, ticket.cost, ticket.bytes);
         let slot = self.lanes.rares.pack(id, nanos(arrived), ticket, item);
+        self.enter(slot);
+    }
+
+    /// Takes in an item that has been accepted before, whatever the bounds.
+    pub(super) fn admit_again(&mut self, taken: Taken<T>) {
+        let Load { cost, bytes, .. } = taken.load();
+        self.count(taken.id, cost, bytes);
+        let slot = self.lanes.rares.pack_again(taken);
         self.enter(slot);
     }
 
@@ -335,6 +344,16 @@ impl<T> Line<T> {
         self.bytes = self.bytes.saturating_sub(block.bytes());
         self.tidy();
         Some(block)
+    }
+
+    /// One item more.
+    #[inline(always)]
+    fn count(&mut self, id: TicketId, cost: u64, bytes: u64) {
+        self.next_id = self.next_id.max(id.0 + 1);
+        self.len += 1;
+        self.most = self.most.max(self.len);
+        self.cost = self.cost.saturating_add(cost);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     #[inline(always)]

@@ -76,7 +76,7 @@ impl<T: Send + 'static> Queue<T> {
             .map(|(key, id, accepted)| (on_clock(accepted, world, head_start), key, id))
             .collect();
         used.extend(
-            items.iter().filter_map(|(taken, ..)| Some((taken.arrived, taken.ticket.key.clone()?, taken.id))),
+            items.iter().filter_map(|(taken, ..)| Some((taken.arrived(), taken.ticket().key?, taken.id))),
         );
         used.sort_unstable();
         for (time, key, id) in used {
@@ -129,7 +129,7 @@ fn read<T: Record>(
         key: facts.key,
     };
     let arrived = on_clock(facts.accepted, world, head_start);
-    Ok((Taken { item, id, ticket, arrived }, attempts, dead.map(Cause::from_words)))
+    Ok((Taken::new(item, id, ticket, arrived), attempts, dead.map(Cause::from_words)))
 }
 
 impl<T> Books<T> {

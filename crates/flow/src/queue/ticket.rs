@@ -245,44 +245,16 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn add(&mut self, ticket: &Ticket) {
-        self.items += 1;
-        self.cost = self.cost.saturating_add(ticket.cost);
-        self.bytes = self.bytes.saturating_add(ticket.bytes);
+    pub(super) fn add(&mut self, other: Self) {
+        self.items += other.items;
+        self.cost = self.cost.saturating_add(other.cost);
+        self.bytes = self.bytes.saturating_add(other.bytes);
     }
 
-    pub(super) fn subtract(&mut self, ticket: &Ticket) {
-        self.items = self.items.saturating_sub(1);
-        self.cost = self.cost.saturating_sub(ticket.cost);
-        self.bytes = self.bytes.saturating_sub(ticket.bytes);
-    }
-}
-
-/// An item that left a queue and may be put back.
-#[derive(Debug)]
-pub struct Taken<T> {
-    /// The item.
-    pub item: T,
-    pub(super) id: TicketId,
-    pub(super) ticket: Ticket,
-    pub(super) arrived: Duration,
-}
-
-impl<T> Taken<T> {
-    /// The name of its stay.
-    pub fn id(&self) -> TicketId {
-        self.id
-    }
-
-    /// The ticket with which it came.
-    pub fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    /// When it came. From a [`crate::Queue`] in a rush, where acts share readings of the clock, up to 15 acts or about a
-    /// millisecond before that.
-    pub fn arrived(&self) -> Duration {
-        self.arrived
+    pub(super) fn subtract(&mut self, other: Self) {
+        self.items = self.items.saturating_sub(other.items);
+        self.cost = self.cost.saturating_sub(other.cost);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
     }
 }
 

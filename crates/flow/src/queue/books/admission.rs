@@ -12,6 +12,7 @@ use crate::queue::lanes::Block;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
 use crate::queue::store::Entry;
+use crate::queue::taken::Parts;
 use crate::queue::throttle::{Brake, Queueing};
 use crate::queue::ticket::Load;
 use crate::queue::{Capacity, Taken, Ticket, TicketId};
@@ -151,7 +152,7 @@ impl<T> Books<T> {
     /// What the store has settled is in the queue.
     pub(in crate::queue) fn settle(&mut self, noted: Noted<T>) {
         let Noted { taken, cause, .. } = noted;
-        self.outside.subtract(&taken.ticket);
+        self.outside.subtract(taken.load());
         match cause {
             None => self.admit(taken),
             Some(cause) => self.bury(taken, cause),
@@ -160,8 +161,8 @@ impl<T> Books<T> {
 
     /// What the store could not settle is not in the queue.
     pub(in crate::queue) fn unsettle(&mut self, noted: Noted<T>, reason: Rejection) -> Rejected<T> {
-        let Taken { item, id, ticket, .. } = noted.taken;
-        self.outside.subtract(&ticket);
+        self.outside.subtract(noted.taken.load());
+        let Parts { item, id, ticket, .. } = noted.taken.into_parts();
         self.tally.accepted -= 1;
         self.tally.rejected.count(&reason);
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_deref()) {
@@ -231,7 +232,7 @@ impl<T> Books<T> {
     fn enter(&mut self, mut parcel: Parcel<T>) -> Taken<T> {
         self.wait_no_more(&mut parcel);
         let Parcel { item, ticket, .. } = parcel;
-        Taken { item, id: self.name(&ticket), ticket, arrived: self.now }
+        Taken::new(item, self.name(&ticket), ticket, self.now)
     }
 
     /// The name of an item that is taken in.
@@ -272,7 +273,7 @@ impl<T> Books<T> {
             journal.mention(Entry::Dead { id, cause: cause.as_str() });
         }
         let taken = self.enter(parcel);
-        self.outside.add(&taken.ticket);
+        self.outside.add(taken.load());
         Answer::Noted(Box::new(Noted { taken, position, cause }))
     }
 

@@ -30,7 +30,7 @@ impl<T> Books<T> {
             && first.key().0 <= self.now
         {
             let taken = first.remove();
-            self.outside.subtract(&taken.ticket);
+            self.outside.subtract(taken.load());
             self.put_back(taken);
         }
         for taken in self.line.expire(self.now) {
@@ -63,7 +63,7 @@ impl<T> Books<T> {
         let position = self.journal.as_mut().map(|journal| journal.note(entry)).transpose()?;
         self.service.record(self.now.saturating_sub(goods.since));
         if let Some(cost) = goods.charged {
-            self.line.charge(goods.taken.ticket(), cost);
+            self.line.charge(&goods.taken.ticket(), cost);
         }
         let _copy = self.end(goods);
         if position.is_none() {
@@ -127,7 +127,7 @@ impl<T> Books<T> {
     pub(in crate::queue) fn clear(&mut self) -> Drained<T> {
         self.recall();
         for taken in std::mem::take(&mut self.put_off).into_values() {
-            self.outside.subtract(&taken.ticket);
+            self.outside.subtract(taken.load());
             self.put_back(taken);
         }
         self.pasts.clear();
@@ -135,12 +135,11 @@ impl<T> Books<T> {
     }
 
     /// Brings dead letters back into the line. They keep their arrival, and a deadline that has passed is lifted.
-    pub(in crate::queue) fn revive(&mut self, letter: DeadLetter<T>) {
+    pub(in crate::queue) fn revive(&mut self, mut letter: DeadLetter<T>) {
         self.mention(Entry::Revived { id: letter.id() });
         self.tally.revived += 1;
-        let mut taken = letter.revive();
-        taken.ticket.deadline = taken.ticket.deadline.filter(|deadline| *deadline > self.now);
-        self.admit(taken);
+        letter.ticket.deadline = letter.ticket.deadline.filter(|deadline| *deadline > self.now);
+        self.admit(letter.revive());
     }
 
     /// Throws a dead letter away.
@@ -162,8 +161,8 @@ impl<T> Books<T> {
     /// Puts an item into the line under the name that it has.
     #[inline]
     pub(in crate::queue) fn admit(&mut self, taken: Taken<T>) {
-        let Taken { item, id, mut ticket, arrived } = taken;
-        self.stow(id, arrived, &mut ticket, item);
+        taken.deadline().into_iter().for_each(|deadline| self.expect(deadline));
+        self.line.admit_again(taken);
     }
 
     #[inline(always)]
@@ -174,7 +173,7 @@ impl<T> Books<T> {
 
     /// Puts an item into the line that was taken from it.
     fn put_back(&mut self, taken: Taken<T>) {
-        taken.ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
+        taken.deadline().into_iter().for_each(|deadline| self.expect(deadline));
         self.line.put_back(taken);
     }
 
@@ -224,7 +223,7 @@ impl<T> Books<T> {
             self.put_back(taken);
         } else {
             let due = self.now.saturating_add(after);
-            self.outside.add(&taken.ticket);
+            self.outside.add(taken.load());
             self.put_off.insert((due, taken.id), taken);
             self.expect(due);
         }

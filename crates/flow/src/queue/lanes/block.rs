@@ -91,7 +91,7 @@ impl<T> Block<T> {
 
     /// The same, without names.
     pub(in crate::queue) fn into_items(self) -> impl Iterator<Item = (T, Ticket)> {
-        self.into_taken().map(|taken| (taken.item, taken.ticket))
+        self.into_taken().map(Taken::into_item)
     }
 
     pub(super) fn reserve(&mut self, count: usize) {

@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::queue::Ticket;
-    use crate::queue::lanes::Rares;
+    use crate::queue::packing::Rares;
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -132,7 +132,7 @@ impl Pair {
         let taken = self.line.take(self.now);
         assert_eq!(taken.as_ref().map(|taken| taken.item), expected.as_ref().map(|item| item.name));
         if let Some((taken, item)) = taken.zip(expected) {
-            assert_eq!((&taken.ticket, taken.arrived), (&item.ticket, item.arrived));
+            assert_eq!((&taken.ticket(), taken.arrived()), (&item.ticket, item.arrived));
             self.outside.push((taken, item));
         }
     }

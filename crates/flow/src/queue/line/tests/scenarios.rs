@@ -72,7 +72,7 @@ impl Play {
             ["drain"] => Some(joined(self.queue.drain(), |taken| taken.item)),
             ["charge", name, actual] => {
                 let taken = self.outside.remove(*name).unwrap();
-                self.queue.charge(taken.ticket(), actual.parse().unwrap());
+                self.queue.charge(&taken.ticket(), actual.parse().unwrap());
                 None
             }
             ["use", rest @ ..] => {

@@ -47,7 +47,7 @@ fn served(mut cost: impl FnMut(usize) -> u64, expected: fn(u64) -> u64) -> Vec<u
         let taken = line.take(Duration::ZERO).unwrap();
         let (owner, cost) = taken.item;
         served[owner] += cost;
-        line.charge(taken.ticket(), cost);
+        line.charge(&taken.ticket(), cost);
         put(&mut line, owner);
     }
     served
@@ -102,8 +102,8 @@ fn leaving_and_coming_back_gains_nothing() {
     for _ in 0..10_000 {
         let taken = line.take(Duration::ZERO).unwrap();
         *had.get_mut(taken.item).unwrap() += 10;
-        line.charge(taken.ticket(), 10);
-        line.try_put(taken.item, taken.ticket().clone(), Duration::ZERO).unwrap();
+        line.charge(&taken.ticket(), 10);
+        line.try_put(taken.item, taken.ticket(), Duration::ZERO).unwrap();
     }
     assert!(had.values().all(|cost| (49_000..=51_000).contains(cost)), "{had:?}");
 }
