@@ -1,5 +1,7 @@
-"""Background generation with a model of transformers: ``python async_glm.py FOLDER``."""
+"""Background generation with a model of transformers, in cells that run in a notebook or from top to bottom:
+``python async_glm.py FOLDER``."""
 
+# %% Which model: in a notebook, write its folder here.
 import sys
 
 from tidegate import AsyncGLM
@@ -11,9 +13,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-with AsyncGLM(model, tokenizer, max_queue_size=10, generation_kwargs={"max_new_tokens": 20}) as glm:
-    print("native" if glm.is_native else "through its own generate")
-    texts = ["The tide", "The gate", "The sea"]
-    tasks = [glm.submit(tokenizer(text, return_tensors="pt").input_ids) for text in texts]
-    for task in glm.as_completed(tasks):
-        print(tokenizer.decode(glm.get_result(task)[0]))
+
+# %% Tasks go in at once. The engine reads the weights where transformers has them.
+glm = AsyncGLM(model, tokenizer, max_queue_size=10, generation_kwargs={"max_new_tokens": 20})
+glm.start()
+print("native" if glm.is_native else "through its own generate")
+tasks = [glm.submit(tokenizer(text, return_tensors="pt").input_ids) for text in ("The tide", "The gate", "The sea")]
+
+# %% Results come as they are ready.
+for task in glm.as_completed(tasks):
+    print(tokenizer.decode(glm.get_result(task)[0]))
+
+# %% The end.
+glm.shutdown()

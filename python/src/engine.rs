@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use serde_json::json;
+use tidegate::in_memory::{FileBytes, InMemory, Tensors};
 use tidegate::protocol::{Adjustment, GenerateRequest, Generation, Inference};
 use tidegate::settings::{KEYS, Key, Settings};
-use tidegate::{Opened, Reuse};
+use tidegate::{Opened, Reuse, Source};
 
 use crate::answer::{Answer, Marks, Vectors};
 use crate::awaitable::Awaitable;
+use crate::dlpack::Lent;
 use crate::request::{Asked, AskedScores, AskedVectors};
 use crate::{errors, runtime};
 
@@ -57,6 +59,34 @@ impl<T> Drop for Aborting<T> {
     }
 }
 
+/// A model in Python's memory.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Held<'py> {
+    name: String,
+    /// What would be the text files of its folder.
+    files: Vec<(String, Vec<u8>)>,
+    /// DLPack capsules by the names of the tensors.
+    tensors: Vec<(String, Bound<'py, PyAny>)>,
+}
+
+impl Held<'_> {
+    /// The same with its tensors where they are.
+    fn model(self) -> PyResult<InMemory> {
+        let tensors = self.tensors.iter().map(|(name, capsule)| {
+            let lent = Lent::take(capsule)?;
+            let (dtype, shape) = (lent.dtype(), lent.shape().to_vec());
+            let bytes = FileBytes::Lent(Arc::new(lent));
+            let single = dtype.and_then(|dtype| Tensors::single(name.clone(), dtype, shape, bytes));
+            let wrong = || {
+                format!("tensor '{name}' is of no type that weights have; give float32, float16 or bfloat16")
+            };
+            single.ok_or_else(|| errors::exception("ModelLoadError", wrong(), &[]))
+        });
+        Ok(InMemory { name: self.name, tensors: tensors.collect::<PyResult<_>>()?, files: self.files })
+    }
+}
+
 /// Options that only a server heeds are refused rather than ignored.
 fn require_heeded(options: &[(String, String)]) -> PyResult<()> {
     let is_served =
@@ -75,13 +105,20 @@ fn require_heeded(options: &[(String, String)]) -> PyResult<()> {
 #[pymethods]
 impl Engine {
     /// Opens the models that the options name; see `tidegate serve --help` for them. It takes as long as loading does.
+    /// `held` is a model that is in memory and comes first.
     #[new]
-    fn new(py: Python<'_>, options: Vec<(String, String)>) -> PyResult<Self> {
+    #[pyo3(signature = (options, held=None))]
+    fn new(py: Python<'_>, options: Vec<(String, String)>, held: Option<Held<'_>>) -> PyResult<Self> {
         require_heeded(&options)?;
+        let held = held.map(Held::model).transpose()?;
         py.detach(|| {
             let settings = Settings::of(options)
                 .map_err(|error| errors::exception("InvalidRequestError", error, &[]))?;
-            let opened = tidegate::open(&settings.inference).map_err(|error| errors::not_opened(&error))?;
+            let opened = match held {
+                Some(model) => tidegate::open_in_memory(&settings.inference, model),
+                None => tidegate::open(&settings.inference),
+            };
+            let opened = opened.map_err(|error| errors::not_opened(&error))?;
             let summary = summary(&opened);
             let inference: Arc<dyn Inference> =
                 Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
@@ -189,7 +226,10 @@ impl Engine {
 
 fn summary(opened: &Opened) -> String {
     let summary = &opened.summary;
-    let source = summary.source.as_ref().map(|path| path.display().to_string());
+    let source = match &summary.source {
+        Source::Embedded => None,
+        place => Some(place.to_string()),
+    };
     json!({
         "model": summary.card,
         "source": source,

@@ -9,6 +9,7 @@ mod answer;
 mod awaitable;
 mod batching;
 mod call;
+mod dlpack;
 mod engine;
 mod errors;
 mod graph;

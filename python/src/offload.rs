@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use memory::eviction::{POLICIES, PolicyChoice};
 use memory::{OffloadError, OffloaderSettings, Residency};
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict};
+use pyo3::types::{PyByteArray, PyDict};
 use serde_json::json;
 
 use crate::awaitable::Awaitable;
 use crate::call::setting;
-use crate::errors;
+use crate::dlpack::Lent;
+use crate::{errors, runtime};
+
+/// So many bytes are copied on the event loop's own thread; more would hold it up.
+const AT_ONCE: usize = 256 << 10;
 
 /// Keeps byte strings by name, within a budget of memory over a folder on the disk.
 #[pyclass(frozen)]
@@ -60,16 +64,25 @@ impl Offloader {
         Ok(Self { offloader })
     }
 
-    /// Puts a copy of bytes away under a name.
-    fn offload(&self, name: String, bytes: Py<PyBytes>) -> Awaitable {
-        let offloader = self.offloader.clone();
-        Awaitable::new(async move {
-            let length = Python::attach(|py| bytes.as_bytes(py).len());
+    /// Puts a copy of a tensor, given as a DLPack capsule, away under a name; answers its bytes.
+    fn offload(&self, name: String, tensor: &Bound<'_, PyAny>) -> PyResult<Awaitable> {
+        let (offloader, lent) = (self.offloader.clone(), Lent::take(tensor)?);
+        Ok(Awaitable::new(async move {
+            let length = lent.as_ref().len();
             let mut staging = offloader.staging(&name, length).await.map_err(failed)?;
-            Python::attach(|py| staging.copy_from_slice(bytes.as_bytes(py)));
+            if length <= AT_ONCE {
+                staging.copy_from_slice(lent.as_ref());
+            } else {
+                let copied = runtime::handle()?.spawn_blocking(move || {
+                    staging.copy_from_slice(lent.as_ref());
+                    staging
+                });
+                staging =
+                    copied.await.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;
+            }
             offloader.offload_staged(&name, staging);
-            Ok(())
-        })
+            Ok(length)
+        }))
     }
 
     /// The bytes under a name.

@@ -177,6 +177,28 @@ async def test_torch_tensors_come_back_as_they_were() -> None:
         assert torch.equal(again, tensor) and again.dtype == tensor.dtype and again.device == tensor.device
 
 
+async def test_arrays_of_every_kind_are_put_away_where_they_are() -> None:
+    numpy = pytest.importorskip("numpy")
+    offloader = GPUOffloader(OffloadConfig(memory_bytes=8 << 20))
+    sealed = numpy.arange(6, dtype="int16")
+    sealed.flags.writeable = False
+    large = numpy.arange(1 << 17, dtype=">f8")
+    for array in (sealed, large[::2], numpy.array(2.5), numpy.zeros((0, 3)), numpy.array([b"ab", b"c"]), large > 3):
+        again = await offloader.load_to_gpu(await offloader.offload_to_cpu(array))
+        assert again.dtype == array.dtype and again.shape == array.shape and again.tobytes() == array.tobytes()
+    # Cancelled while it is copied, nothing is left of it.
+    task = asyncio.ensure_future(offloader.offload_to_cpu(large))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del again
+    gc.collect()
+    assert offloader.get_stats()["memory_items"] == 0
+    with pytest.raises(TypeError, match="Python objects"):
+        await offloader.offload_to_cpu(numpy.array([{}]))
+
+
 async def test_example_parallel_query_processing(engine: tidegate.Engine) -> None:
     queries = [f"Test query {i}" for i in range(20)]
     results = await parallel_run(engine, queries, max_concurrent=10, max_tokens=4, temperature=0.0)

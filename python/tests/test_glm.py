@@ -92,6 +92,28 @@ def test_example_quick_start(folder: Path) -> None:
     assert torch.equal(result, model.generate(input_ids))
 
 
+def test_an_engine_reads_the_weights_of_a_model_where_they_are(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    ids = tokenizer("Hello", return_tensors="pt").input_ids
+    expected = model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :].tolist()
+    with tidegate.Engine(model, tokenizer=tokenizer, model_name="lent") as engine:
+        assert [card["id"] for card in engine.models()] == ["lent"]
+        answer = engine.generate_sync(ids[0].tolist(), max_tokens=8, temperature=0.0)
+        assert answer.tokens == expected[: len(answer.tokens)] and answer.tokens
+    # Weights with gaps are copied, and such as no engine reads are refused by name.
+    with torch.no_grad():
+        torn = transformers.GPT2LMHeadModel(model.config).eval()
+        torn.load_state_dict(model.state_dict())
+        block = torn.transformer.h[0].attn.c_attn
+        block.weight = torch.nn.Parameter(block.weight.t().contiguous().t())
+        with tidegate.Engine(torn) as engine:
+            assert engine.generate_sync(ids[0].tolist(), max_tokens=8, temperature=0.0).tokens == answer.tokens
+        block.weight = torch.nn.Parameter(block.weight.double())
+    with pytest.raises(tidegate.ModelLoadError, match="c_attn.weight.*float32, float16 or bfloat16"):
+        tidegate.Engine(torn)
+    with pytest.raises(ValueError, match="a folder has its own"):
+        tidegate.Engine(tmp_path, tokenizer=tokenizer)
+
+
 def test_example_basic_usage(model: Any, tokenizer: Any) -> None:
     input_ids = tokenizer("Hello", return_tensors="pt").input_ids
     async_glm = AsyncGLM(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from . import _tidegate
+from . import _tidegate, weights
 from .handle import Handle
 from .pictures import ImageLike, asked_about, has_pictures, listed, taken_out
 
@@ -21,6 +21,9 @@ Messages: TypeAlias = Sequence[Mapping[str, Any]]
 
 PromptLike: TypeAlias = "str | Sequence[int] | Messages"
 """A text, the ids of its tokens, or the turns of a conversation."""
+
+ModelLike: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None | Any"
+"""Paths of models, the embedded one (``None``), or a model of transformers."""
 
 PriorityName: TypeAlias = Literal["high", "normal", "low"]
 
@@ -159,7 +162,9 @@ class Embeddings(Sequence[list[float]]):
 
 
 class Engine:
-    """Models that run in this process: the embedded one, folders of Hugging Face's form, GGUF files.
+    """Models that run in this process: the embedded one, folders of Hugging Face's form, GGUF files, and a model that
+    transformers has loaded, beside which ``tokenizer`` is its tokenizer: its weights are read where they are, and must not
+    change until the engine is closed, which reads them again if it has to be started anew.
 
     Several models may be given, those that generate beside those that embed; requests name one, or get the first that
     can do what is asked. The options are those of ``tidegate serve``, with underscores: ``dtype="int8"``,
@@ -172,23 +177,31 @@ class Engine:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        model: ModelLike = None,
         *,
+        tokenizer: Any = None,
         cache: bool = True,
         **options: object,
     ) -> None:
+        if weights.is_model(model):
+            held = weights.in_memory(model, tokenizer)
+            self._native = _tidegate.Engine(_options(None, cache, options), held)
+            return
+        if tokenizer is not None:
+            raise ValueError("a tokenizer goes with a model of transformers; a folder has its own")
         self._native = _tidegate.Engine(_options(model, cache, options))
 
     @classmethod
     async def open(
         cls,
-        model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        model: ModelLike = None,
         *,
+        tokenizer: Any = None,
         cache: bool = True,
         **options: object,
     ) -> Engine:
         """As the constructor, on a thread of its own."""
-        return await asyncio.to_thread(cls, model, cache=cache, **options)
+        return await asyncio.to_thread(cls, model, tokenizer=tokenizer, cache=cache, **options)
 
     async def generate(self, prompt: PromptLike, **request: Any) -> Completion:
         """The whole answer to a prompt. Cancelling the task cancels the request; docs/python.md lists the options.
@@ -321,9 +334,7 @@ class Engine:
             return "<tidegate.Engine, closed>"
 
 
-def _options(
-    model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None, cache: bool, options: Mapping[str, object]
-) -> list[tuple[str, str]]:
+def _options(model: ModelLike, cache: bool, options: Mapping[str, object]) -> list[tuple[str, str]]:
     models = [] if model is None else [model] if isinstance(model, (str, os.PathLike)) else list(model)
     words = [("model", os.fspath(one)) for one in models]
     words += [] if cache else [("no_cache", "")]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections import OrderedDict, deque
@@ -50,9 +48,9 @@ class AsyncGLM:
     """Generates in the background what ``model.generate`` would return.
 
     ``model`` is a model of transformers, a path, or an :class:`Engine`. One of a family that the engine knows
-    (:data:`FAMILIES`) runs natively, in continuous batches: its weights are written once to a temporary folder in the
-    safetensors format and mapped from there, which is a copy on the disk and not in memory. Any other runs through its
-    own ``generate`` on a worker, and so does a call with arguments that only transformers knows, such as ``num_beams``.
+    (:data:`FAMILIES`) runs natively, in continuous batches: its weights are read where they are, when it starts, and
+    packed for the engine; what is done to them later means nothing to it. Any other runs through its own ``generate`` on
+    a worker, and so does a call with arguments that only transformers knows, such as ``num_beams``.
     Greedy outputs are the same either way; sampled ones are drawn from another generator.
 
     At most ``max_queue_size`` tasks wait. Results can be fetched until they are ``result_ttl`` seconds old or all kept
@@ -82,7 +80,6 @@ class AsyncGLM:
         self.result_bytes = result_bytes
         self._engine_options = {"max_sequences": max_running, **engine_options}
         self._max_running = max_running
-        self._folder: str | None = None
         self._engine: Engine | None = model if isinstance(model, Engine) else None
         self._worker: concurrent.futures.ThreadPoolExecutor | None = None
         known = isinstance(model, (str, os.PathLike, Engine))
@@ -108,7 +105,7 @@ class AsyncGLM:
             if self._started:
                 return
             if self._native and self._engine is None:
-                self._engine = Engine(self._exported(), cache=False, **self._engine_options)
+                self._engine = Engine(self.model, tokenizer=self.tokenizer, cache=False, **self._engine_options)
             self._started = True
         self._dispatch()
 
@@ -216,8 +213,6 @@ class AsyncGLM:
             self._worker.shutdown(wait=wait and timeout is None, cancel_futures=True)
         if self._engine is not None and self._engine is not self.model:
             self._engine.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> AsyncGLM:
         self.start()
@@ -384,34 +379,6 @@ class AsyncGLM:
         chosen = {name: self._default(kwargs, name) for name in defaults}
         sampling = {name: defaults[name] if value is None else value for name, value in chosen.items()}
         return {**request, **sampling}
-
-    def _exported(self) -> str | os.PathLike[str]:
-        """The folder of the model, written if it is an object."""
-        if isinstance(self.model, (str, os.PathLike)):
-            return self.model
-        self._folder = tempfile.mkdtemp(prefix="tidegate-")
-        self.model.save_pretrained(self._folder, safe_serialization=True)
-        (self.tokenizer or _Unnamed(self.model.config.vocab_size)).save_pretrained(self._folder)
-        if "dtype" not in self._engine_options and "float32" in str(getattr(self.model, "dtype", "")):
-            self._engine_options["dtype"] = "f32"
-        return self._folder
-
-
-class _Unnamed:
-    """A vocabulary whose texts nobody needs, for models that are given ids and no tokenizer."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def save_pretrained(self, folder: str) -> None:
-        import json
-
-        vocabulary = {f"<{number}>": number for number in range(self._size)}
-        model = {"type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": False}
-        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-        parts = {"version": "1.0", "added_tokens": [], "pre_tokenizer": level, "decoder": level, "model": model}
-        with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
-            json.dump(parts, file)
 
 
 def _family(model: Any) -> str | None:

@@ -51,8 +51,8 @@ class OffloadedTensor:
 class GPUOffloader:
     """Puts tensors of numpy, torch, or anything that speaks DLPack away, and brings them back bit by bit the same.
 
-    Where there is no GPU, memory is the top of the ladder and the disk the bottom. A tensor is copied once each way, and
-    once more into the object that is handed out.
+    Where there is no GPU, memory is the top of the ladder and the disk the bottom. A tensor is copied once each way: from
+    where it is into the memory of the offloader, and from there into the object that is handed out.
     """
 
     def __init__(self, config: OffloadConfig | None = None) -> None:
@@ -77,9 +77,9 @@ class GPUOffloader:
     async def offload_to_cpu(self, tensor: Any) -> OffloadedTensor:
         """Puts a tensor away, waiting for room. The tensor itself is left as it is; drop it to free its memory."""
         number = next(self._count)
-        data, shape, dtype, device = _bytes_of(tensor)
-        offloaded = OffloadedTensor(f"tensor-{number}", shape, dtype, device, len(data))
-        await self._native.offload(offloaded.name, data)
+        lent, shape, dtype, device = _lent(tensor)
+        name = f"tensor-{number}"
+        offloaded = OffloadedTensor(name, shape, dtype, device, await self._native.offload(name, lent))
         weakref.finalize(offloaded, self._native.remove, offloaded.name)
         return offloaded
 
@@ -101,19 +101,24 @@ class GPUOffloader:
         return stats
 
 
-def _bytes_of(tensor: Any) -> tuple[bytes, tuple[int, ...], Any, Any]:
+def _lent(tensor: Any) -> tuple[Any, tuple[int, ...], Any, Any]:
+    """The bytes of a tensor as a DLPack capsule, its shape, its type, and the device of a torch tensor."""
     if hasattr(tensor, "data_ptr") and hasattr(tensor, "untyped_storage"):
         import torch
 
         flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return flat.numpy().tobytes(), tuple(tensor.shape), tensor.dtype, tensor.device
+        return flat.__dlpack__(), tuple(tensor.shape), tensor.dtype, tensor.device
     import numpy
 
     if not isinstance(tensor, numpy.ndarray):
         if not hasattr(tensor, "__dlpack__"):
             raise TypeError(f"{type(tensor).__name__} is no tensor; give a numpy array, a torch tensor, or what has __dlpack__")
         tensor = numpy.from_dlpack(tensor)
-    return tensor.tobytes(), tuple(tensor.shape), tensor.dtype, None
+    if tensor.dtype.hasobject:
+        raise TypeError(f"an array of {tensor.dtype} holds Python objects, which cannot be put away")
+    flat = numpy.ascontiguousarray(tensor).reshape(-1).view(numpy.uint8)
+    # What must not be written to cannot be lent: the protocol's first form has no word for it.
+    return (flat if flat.flags.writeable else flat.copy()).__dlpack__(), tuple(tensor.shape), tensor.dtype, None
 
 
 def _tensor_of(data: bytes | bytearray, offloaded: OffloadedTensor) -> Any:

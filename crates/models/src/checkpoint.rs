@@ -1,4 +1,5 @@
-//! The tensors of a model, whether in one file or in many behind an index, under the names that folders give them.
+//! The tensors of a model, whether in one file, in many behind an index, or in memory, under the names that folders give
+//! them.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -47,18 +48,22 @@ struct Shard {
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors`, or else the index and every file that it lists; or the tensors of a GGUF file.
+    /// Opens `model.safetensors`, or else the index and every file that it lists; or the tensors of a GGUF file, or those
+    /// that are in memory.
     ///
     /// # Errors
     /// When a file is missing, broken, or named so that it could lie outside the folder.
     pub fn open(repository: &Repository) -> Result<Self, ModelError> {
         if let Some(file) = repository.gguf() {
             let (_, dialect) = gguf::family(file)?;
-            return Ok(Self::single(file.path().to_owned(), file.tensors().clone(), Some(dialect)));
+            return Ok(Self::of(file.path().to_owned(), [file.tensors()], Some(dialect)));
+        }
+        if let Some(held) = repository.held() {
+            return Ok(Self::of(repository.path(""), held, None));
         }
         if repository.contains(SINGLE) {
             let tensors = repository.tensors(SINGLE)?.into_tensors();
-            return Ok(Self::single(repository.path(SINGLE), tensors, None));
+            return Ok(Self::of(repository.path(SINGLE), [&tensors], None));
         }
         if !repository.contains(INDEX) {
             return Err(repository.missing(SINGLE));
@@ -66,8 +71,14 @@ impl Checkpoint {
         Self::open_sharded(repository)
     }
 
-    fn single(path: PathBuf, tensors: Tensors, dialect: Option<&'static Dialect>) -> Self {
-        let shards = vec![Shard { path: path.clone(), tensors }];
+    /// Tensors for which one path stands.
+    fn of<'t>(
+        path: PathBuf,
+        tensors: impl IntoIterator<Item = &'t Tensors>,
+        dialect: Option<&'static Dialect>,
+    ) -> Self {
+        let shard = |tensors: &Tensors| Shard { path: path.clone(), tensors: tensors.clone() };
+        let shards = tensors.into_iter().map(shard).collect();
         let (index, matrices) = (BTreeMap::new(), Matrices::Whole);
         Self { listing: path, shards, index, dialect, matrices, elements: Cell::new(0) }
     }

@@ -43,5 +43,5 @@ pub use head::{Pooling, Scaling, Squash};
 pub use loaded::{LoadOptions, LoadedModel, ModelHolding, Quantisation, kind, load, load_with};
 pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder};
 pub use progress::{Loading, Progress, Unwatched, Watch};
-pub use repository::Repository;
+pub use repository::{InMemory, Repository};
 pub use sentence::Prompts;

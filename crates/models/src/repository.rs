@@ -1,4 +1,4 @@
-//! The files of a model: a folder on disk, a GGUF file, or files compiled into the program.
+//! The files of a model: a folder on disk, a GGUF file, files compiled into the program, or what it has in memory.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tensor::gguf::Gguf;
 use tensor::safetensors::SafeTensors;
-use tensor::stored::FileBytes;
+use tensor::stored::{FileBytes, Tensors};
 
 use crate::{ModelError, gguf};
 
@@ -29,6 +29,17 @@ enum Place {
     Folder(PathBuf),
     Gguf(Arc<Gguf>),
     Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
+    Memory(Arc<InMemory>),
+}
+
+/// A model that a program has in memory.
+pub struct InMemory {
+    /// What people call the model.
+    pub name: String,
+    /// What would be the text files of its folder, by their names: `config.json`, `tokenizer.json`, ….
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Its tensors under the names that folders give them, one [`Tensors::single`] for each.
+    pub tensors: Vec<Tensors>,
 }
 
 impl Repository {
@@ -74,11 +85,18 @@ impl Repository {
         Self { place: Place::Embedded { name, files } }
     }
 
+    /// A model that the program has in memory. Its tensors are read where they are while it is loaded, and again if it has
+    /// to be loaded again: until the repository and the model's engine are gone they must not change.
+    pub fn in_memory(model: InMemory) -> Self {
+        Self { place: Place::Memory(Arc::new(model)) }
+    }
+
     /// What people call the model: the embedded name, `org/name` of a cache entry, the name of a GGUF file without its
     /// ending, else the folder's own name.
     pub fn name(&self) -> String {
         match &self.place {
             Place::Embedded { name, .. } => (*name).to_owned(),
+            Place::Memory(model) => model.name.clone(),
             Place::Gguf(file) => {
                 file.path().file_stem().map_or_else(|| "model".into(), OsStr::to_string_lossy).into_owned()
             }
@@ -98,6 +116,7 @@ impl Repository {
             Place::Gguf(gguf) => gguf.path().to_owned(),
             Place::Folder(folder) => folder.join(file),
             Place::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
+            Place::Memory(model) => Path::new("(memory)").join(&model.name).join(file),
         }
     }
 
@@ -106,7 +125,7 @@ impl Repository {
         match &self.place {
             Place::Gguf(_) => false,
             Place::Folder(folder) => folder.join(file).is_file(),
-            Place::Embedded { .. } => self.find(file).is_some(),
+            Place::Embedded { .. } | Place::Memory(_) => self.find(file).is_some(),
         }
     }
 
@@ -114,14 +133,14 @@ impl Repository {
     ///
     /// # Errors
     /// When it is missing, unreadable, or too large to be what it claims.
-    pub fn read(&self, file: &str) -> Result<Cow<'static, [u8]>, ModelError> {
+    pub fn read(&self, file: &str) -> Result<Cow<'_, [u8]>, ModelError> {
         let path = self.path(file);
         if !self.contains(file) {
             return Err(self.missing(file));
         }
-        match &self.place {
-            Place::Embedded { .. } => Ok(Cow::Borrowed(self.find(file).unwrap_or_default())),
-            Place::Folder(_) | Place::Gguf(_) => read_bounded(path).map(Cow::Owned),
+        match self.find(file) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => read_bounded(path).map(Cow::Owned),
         }
     }
 
@@ -138,7 +157,7 @@ impl Repository {
     pub(crate) fn gguf(&self) -> Option<&Gguf> {
         match &self.place {
             Place::Gguf(file) => Some(file),
-            Place::Folder(_) | Place::Embedded { .. } => None,
+            _ => None,
         }
     }
 
@@ -148,11 +167,23 @@ impl Repository {
     /// When it is missing or its header does not hold.
     pub(crate) fn tensors(&self, file: &str) -> Result<SafeTensors, ModelError> {
         let path = self.path(file);
-        let opened = match self.find(file) {
+        let compiled_in = match &self.place {
+            Place::Embedded { files, .. } => among(files, file),
+            _ => None,
+        };
+        let opened = match compiled_in {
             Some(bytes) => SafeTensors::parse(&path, FileBytes::Static(bytes)),
             None => SafeTensors::open(&path),
         };
         Ok(opened?)
+    }
+
+    /// The tensors of a model that is in memory.
+    pub(crate) fn held(&self) -> Option<&[Tensors]> {
+        match &self.place {
+            Place::Memory(model) => Some(&model.tensors),
+            _ => None,
+        }
     }
 
     /// The error for a file that every model needs.
@@ -176,14 +207,19 @@ impl Repository {
         Some(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    fn find(&self, file: &str) -> Option<&'static [u8]> {
-        match self.place {
+    fn find(&self, file: &str) -> Option<&[u8]> {
+        match &self.place {
             Place::Folder(_) | Place::Gguf(_) => None,
-            Place::Embedded { files, .. } => {
-                files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
+            Place::Embedded { files, .. } => among(files, file),
+            Place::Memory(model) => {
+                model.files.iter().find(|(name, _)| name == file).map(|(_, bytes)| bytes.as_slice())
             }
         }
     }
+}
+
+fn among(files: &'static [(&'static str, &'static [u8])], file: &str) -> Option<&'static [u8]> {
+    files.iter().find(|(name, _)| *name == file).map(|(_, bytes)| *bytes)
 }
 
 /// Whether `file` names a file directly inside a folder, and nothing above, below or beside it.

@@ -19,7 +19,7 @@ use crate::{Dtype, TensorError};
 pub use blocks::BlockFormat;
 pub use view::TensorView;
 
-/// The bytes of a file: mapped, compiled in, or held. Cheap to clone.
+/// The bytes of a file, or what stands for one: mapped, compiled in, held, or lent. Cheap to clone.
 #[derive(Clone)]
 pub enum FileBytes {
     /// A mapping of a file on disk.
@@ -28,6 +28,8 @@ pub enum FileBytes {
     Static(&'static [u8]),
     /// Bytes on the heap.
     Owned(Arc<[u8]>),
+    /// Bytes that somebody else owns, who keeps them where they are for as long as this is there.
+    Lent(Arc<dyn AsRef<[u8]> + Send + Sync>),
 }
 
 impl FileBytes {
@@ -88,6 +90,7 @@ impl AsRef<[u8]> for FileBytes {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
             Self::Owned(bytes) => bytes,
+            Self::Lent(owner) => (**owner).as_ref(),
         }
     }
 }
@@ -159,6 +162,19 @@ impl Tensors {
     /// Entries whose ranges were found to lie inside of `file` and to be as long as their shapes ask.
     pub(crate) fn new(file: FileBytes, entries: BTreeMap<String, Entry>) -> Self {
         Self { file, entries: Arc::new(entries) }
+    }
+
+    /// A single tensor that fills `bytes`: row-major, little-endian. `None` unless they are as many as the shape asks.
+    pub fn single(name: String, dtype: Dtype, shape: Vec<usize>, bytes: FileBytes) -> Option<Self> {
+        let elements = shape.iter().try_fold(dtype.size(), |size, &extent| size.checked_mul(extent))?;
+        let range = 0..bytes.as_ref().len();
+        let kind = match dtype {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+        };
+        let entry = Entry { kind, encoding: Some(Encoding::Float(dtype)), shape, range };
+        (elements == entry.range.len()).then(|| Self::new(bytes, BTreeMap::from([(name, entry)])))
     }
 
     /// The tensor of that name, if the file has it with an element type that is read.

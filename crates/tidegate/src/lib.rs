@@ -54,6 +54,13 @@ pub mod batching {
     pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, StopReport, Terms};
 }
 
+/// What [`open_in_memory`] takes: a model that the program has in memory, and its tensors.
+pub mod in_memory {
+    pub use models::InMemory;
+    pub use tensor::Dtype;
+    pub use tensor::stored::{FileBytes, Tensors};
+}
+
 /// Tensors put away in memory and on the disk, by name, and brought back bit for bit; and the ladder that they stand on.
 /// `examples/offload.rs` is a program that does it.
 pub mod memory {
@@ -69,6 +76,8 @@ pub use command::run_command;
 pub use engine::Reuse;
 pub use error::OpenError;
 pub use keys::serve_settings;
-pub use open::{Loaded, Opened, Summary, load, open, open_watched, quantise, simulate};
+pub use open::{
+    Loaded, Opened, Source, Summary, load, open, open_in_memory, open_watched, quantise, simulate,
+};
 pub use protocol;
 pub use trace_file::{TraceError, read_trace};

@@ -2,6 +2,7 @@
 
 mod room;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -19,7 +20,9 @@ use engine::{
 use flow::metrics::System;
 use models::cache::CacheError;
 use models::quantise::QuantisedFolder;
-use models::{LoadOptions, LoadedModel, Loading, ModelKind, PackedCache, Repository, Unwatched, Watch};
+use models::{
+    InMemory, LoadOptions, LoadedModel, Loading, ModelKind, PackedCache, Repository, Unwatched, Watch,
+};
 use protocol::{Inference, ModelCard, Refusal};
 use tensor::gguf::MAGIC;
 use tensor::{Isa, Kernels};
@@ -56,8 +59,8 @@ pub struct Opened {
 pub struct Summary {
     /// The model as requests see it.
     pub card: ModelCard,
-    /// The folder or file that the model came from; `None` is the embedded one.
-    pub source: Option<PathBuf>,
+    /// Where the model came from.
+    pub source: Source,
     /// Instruction set and threads: `avx512bf16, 2 threads`.
     pub compute: String,
     /// Threads that compute.
@@ -74,10 +77,35 @@ pub struct Summary {
     pub took: Duration,
 }
 
+/// Where a model came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The program itself.
+    Embedded,
+    /// A folder or a file.
+    Path(PathBuf),
+    /// The memory of the program that opened it.
+    Memory,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded"),
+            Self::Path(path) => path.display().fmt(f),
+            Self::Memory => f.write_str("in memory"),
+        }
+    }
+}
+
 impl Summary {
     /// The choice by which the model can be loaded again under its name, if there is one.
     fn origin(&self) -> Option<String> {
-        let path = self.source.clone().unwrap_or_else(|| "chat".into());
+        let path = match &self.source {
+            Source::Embedded => "chat".into(),
+            Source::Path(path) => path.clone(),
+            Source::Memory => return None,
+        };
         let choice = ModelChoice { name: Some(self.card.id.clone()), path };
         // A name with a slash would be read as part of the path.
         Some(choice.to_string()).filter(|written| written.parse() == Ok(choice))
@@ -115,14 +143,35 @@ pub fn open(settings: &InferenceSettings) -> Result<Opened, OpenError> {
 /// As `open`, and [`models::ModelError::Stopped`].
 pub fn open_watched(settings: &InferenceSettings, watch: &dyn Watch) -> Result<Opened, OpenError> {
     let chosen = &settings.model.model;
+    let first = Found::of(chosen.first(), settings.model.model_name.as_deref())?;
+    start(settings, first, chosen.get(1..).unwrap_or_default(), watch)
+}
+
+/// As [`open`] for a model that is in memory already; the models that the settings name, if any, are loaded beside it.
+///
+/// # Errors
+/// As `open`.
+pub fn open_in_memory(settings: &InferenceSettings, model: InMemory) -> Result<Opened, OpenError> {
+    let repository = Repository::in_memory(model);
+    let name = settings.model.model_name.clone().unwrap_or_else(|| repository.name());
+    let first = Found { repository, name, source: Source::Memory };
+    start(settings, first, &settings.model.model, &Unwatched)
+}
+
+/// Starts an engine on a model, and on those beside it.
+fn start(
+    settings: &InferenceSettings,
+    first: Found,
+    others: &[ModelChoice],
+    watch: &dyn Watch,
+) -> Result<Opened, OpenError> {
     let recorder = settings.batch.trace.as_deref().map(trace_file::recorder).transpose()?;
     let machine = Machine { recorder: Mutex::new(recorder), ..Machine::new(settings, |kernels| kernels)? };
     let machine = Arc::new(machine);
-    let first = (chosen.first(), settings.model.model_name.as_deref());
     let (first, summary) = machine.open(first, watch)?;
     let (mut members, mut beside) = (vec![(first, summary.origin())], Vec::<Summary>::new());
-    for choice in chosen.iter().skip(1) {
-        let (member, next) = machine.open((Some(choice), None), watch)?;
+    for choice in others {
+        let (member, next) = machine.open(Found::of(Some(choice), None)?, watch)?;
         if beside.iter().chain([&summary]).any(|other| other.card.id == next.card.id) {
             return Err(OpenError::SameName { name: next.card.id });
         }
@@ -177,15 +226,16 @@ pub fn load(
 struct Found {
     repository: Repository,
     name: String,
-    source: Option<PathBuf>,
+    source: Source,
 }
 
 impl Found {
     /// What a choice means; `name` counts more than the name in it.
     fn of(choice: Option<&ModelChoice>, name: Option<&str>) -> Result<Self, OpenError> {
         let named = name.or(choice.and_then(|choice| choice.name.as_deref()));
-        let source = choice.filter(|choice| !choice.is_embedded()).map(|choice| choice.path.clone());
-        let repository = repository(source.as_deref())?;
+        let path = choice.filter(|choice| !choice.is_embedded()).map(|choice| choice.path.clone());
+        let repository = repository(path.as_deref())?;
+        let source = path.map_or(Source::Embedded, Source::Path);
         let name = named.map_or_else(|| repository.name(), str::to_owned);
         Ok(Self { repository, name, source })
     }
@@ -214,13 +264,12 @@ impl Machine {
     /// Loads one model and starts its engine.
     fn open(
         self: &Arc<Self>,
-        (choice, name): (Option<&ModelChoice>, Option<&str>),
+        Found { repository, name, source }: Found,
         watch: &dyn Watch,
     ) -> Result<(Arc<dyn Inference>, Summary), OpenError> {
         let started = Instant::now();
-        let Found { repository, name, source } = Found::of(choice, name)?;
         let (inference, memory) = match models::kind(&repository)? {
-            ModelKind::CausalLm => self.generator((&repository, source.as_deref()), &name, watch)?,
+            ModelKind::CausalLm => self.generator(&repository, &name, watch)?,
             ModelKind::Encoder => self.encoder(&repository, &name)?,
         };
         self.room.take(&name, memory, &inference)?;
@@ -256,12 +305,12 @@ impl Machine {
     }
 
     /// How a model is loaded again that does not come back: its compute threads may not come back either.
-    fn revive(self: &Arc<Self>, source: Option<&Path>) -> Revive {
-        let (machine, source) = (Arc::clone(self), source.map(Path::to_owned));
+    fn revive(self: &Arc<Self>, repository: &Repository) -> Revive {
+        let (machine, repository) = (Arc::clone(self), repository.clone());
         Revive::new(move || {
             let read = || {
                 let kernels = tensor::kernels(machine.isa, machine.threads);
-                machine.read_onto(&repository(source.as_deref())?, kernels, &Patient)
+                machine.read_onto(&repository, kernels, &Patient)
             };
             read().map_err(|error: OpenError| error.to_string())
         })
@@ -269,7 +318,7 @@ impl Machine {
 
     fn generator(
         self: &Arc<Self>,
-        (repository, source): (&Repository, Option<&Path>),
+        repository: &Repository,
         name: &str,
         watch: &dyn Watch,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
@@ -278,7 +327,7 @@ impl Machine {
         let tier = kv_tier(&self.settings.memory, &model, (name, self.isa))?;
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
         let settings = engine_settings(&self.settings, name.to_owned());
-        let revive = Some(self.revive(source));
+        let revive = Some(self.revive(repository));
         let mut settings = EngineSettings { recorder, tier, revive, ..settings };
         if self.settings.memory.kv_memory.is_none() {
             settings.kv = self.room.keys_and_values(name, &settings, &model)?;
@@ -322,7 +371,7 @@ struct Stock(Arc<Machine>);
 impl Supply for Stock {
     fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal> {
         let Ok(choice) = model.parse::<ModelChoice>();
-        let opened = self.0.open((Some(&choice), None), &Patient);
+        let opened = Found::of(Some(&choice), None).and_then(|found| self.0.open(found, &Patient));
         opened.map(|(inference, _)| inference).map_err(|error| Refusal::InvalidParameter {
             param: "model".to_owned(),
             message: error.to_string(),

@@ -1,9 +1,13 @@
 //! Folders that are wrong: the error says the file, what was expected and what was found, and nothing panics.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
-use tensor::{Dtype, Isa};
+use tensor::stored::{FileBytes, Tensors};
+use tensor::{Dtype, Isa, KvArena};
 
 use super::folder::{Folder, Stored, safetensors, tokenizer_json, with_header};
+use crate::{Batch, InMemory, LoadOptions, ModelError, Repository};
 
 pub(super) fn qwen3() -> Folder {
     Folder::qwen3([16, 2, 1, 4], json!({"tie_word_embeddings": false}), 1)
@@ -314,4 +318,37 @@ fn spare_tensors_and_stored_types_are_taken_as_they_come() {
     assert_eq!(dtypes(json!({"torch_dtype": "float16"}), Some(Dtype::Bf16)).unwrap(), Dtype::Bf16);
     let refused = dtypes(json!({}), Some(Dtype::F16)).unwrap_err().to_string();
     assert_eq!(refused, "weights can be held as f32 or bf16, not as f16");
+}
+
+#[test]
+fn a_model_in_memory_is_the_model_of_its_folder() {
+    let folder = qwen3();
+    let logits = |repository: &Repository| -> Result<Vec<f32>, ModelError> {
+        let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 16, max_outputs: 16 };
+        let mut loaded = crate::load(repository, &options, tensor::kernels(Isa::best(), 1))?;
+        let mut kv = KvArena::new(loaded.model.shape().kv, 1).unwrap();
+        let mut batch = Batch::default();
+        batch.push(&[1, 2, 3], 0, &[0]);
+        batch.outputs.extend(0..3);
+        Ok(loaded.model.forward(&batch, &mut kv).to_vec())
+    };
+    let single = |name: &String, shape: &[usize], values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensors::single(name.clone(), Dtype::F32, shape.to_vec(), FileBytes::Lent(Arc::new(bytes)))
+    };
+    let held = |least: &str| {
+        let tensors = folder.tensors.iter().filter(|(name, _)| name.as_str() >= least);
+        let tensors = tensors.map(|(name, stored)| single(name, &stored.shape, &stored.values).unwrap());
+        let files = folder.contents().into_iter().filter(|(name, _)| !name.ends_with("safetensors"));
+        let files = files.map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        Repository::in_memory(InMemory { name: "held".to_owned(), files, tensors: tensors.collect() })
+    };
+    assert_eq!(logits(&held("")).unwrap(), logits(&folder.repository()).unwrap());
+    let missing = logits(&held("model.layers")).unwrap_err().to_string();
+    assert!(
+        missing.starts_with("(memory)/held") && missing.contains("model.embed_tokens.weight"),
+        "{missing}"
+    );
+    assert!(single(&"short".to_owned(), &[2, 3], &[0.0; 5]).is_none());
+    assert!(single(&"endless".to_owned(), &[usize::MAX, 3], &[0.0; 5]).is_none());
 }

@@ -1,8 +1,8 @@
 //! What was opened, in words.
 
 use protocol::Task;
-use tidegate::Summary;
 use tidegate::settings::ByteSize;
+use tidegate::{Source, Summary};
 
 /// One line: the model and what it runs on.
 pub(super) fn greeting(summary: &Summary) -> String {
@@ -15,8 +15,8 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     let card = &summary.card;
     let size = |bytes: usize| format!("{} ({bytes} bytes)", ByteSize(bytes as u64).approximate());
     let place = match &summary.source {
-        Some(folder) => folder.display().to_string(),
-        None => "embedded, for wiring and not for wisdom".to_owned(),
+        Source::Embedded => "embedded, for wiring and not for wisdom".to_owned(),
+        place => place.to_string(),
     };
     let memory = &summary.memory;
     let silent = if card.chat || !card.can(Task::Generate) { "" } else { ", no chat template" };
@@ -51,8 +51,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
 pub(super) fn row_beside(summary: &Summary) -> (&'static str, String) {
     let card = &summary.card;
     let tasks: Vec<String> = card.tasks.iter().map(Task::to_string).collect();
-    let place =
-        summary.source.as_ref().map_or_else(|| "embedded".to_owned(), |place| place.display().to_string());
+    let place = &summary.source;
     let size = ByteSize(summary.memory.total() as u64).approximate();
     ("beside", format!("{} ({place}), {}: {}, {size}", card.id, card.dtype, tasks.join(", ")))
 }
