@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use memory::eviction::{POLICIES, PolicyChoice};
+use memory::eviction::{Policy, PolicyChoice};
 use memory::{OffloadError, OffloaderSettings, Residency};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
@@ -31,12 +31,8 @@ fn failed(error: OffloadError) -> PyErr {
 }
 
 fn policy(name: &str) -> PyResult<PolicyChoice> {
-    let known = POLICIES.iter().find(|policy| policy.name == name);
-    known.map(|policy| PolicyChoice::Known(*policy)).ok_or_else(|| {
-        let names: Vec<&str> = POLICIES.iter().map(|policy| policy.name).collect();
-        let message = format!("there is no policy '{name}'; give {}", names.join(" or "));
-        errors::exception("InvalidRequestError", message, &[])
-    })
+    let known = name.parse::<Policy>().map(PolicyChoice::Known);
+    known.map_err(|error| errors::exception("InvalidRequestError", error, &[]))
 }
 
 #[pymethods]
@@ -58,6 +54,7 @@ impl Offloader {
                 _ => Residency::Pageable,
             },
             threads: defaults.threads,
+            recorder: None,
         };
         let opened = memory::Offloader::open(&settings);
         let offloader = opened.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;

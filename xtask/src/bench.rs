@@ -14,18 +14,24 @@ pub(crate) struct Options {
     part: Part,
     /// Only these benches of it, by the name of their file under `benches/`.
     benches: Vec<String>,
+    /// What the benches are told, such as the file of a recorded trace.
+    #[arg(last = true)]
+    arguments: Vec<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
     /// Queues, pipelines, graphs, the scheduler, metrics and the durable store, beside their peers.
     Flow,
+    /// Eviction policies beside those of other caches and beside the optimum; `-- FILE` adds a recorded trace.
+    Memory,
 }
 
 impl Part {
     fn package(self) -> &'static str {
         match self {
             Self::Flow => "tidegate-flow",
+            Self::Memory => "tidegate-memory",
         }
     }
 }
@@ -39,6 +45,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     for bench in &options.benches {
         command.args(["--bench", bench]);
+    }
+    if !options.arguments.is_empty() {
+        command.arg("--").args(&options.arguments);
     }
     let status = command.status().context("cargo could not be started")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -20,6 +20,8 @@ pub enum Entry {
     Step(Step),
     /// A request that had left the queue has left the engine.
     End(End),
+    /// An object of the tier below memory was written or read.
+    Use(Use),
 }
 
 /// What the engine ran with.
@@ -88,6 +90,15 @@ pub struct End {
     pub cached: u64,
 }
 
+/// A use of an object that may live on the disk, such as a page of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Use {
+    /// Which one: a number that stands for it in this trace and says nothing of its content.
+    pub object: u64,
+    /// Its length.
+    pub bytes: usize,
+}
+
 /// Takes the entries of an engine, on its own thread: it must not wait for anything.
 #[derive(Clone)]
 pub struct Recorder(Arc<dyn Fn(Entry) + Send + Sync>);
@@ -98,7 +109,8 @@ impl Recorder {
         Self(Arc::new(take))
     }
 
-    pub(crate) fn record(&self, entry: Entry) {
+    /// Takes an entry.
+    pub fn record(&self, entry: Entry) {
         (self.0)(entry);
     }
 }

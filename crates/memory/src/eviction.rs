@@ -5,6 +5,7 @@
 
 mod cost;
 mod lfu;
+mod lirs;
 mod lru;
 mod once;
 mod presence;
@@ -12,6 +13,7 @@ mod presence;
 mod tests;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::Key;
@@ -53,8 +55,14 @@ pub struct Policy {
     make: fn() -> Box<dyn Eviction>,
 }
 
+impl Policy {
+    /// What keys and values are kept by, unless something else is said.
+    pub const PRESENCE: Self = presence::POLICY;
+}
+
 /// The policies that come with this crate.
-pub const POLICIES: &[Policy] = &[lru::POLICY, lfu::POLICY, cost::POLICY, presence::POLICY, once::POLICY];
+pub const POLICIES: &[Policy] =
+    &[lru::POLICY, lfu::POLICY, lirs::POLICY, cost::POLICY, presence::POLICY, once::POLICY];
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,10 +70,32 @@ impl fmt::Debug for Policy {
     }
 }
 
-impl Policy {
-    /// The policy of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        POLICIES.iter().find(|policy| policy.name == name).copied()
+/// No policy has that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no eviction policy '{name}'; give {}", POLICIES.iter().map(|policy| policy.name).collect::<Vec<_>>().join(" or "))]
+pub struct UnknownPolicy {
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for Policy {
+    type Err = UnknownPolicy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
+        let known = POLICIES.iter().find(|policy| policy.name == name).copied();
+        known.ok_or_else(|| UnknownPolicy { name: name.to_owned() })
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
     }
 }
 

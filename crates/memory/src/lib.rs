@@ -17,6 +17,7 @@ mod key;
 pub mod ladder;
 mod offloader;
 mod pages;
+pub mod replay;
 pub mod rung;
 mod signal;
 mod slot;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::files::Folder;
 use crate::ladder::{OpenError, Stay, Terms, Watermarks};
+use crate::replay::Recorder;
 use crate::rung::{Blob, DiskRung, Rung};
 use crate::{Buffer, Key, Ladder, LadderError, LadderSettings, LadderStatistics, PolicyChoice, Residency};
 
@@ -31,6 +32,9 @@ pub struct OffloaderSettings {
     pub residency: Residency,
     /// Threads that transfer.
     pub threads: usize,
+    /// Takes down what is put away and loaded, so that [`replay`](crate::replay) can tell what other policies and sizes would
+    /// have found.
+    pub recorder: Option<Recorder>,
 }
 
 impl Default for OffloaderSettings {
@@ -43,6 +47,7 @@ impl Default for OffloaderSettings {
             policy: PolicyChoice::default(),
             residency: Residency::default(),
             threads: 2,
+            recorder: None,
         }
     }
 }
@@ -105,6 +110,7 @@ impl Offloader {
             policy: settings.policy.clone(),
             residency: settings.residency,
             threads: settings.threads,
+            recorder: settings.recorder.clone(),
             ..LadderSettings::default()
         };
         Ok(Self { ladder: Ladder::open(&ladder, rung)?, names: Arc::default() })

@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = OffloaderSettings {
         memory: LAYERS * BYTES / 4,
         disk: Some((folder.clone(), 2 * LAYERS * BYTES)),
-        policy: Policy::named("lfu").map(PolicyChoice::Known).unwrap_or_default(),
+        policy: PolicyChoice::Known("lfu".parse::<Policy>()?),
         ..OffloaderSettings::default()
     };
     let offloader = Offloader::open(&settings)?;

@@ -1,14 +1,15 @@
 //! Where keys and values go that memory has no room for: a folder for each model.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
 use engine::KvTier;
-use memory::eviction::Policy;
+use engine::trace::{Entry, Recorder, Use};
 use memory::files::Folder;
 use memory::ladder::{Leftovers, OpenError as LadderOpenError, Writing};
 use memory::rung::{DiskRung, Rung};
-use memory::{Ladder, LadderSettings, PolicyChoice};
+use memory::{Ladder, LadderSettings, PolicyChoice, replay};
 use models::LoadedModel;
 use tensor::Isa;
 
@@ -23,7 +24,7 @@ const BUFFERED_PAGES: usize = 8;
 
 /// The tier for a model, if there is to be one.
 pub(crate) fn kv_tier(
-    settings: &MemorySettings,
+    (settings, recorder): (&MemorySettings, Option<&Recorder>),
     model: &LoadedModel,
     (name, isa): (&str, Isa),
 ) -> Result<Option<KvTier>, OpenError> {
@@ -39,14 +40,24 @@ pub(crate) fn kv_tier(
         host_bytes: BUFFERS.max(BUFFERED_PAGES * layout.page_bytes()),
         below_bytes: usize::try_from(settings.kv_disk.0).unwrap_or(usize::MAX),
         writing: Writing::Through,
-        policy: Policy::named("presence").map_or_else(PolicyChoice::default, PolicyChoice::Known),
+        policy: PolicyChoice::Known(settings.kv_policy),
         leftovers: Leftovers::Keep,
+        recorder: recorder.map(uses),
         ..LadderSettings::default()
     };
     let ladder =
         open(&path, &settings).map_err(|source| OpenError::KvDir { path, source: Box::new(source) })?;
     // The same sums are made in another order on another instruction set.
     Ok(Some(KvTier::new(ladder, &format!("{identity} {isa} {layout:?}"))))
+}
+
+/// Takes down which pages are used. Their names are digests of text, so numbers drawn for this trace stand for them: nobody
+/// can find out by trying what was asked.
+fn uses(recorder: &Recorder) -> replay::Recorder {
+    let (recorder, drawn) = (recorder.clone(), RandomState::new());
+    replay::Recorder::new(move |used| {
+        recorder.record(Entry::Use(Use { object: drawn.hash_one(used.key), bytes: used.bytes }));
+    })
 }
 
 fn open(path: &Path, settings: &LadderSettings) -> Result<Ladder, LadderOpenError> {

@@ -66,6 +66,7 @@ pub mod in_memory {
 pub mod memory {
     pub use memory::eviction::{Eviction, Facts, POLICIES, Policy};
     pub use memory::ladder::OpenError as OffloaderError;
+    pub use memory::replay;
     pub use memory::{
         Buffer, BufferPool, LadderError, LadderStatistics, Loaded, OffloadError, Offloader,
         OffloaderSettings, PolicyChoice, Residency,

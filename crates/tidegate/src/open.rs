@@ -324,8 +324,8 @@ impl Machine {
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
         let fitting = Fitting::new(&self.room, self.options().quantise, watch);
         let model = self.read(repository, &fitting).map_err(|error| fitting.explain(name, error))?;
-        let tier = kv_tier(&self.settings.memory, &model, (name, self.isa))?;
         let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let tier = kv_tier((&self.settings.memory, recorder.as_ref()), &model, (name, self.isa))?;
         let settings = engine_settings(&self.settings, name.to_owned());
         let revive = Some(self.revive(repository));
         let mut settings = EngineSettings { recorder, tier, revive, ..settings };

@@ -100,6 +100,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "kv_dir", section: "memory", name: "kv_dir", unset: "nothing is kept" },
     Key { id: "kv_disk", section: "memory", name: "kv_disk", unset: "" },
+    Key { id: "kv_policy", section: "memory", name: "kv_policy", unset: "" },
     Key { id: "cache_dir", section: "cache", name: "dir", unset: "tidegate in the user's cache folder" },
     Key { id: "cache_size", section: "cache", name: "size", unset: "" },
     Key { id: "image_threads", section: "vision", name: "threads", unset: "" },

@@ -67,9 +67,10 @@ fn scenarios() {
 #[test]
 fn policies_are_found_by_name() {
     for policy in POLICIES {
-        assert_eq!(Policy::named(policy.name).map(|found| found.about), Some(policy.about));
+        assert_eq!(policy.name.parse::<Policy>().unwrap().about, policy.about);
     }
-    assert!(Policy::named("random").is_none());
+    let error = "random".parse::<Policy>().unwrap_err().to_string();
+    assert!(error.contains("'random'; give lru or lfu"), "{error}");
     assert_eq!(PolicyChoice::default().name(), "lru");
 }
 

@@ -1,8 +1,11 @@
 //! The book: where every object is, what is on its way, and who waits for it. No I/O and no clock; what happened is told.
 //!
-//! `room.rs` decides what goes to make room, `transfers.rs` what is moved next and what comes of it.
+//! `room.rs` decides what goes to make room, `transfers.rs` what is moved next and what comes of it, `standing.rs` notes where
+//! objects are.
 
+mod entry;
 mod room;
+mod standing;
 mod transfers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,11 +13,13 @@ use std::sync::Arc;
 
 use super::statistics::{LadderStatistics, Rates};
 use super::{LadderError, LadderSettings, Priority, Raised, Reserved, Stay, Terms, Watermarks, Writing};
-use crate::eviction::{Eviction, Facts};
+use crate::eviction::Eviction;
+use crate::replay::Recorder;
 use crate::rung::{Blob, Parcel, Rung, RungError, Stop};
 use crate::signal::Signal;
 use crate::slot::Slot;
-use crate::{Buffer, BufferPool, Key, PolicyChoice};
+use crate::{Buffer, BufferPool, Key};
+use entry::{Below, Entry, Rising, Stage};
 use room::Sacrifice;
 
 /// Something for a thread to do.
@@ -52,50 +57,6 @@ enum Hungry {
 /// A place among what waits: by urgency, then by time.
 type Place = (Priority, u64);
 
-struct Entry {
-    /// Its length, or that rounded up if it was found below.
-    bytes: usize,
-    host: Option<Arc<Blob>>,
-    below: Below,
-    stay: Stay,
-    cost: f64,
-    pins: u32,
-    /// When it was used last, counted in uses.
-    used: u64,
-    rising: Option<Rising>,
-    /// The attempt in which the rung below refused it last.
-    refused: u64,
-    /// Bytes of what is below, or on its way there, or away: after a removal that may be another object than in memory.
-    bytes_below: usize,
-    /// It was removed while something was done with it below, which has to go when that is done.
-    doomed: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Below {
-    Absent,
-    Coming,
-    Present,
-    Leaving,
-}
-
-/// An object on its way up.
-struct Rising {
-    place: Place,
-    stage: Stage,
-    stop: Stop,
-    waiting: Vec<Arc<Slot<Raised>>>,
-    /// Whether it was wanted before anybody waited for it.
-    ahead: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Hungry,
-    Queued,
-    Running,
-}
-
 /// The rung below, as far as the book knows it.
 struct Lower {
     rung: Arc<dyn Rung>,
@@ -130,6 +91,7 @@ pub(super) struct Book {
     attempt: u64,
     fault: Option<RungError>,
     ended: bool,
+    recorder: Option<Recorder>,
     work: Arc<Signal>,
     counts: LadderStatistics,
 }
@@ -167,6 +129,7 @@ impl Book {
             attempt: 0,
             fault: None,
             ended: false,
+            recorder: settings.recorder.clone(),
             work,
             counts: LadderStatistics::default(),
         }
@@ -223,6 +186,7 @@ impl Book {
             entry.bytes = blob.bytes.len();
             self.set_host(key, blob);
         }
+        self.record(key);
         if !is_new {
             self.touch(key);
         }
@@ -238,12 +202,14 @@ impl Book {
         match self.entries.get(&key) {
             Some(Entry { host: Some(blob), .. }) => {
                 let blob = Arc::clone(blob);
+                self.record(key);
                 self.counts.hits += 1;
                 self.touch(key);
                 slot.fill(Ok(blob));
             }
             Some(Entry { below: Below::Present, .. }) => {
                 self.counts.raises += 1;
+                self.record(key);
                 self.touch(key);
                 self.rise(key, Priority::Demand);
                 if let Some(rising) = self.entries.get_mut(&key).and_then(|entry| entry.rising.as_mut()) {
@@ -340,23 +306,6 @@ impl Book {
         self.feed();
     }
 
-    pub(super) fn set_policy(&mut self, choice: &PolicyChoice) {
-        self.policy = choice.make();
-        self.lower.iter_mut().for_each(|lower| lower.policy = choice.make());
-        let mut keys: Vec<(u64, Key)> = self.entries.iter().map(|(key, entry)| (entry.used, *key)).collect();
-        keys.sort_unstable();
-        for (_, key) in keys {
-            let entry = &self.entries[&key];
-            let facts = Facts { bytes: entry.bytes, cost: self.cost(entry) };
-            if entry.host.is_some() {
-                self.policy.insert(key, facts);
-            }
-            if let (Below::Present, Some(lower)) = (entry.below, &mut self.lower) {
-                lower.policy.insert(key, facts);
-            }
-        }
-    }
-
     pub(super) fn end(&mut self) {
         self.ended = true;
         for (_, hungry) in std::mem::take(&mut self.hungry) {
@@ -394,120 +343,5 @@ impl Book {
             last_fault: self.fault.clone(),
             ..self.counts.clone()
         }
-    }
-
-    /// What it would cost to have an object again, in seconds: from below if it is there, or as its owner said.
-    fn cost(&self, entry: &Entry) -> f64 {
-        match (entry.below, self.counts.rates) {
-            (Below::Present | Below::Coming, Rates { up: Some(rate), .. }) => {
-                entry.bytes as f64 / rate.max(1.0)
-            }
-            _ => entry.cost,
-        }
-    }
-
-    pub(super) fn touch(&mut self, key: Key) {
-        let used = self.count();
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.used = used;
-        if entry.host.is_some() {
-            self.policy.touch(key);
-        }
-        if let (Below::Present, Some(lower)) = (entry.below, &mut self.lower) {
-            lower.policy.touch(key);
-        }
-        if self.ahead.remove(&key) {
-            self.counts.prefetches_used += 1;
-        }
-    }
-
-    fn is_dirty(&self, key: Key) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.host.is_some() && entry.below == Below::Absent)
-    }
-
-    /// Notes that an object is in memory.
-    fn set_host(&mut self, key: Key, blob: Arc<Blob>) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.below != Below::Present {
-            self.dirty += blob.bytes.footprint();
-        }
-        entry.host = Some(blob);
-        self.hosted += 1;
-        let facts = Facts { bytes: entry.bytes, cost: 0.0 };
-        let cost = self.cost(&self.entries[&key]);
-        self.policy.insert(key, Facts { cost, ..facts });
-    }
-
-    /// Notes that an object is in memory no more.
-    fn drop_host(&mut self, key: Key) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let Some(blob) = entry.host.take() else { return };
-        self.hosted -= 1;
-        if entry.below != Below::Present {
-            self.dirty -= blob.bytes.footprint();
-        }
-        self.policy.remove(key);
-        self.ahead.remove(&key);
-    }
-
-    /// Notes how an object stands on the rung below.
-    fn set_below(&mut self, key: Key, below: Below) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let (was, is) = (entry.below == Below::Present, below == Below::Present);
-        entry.below = below;
-        if was == is {
-            return;
-        }
-        let footprint = entry.host.as_ref().map_or(0, |blob| blob.bytes.footprint());
-        let bytes = entry.bytes;
-        let cost = self.cost(&self.entries[&key]);
-        let Some(lower) = &mut self.lower else { return };
-        if is {
-            self.dirty -= footprint;
-            lower.objects += 1;
-            lower.policy.insert(key, Facts { bytes, cost });
-        } else {
-            self.dirty += footprint;
-            lower.objects -= 1;
-            lower.policy.remove(key);
-        }
-    }
-}
-
-impl Entry {
-    /// Whether it can be had.
-    fn is_there(&self) -> bool {
-        self.host.is_some() || self.below == Below::Present
-    }
-
-    /// Whether it may leave memory, as far as its users go.
-    fn is_free(&self) -> bool {
-        self.pins == 0 && self.host.as_ref().is_some_and(|blob| Arc::strong_count(blob) == 1)
-    }
-}
-
-#[cfg(test)]
-impl Book {
-    /// Whether an object is in memory and whether it is below.
-    pub(super) fn place_of(&self, key: Key) -> (bool, bool) {
-        let entry = self.entries.get(&key);
-        entry.map_or((false, false), |entry| (entry.host.is_some(), entry.below == Below::Present))
-    }
-
-    /// Compares what is counted with what there is.
-    pub(super) fn check(&self) {
-        let dirty = self.entries.values().filter(|entry| entry.below != Below::Present);
-        let dirty = dirty.filter_map(|entry| entry.host.as_ref());
-        assert_eq!(self.dirty, dirty.map(|blob| blob.bytes.footprint()).sum::<usize>());
-        assert_eq!(self.hosted, self.entries.values().filter(|entry| entry.host.is_some()).count());
-        for (key, entry) in &self.entries {
-            assert!(entry.host.is_some() || entry.below != Below::Absent, "{key} is on no rung");
-            assert!(entry.rising.is_none() || entry.below == Below::Present, "{key} rises from nowhere");
-        }
-        let lowering = self.jobs.values().filter_map(|job| match job {
-            Job::Down(job) => Some(job.parcel.blob.bytes.footprint()),
-            _ => None,
-        });
-        assert_eq!(self.lowering, lowering.sum::<usize>(), "while nothing runs");
     }
 }

@@ -1,5 +1,6 @@
 //! What a ladder is told when it is opened.
 
+use crate::replay::Recorder;
 use crate::{PolicyChoice, Residency};
 
 /// How a ladder works.
@@ -25,6 +26,8 @@ pub struct LadderSettings {
     pub threads: usize,
     /// Objects that are written down together.
     pub batch: usize,
+    /// Takes down what is put and asked for, to be [replayed](crate::replay).
+    pub recorder: Option<Recorder>,
 }
 
 impl Default for LadderSettings {
@@ -40,6 +43,7 @@ impl Default for LadderSettings {
             leftovers: Leftovers::default(),
             threads: 2,
             batch: 8,
+            recorder: None,
         }
     }
 }

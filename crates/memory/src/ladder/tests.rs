@@ -4,7 +4,7 @@ mod model;
 
 use super::*;
 use crate::PolicyChoice;
-use crate::eviction::{Eviction, Facts, Policy};
+use crate::eviction::{Eviction, Facts};
 use crate::files::{Fault, SimulatedFiles};
 use crate::rung::{DiskRung, HostRung};
 
@@ -251,7 +251,7 @@ fn the_policy_changes_while_the_ladder_is_in_use() {
     ladder.ladder.set_policy(&PolicyChoice::Own(Arc::new(own)));
     ladder.put(3, PAGE, Stay::Always).unwrap();
     assert!(ladder.ladder.shared.book.enter().is_below_only(Key(2)));
-    ladder.ladder.set_policy(&PolicyChoice::Known(Policy::named("lru").unwrap()));
+    ladder.ladder.set_policy(&PolicyChoice::default());
     ladder.put(4, PAGE, Stay::Always).unwrap();
     assert!(ladder.ladder.shared.book.enter().is_below_only(Key(0)));
     (0..5).for_each(|number| ladder.check(number, PAGE));

@@ -1,5 +1,7 @@
 //! `tidegate sim`: a recorded trace run again under other settings, without a model and in no time.
 
+mod eviction;
+
 use std::io::{Write, stdout};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,7 +14,7 @@ use engine::trace::{Arrival, End, Entry, Start, Step};
 use engine::{EngineSettings, KvBudget};
 use flow::queue::policy::Discipline;
 use serde_json::{Value, json};
-use tidegate::settings::{ItlGains, ItlTarget};
+use tidegate::settings::{ByteSize, ItlGains, ItlTarget};
 
 use super::Exit;
 
@@ -36,6 +38,12 @@ pub(super) struct Arguments {
     /// Gains of the controller.
     #[arg(long, value_name = "P,I,D", default_value_t = ItlGains::default())]
     itl_gains: ItlGains,
+    /// Say what each eviction policy would have found of the pages of keys and values that the trace saw on the disk, instead
+    /// of running the requests again: with so many bytes of disk, such as --eviction=1GiB,4GiB, or with parts of all that
+    /// there was. Record with --kv-dir as well.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', num_args = 0.., require_equals = true,
+        conflicts_with_all = ["max_batch_tokens", "max_sequences", "queue_policy", "target_itl"])]
+    eviction: Option<Vec<ByteSize>>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -44,6 +52,16 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let name = arguments.trace.display();
     let entries = tidegate::read_trace(&arguments.trace).with_context(|| format!("{name}"))?;
+    if let Some(budgets) = &arguments.eviction {
+        let uses = eviction::uses(&entries);
+        if uses.is_empty() {
+            bail!("{name} saw no page of keys and values on the disk; record with --trace and --kv-dir");
+        }
+        let report = eviction::Report::of(&uses, budgets);
+        let text = if arguments.json { format!("{}\n", report.to_json()) } else { report.to_string() };
+        stdout().write_all(text.as_bytes())?;
+        return Ok(Exit::Done);
+    }
     let recorded = Recorded::of(entries);
     let Some(start) = &recorded.start else {
         bail!("{name} does not say what the engine ran with: its first line is missing");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use flow::scheduler::Watermarks;
+use memory::eviction::Policy;
 use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
@@ -155,6 +156,10 @@ pub struct MemorySettings {
     /// Most that keys and values may take there, for each model.
     #[arg(long, env = "TIDEGATE_KV_DISK", value_name = "BYTES", default_value_t = Self::default().kv_disk)]
     pub kv_disk: ByteSize,
+    /// Which of them go first when that is full: lru, lfu, lirs, cost, presence or once. `tidegate sim --eviction` says for a
+    /// recorded trace what each of them would have kept.
+    #[arg(long, env = "TIDEGATE_KV_POLICY", value_name = "POLICY", default_value_t = Self::default().kv_policy)]
+    pub kv_policy: Policy,
 }
 
 impl Default for MemorySettings {
@@ -168,6 +173,7 @@ impl Default for MemorySettings {
             prefix_cache: Switch::On,
             kv_dir: None,
             kv_disk: ByteSize(8 << 30),
+            kv_policy: Policy::PRESENCE,
         }
     }
 }
