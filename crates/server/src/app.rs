@@ -10,6 +10,7 @@ use protocol::{Inference, ModelCard};
 use tokio::sync::watch;
 
 use crate::Settings;
+use crate::fetch::Fetcher;
 use crate::metrics::Metrics;
 use crate::quota::Accounts;
 
@@ -18,6 +19,7 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) accounts: Arc<Accounts>,
+    pub(crate) fetcher: Fetcher,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) started: Instant,
     ids: Ids,
@@ -39,7 +41,9 @@ impl App {
         let accounts = Arc::new(Accounts::new(settings.quotas.clone()));
         let metrics = Metrics::new(Arc::clone(&inference), Arc::clone(&accounts), settings.aliases);
         let stage = watch::Sender::new(Stage::Serving);
-        Self { inference, settings, metrics, accounts, stage, started: Instant::now(), ids: Ids::default() }
+        let fetcher = Fetcher::new(settings.fetching.clone());
+        let (started, ids) = (Instant::now(), Ids::default());
+        Self { inference, settings, metrics, accounts, fetcher, stage, started, ids }
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -12,6 +12,7 @@ mod app;
 mod body;
 mod endpoints;
 mod failure;
+mod fetch;
 mod fields;
 mod forms;
 mod keys;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use axum::Router;
 use protocol::Inference;
 
+pub use fetch::{Fetching, ImageHost};
 pub use keys::{Key, KeyError, Keys};
 pub use quota::{PerTenant, Quotas};
 pub use serve::{Ending, serve};

@@ -43,6 +43,12 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     received_bytes: Counter,
     sent_bytes: Counter,
+    fetches: Family<Fetch, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fetch {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +97,13 @@ impl Metrics {
             Unit::Bytes,
             sent_bytes.clone(),
         );
+        let fetches = Family::<Fetch, Counter>::default();
+        fetches.get_or_create(&Fetch { outcome: "fetched" }).inc_by(0);
+        registry.register(
+            "image_fetches",
+            "Images that were fetched for clients, by outcome; refused ones cost no connection",
+            fetches.clone(),
+        );
         let aliases = aliases.map(|Aliases::Vllm| {
             let mut aliases = Registry::default();
             aliases.register_collector(Box::new(Vllm(inference.clone())));
@@ -99,7 +112,7 @@ impl Metrics {
         registry.register_collector(Box::new(Engine(inference)));
         registry.register_collector(Box::new(Tenants(accounts)));
         registry.register_collector(Box::new(System::here()));
-        Self { registry, aliases, requests, seconds, in_flight, received_bytes, sent_bytes }
+        Self { registry, aliases, requests, seconds, in_flight, received_bytes, sent_bytes, fetches }
     }
 
     pub(crate) fn begun(&self) {
@@ -122,6 +135,11 @@ impl Metrics {
 
     pub(crate) fn sent(&self, bytes: usize) {
         self.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// A picture was fetched, or why it was not.
+    pub(crate) fn fetched(&self, outcome: &'static str) {
+        self.fetches.get_or_create(&Fetch { outcome }).inc();
     }
 
     /// Everything in the OpenMetrics text format.

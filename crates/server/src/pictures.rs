@@ -5,10 +5,13 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use futures::{StreamExt, TryStreamExt, stream};
 use protocol::Image;
 use serde_json::Value;
 
+use crate::app::App;
 use crate::failure::Problem;
+use crate::fetch::{FetchError, Room};
 use crate::fields::{self, Fields};
 use crate::settings::Limits;
 
@@ -18,15 +21,40 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Pictures of one request that are fetched at once.
+const AT_ONCE: usize = 4;
+
 /// The pictures of one request, as they are found.
 pub(crate) struct Pictures<'a> {
     most: &'a Limits,
-    images: Vec<Image>,
+    /// Whether pictures may be named that are elsewhere.
+    reach: Reach,
+    found: Vec<Found>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Here,
+    Elsewhere,
+}
+
+/// A picture that a part shows, and the path of what says so.
+struct Found {
+    path: String,
+    source: Source,
+}
+
+enum Source {
+    /// The picture itself.
+    Held(Image),
+    /// Where it is.
+    Named(String),
 }
 
 impl<'a> Pictures<'a> {
-    pub(crate) fn within(most: &'a Limits) -> Self {
-        Self { most, images: Vec::new() }
+    pub(crate) fn of(app: &'a App) -> Self {
+        let reach = if app.fetcher.is_open() { Reach::Elsewhere } else { Reach::Here };
+        Self { most: &app.settings.limits, reach, found: Vec::new() }
     }
 
     /// Reads the picture of a part of kind `image_url`: `{"image_url": {"url": …}}`, or the text alone, as some clients
@@ -43,20 +71,55 @@ impl<'a> Pictures<'a> {
             }
             other => return Err(fields::wrong_type(path, "an object with 'url'", &other)),
         };
-        if self.images.len() == self.most.images {
+        if self.found.len() == self.most.images {
             let most = self.most.images;
             return Err(Problem::invalid(path, format!("a request may have at most {most} images.")));
         }
-        let bytes = bytes(&url).map_err(|told| Problem::invalid(path.as_str(), told))?;
-        images::inspect(&bytes, &self.most.image)
-            .map_err(|error| Problem::invalid(path, format!("{error}.")))?;
-        self.images.push(Image { bytes });
+        let source = match self.reach {
+            Reach::Elsewhere if is_elsewhere(&url) => Source::Named(url),
+            _ => {
+                let bytes = bytes(&url).map_err(|told| Problem::invalid(path.as_str(), told))?;
+                Source::Held(checked(bytes, self.most, &path)?)
+            }
+        };
+        self.found.push(Found { path, source });
         Ok(())
     }
 
-    pub(crate) fn taken(self) -> Vec<Image> {
-        self.images
+    /// All of them, in order, after those that are elsewhere have been fetched.
+    ///
+    /// # Errors
+    /// When one cannot be fetched or used. All that are fetched together may be as large as a request may be.
+    pub(crate) async fn taken(self, app: &App) -> Result<Vec<Image>, Problem> {
+        let room = Room::of(self.most.body_bytes);
+        let (most, room) = (self.most, &room);
+        let images = self.found.into_iter().map(|found| image(found, app, (most, room)));
+        stream::iter(images).buffered(AT_ONCE).try_collect().await
     }
+}
+
+/// A picture, fetched if it is elsewhere.
+async fn image(found: Found, app: &App, (most, room): (&Limits, &Room)) -> Result<Image, Problem> {
+    let Found { path, source } = found;
+    let url = match source {
+        Source::Held(image) => return Ok(image),
+        Source::Named(url) => url,
+    };
+    let fetched = app.fetcher.fetch(&url, most.image.max_bytes, room).await;
+    app.metrics.fetched(fetched.as_ref().map_or_else(FetchError::kind, |_| "fetched"));
+    let bytes = fetched.map_err(|error| Problem::invalid(path.as_str(), format!("{error}.")))?;
+    checked(bytes.into(), most, &path)
+}
+
+/// A picture whose header keeps the limits.
+fn checked(bytes: Arc<[u8]>, most: &Limits, path: &str) -> Result<Image, Problem> {
+    images::inspect(&bytes, &most.image).map_err(|error| Problem::invalid(path, format!("{error}.")))?;
+    Ok(Image { bytes })
+}
+
+fn is_elsewhere(url: &str) -> bool {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 /// How closely a picture is to be looked at is known and has no effect: models here read pictures at their full size.
@@ -76,7 +139,9 @@ fn bytes(url: &str) -> Result<Arc<[u8]>, String> {
     let (scheme, rest) = url.split_once(':').ok_or_else(|| format!("it is no URI; {WANTED}."))?;
     if !scheme.eq_ignore_ascii_case("data") {
         let scheme: String = scheme.chars().take(16).collect();
-        return Err(format!("this server fetches nothing from other places ('{scheme}:'); {WANTED}."));
+        return Err(format!(
+            "this server fetches nothing from other places ('{scheme}:'); {WANTED}, or have it started with --image-hosts."
+        ));
     }
     let (head, data) = rest.split_once(',').ok_or_else(|| format!("the data URI has no comma; {WANTED}."))?;
     let mut marks = head.split(';');

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Key, Keys, Quotas};
+use crate::{Fetching, Key, Keys, Quotas};
 
 /// How the server behaves; the defaults suit one machine behind a proxy or alone.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub quotas: Quotas,
     /// What one request may hold.
     pub limits: Limits,
+    /// From where pictures are fetched that clients only name.
+    pub fetching: Fetching,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// How a full queue is reported.
@@ -36,6 +38,7 @@ impl Default for Settings {
             aliases: None,
             quotas: Quotas::default(),
             limits: Limits::default(),
+            fetching: Fetching::default(),
             timeouts: Timeouts::default(),
             overload: Overload::default(),
             connections: 4096,

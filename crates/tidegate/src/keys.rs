@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use server::{Key, Keys, Limits, Timeouts};
+use server::{Fetching, Key, Keys, Limits, Timeouts};
 
 use crate::OpenError;
 use crate::settings::{Secret, Settings};
@@ -34,6 +34,11 @@ pub fn serve_settings(settings: &Settings) -> Result<server::Settings, OpenError
         aliases: settings.metrics_aliases.map(Into::into),
         quotas: tenants.quotas(),
         limits: Limits { body_bytes, ..Limits::default() },
+        fetching: Fetching {
+            hosts: settings.image_hosts.clone(),
+            time: settings.image_timeout.0,
+            ..Fetching::default()
+        },
         timeouts: Timeouts { shutdown: settings.shutdown_timeout.0, ..Timeouts::default() },
         overload: settings.overload_status.into(),
         connections: settings.max_connections.get(),

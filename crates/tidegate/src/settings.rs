@@ -119,6 +119,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "metrics_aliases", section: "server", name: "metrics_aliases", unset: "none" },
     Key { id: "admin_key", section: "server", name: "admin_key", unset: "nothing can be changed over HTTP" },
     Key { id: "body_limit", section: "server", name: "body_limit", unset: "" },
+    Key { id: "image_hosts", section: "server", name: "image_hosts", unset: "no image is fetched" },
+    Key { id: "image_timeout", section: "server", name: "image_timeout", unset: "" },
     Key { id: "max_connections", section: "server", name: "connections", unset: "" },
     Key { id: "overload_status", section: "server", name: "overload_status", unset: "" },
     Key { id: "shutdown_timeout", section: "server", name: "shutdown_timeout", unset: "" },

@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json};
-use protocol::{Chat, Content, Image, Message, ModelCard, Part, Prompt};
+use protocol::{Chat, Content, Message, ModelCard, Part, Prompt};
 use serde_json::{Map, Value};
 
 use super::{Access, Endpoint};
@@ -45,9 +45,9 @@ async fn create(
     request: Request,
 ) -> Result<Response, Problem> {
     let fields = body::read(request, &app.settings).await?;
-    let Asked { parameters: asked, chat, images, language } = Asked::read(fields, &app)?;
+    let Asked { parameters: asked, chat, pictures, language } = Asked::read(fields, &app)?;
     let mut request = asked.request(call.id.to_string(), call.tenant(), Prompt::Chat(chat));
-    request.images = images;
+    request.images = pictures.taken(&app).await?;
     let reply = reply::admit(&app, &call, vec![request], "messages").await?;
     let speech = Speech::new(language, reply.begins);
     let reused = reply.reused;
@@ -63,20 +63,20 @@ async fn create(
 }
 
 /// A request, read.
-struct Asked {
+struct Asked<'a> {
     parameters: Parameters,
     chat: Chat,
     /// The pictures of the conversation, in order.
-    images: Vec<Image>,
+    pictures: Pictures<'a>,
     /// The marks that the answer is to be read by.
     language: Language,
 }
 
-impl Asked {
-    fn read(mut fields: Fields, app: &App) -> Result<Self, Problem> {
+impl<'a> Asked<'a> {
+    fn read(mut fields: Fields, app: &'a App) -> Result<Self, Problem> {
         let most = &app.settings.limits;
         parameters::refuse_unsupported(&mut fields)?;
-        let mut pictures = Pictures::within(most);
+        let mut pictures = Pictures::of(app);
         let messages = messages(fields.required("messages")?, &mut pictures, most)?;
         let mut parameters = Parameters::read(&mut fields, most)?;
         parameters.logprobs = logprobs(&mut fields)?;
@@ -97,7 +97,7 @@ impl Asked {
         }
         parameters::note_unknown(fields);
         let chat = Chat { messages, template_options };
-        Ok(Self { parameters, chat, images: pictures.taken(), language })
+        Ok(Self { parameters, chat, pictures, language })
     }
 }
 

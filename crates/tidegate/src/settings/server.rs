@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use server::ImageHost;
 
 use super::{ByteSize, TimeSpan, positive};
 
@@ -37,6 +38,13 @@ pub struct ServerSettings {
     /// Largest request body.
     #[arg(long, env = "TIDEGATE_BODY_LIMIT", value_name = "BYTES", default_value_t = Self::default().body_limit)]
     pub body_limit: ByteSize,
+    /// Host from which images are fetched that clients name by an address, such as images.example.org or *.example.org;
+    /// files.lan:8000=private is for one whose address may be a private one. May be repeated.
+    #[arg(long, env = "TIDEGATE_IMAGE_HOSTS", value_name = "HOST", value_delimiter = ',')]
+    pub image_hosts: Vec<ImageHost>,
+    /// Time that an image may take to be fetched.
+    #[arg(long, env = "TIDEGATE_IMAGE_TIMEOUT", value_name = "TIME", default_value_t = Self::default().image_timeout)]
+    pub image_timeout: TimeSpan,
     /// Most connections open at once; more wait in the kernel.
     #[arg(long, env = "TIDEGATE_MAX_CONNECTIONS", value_name = "N", default_value_t = Self::default().max_connections)]
     pub max_connections: NonZeroUsize,
@@ -59,6 +67,8 @@ impl Default for ServerSettings {
             metrics_aliases: None,
             admin_key: None,
             body_limit: ByteSize(8 << 20),
+            image_hosts: Vec::new(),
+            image_timeout: TimeSpan::from_secs(10),
             max_connections: positive(4096),
             overload_status: OverloadStatus::TooManyRequests,
             shutdown_timeout: TimeSpan::from_secs(30),
