@@ -125,7 +125,7 @@ fn what_the_engine_does_is_taken_down() {
             Entry::Arrival(arrival) => format!("{} comes with {}", arrival.order, arrival.prompt),
             Entry::Step(step) => format!("{}+{} over {}", step.decode, step.prompt, step.attended),
             Entry::End(end) => format!("{} goes after {}, {} held", end.order, end.written, end.cached),
-            Entry::Start(_) => panic!("it starts once"),
+            Entry::Start(_) | Entry::Use(_) => panic!("it starts once, and uses no disk"),
         })
         .collect();
     let expected = [
