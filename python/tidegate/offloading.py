@@ -30,7 +30,7 @@ class OffloadConfig:
     memory_bytes: int = 1 << 30
     disk_path: str | os.PathLike[str] | None = None
     disk_bytes: int = 64 << 30
-    policy: Literal["lru", "lfu", "cost"] = "lru"
+    policy: Literal["lru", "lfu", "lirs", "cost", "presence", "once"] = "lru"
     pinned: bool = False
 
 
