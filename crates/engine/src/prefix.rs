@@ -59,9 +59,20 @@ struct Entry {
     key: u128,
     before: Before,
     serial: u64,
-    /// Its name for good, and whether it is kept under it below.
+    /// Its name for good, and how it stands with a copy of it under that name.
     name: Option<Key>,
-    saved: bool,
+    copy: Copied,
+}
+
+/// How it stands with the copy of a page below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    /// There is one.
+    Done,
+    /// There is none, and a sequence goes on with it.
+    Due,
+    /// There is none, and whether anybody needs it is not known.
+    Open,
 }
 
 /// What stands before a page.
@@ -173,7 +184,8 @@ impl<S: BuildHasher> PrefixCache<S> {
         }
         self.unsaved.extend(name.map(|_| page));
         self.index.insert(key, page);
-        self.entries[page as usize] = Some(Entry { key, before, serial: self.serials, name, saved: false });
+        self.entries[page as usize] =
+            Some(Entry { key, before, serial: self.serials, name, copy: Copied::Open });
         self.tokens[page as usize].copy_from_slice(tokens);
         self.pool.keep(page);
         page
@@ -194,13 +206,20 @@ impl<S: BuildHasher> PrefixCache<S> {
 
     /// Notes that the content of a page is kept below.
     pub(crate) fn saved(&mut self, page: PageId) {
-        self.entries[page as usize].iter_mut().for_each(|entry| entry.saved = true);
+        self.entries[page as usize].iter_mut().for_each(|entry| entry.copy = Copied::Done);
+    }
+
+    /// Notes that a sequence which has to give this page back will go on with it.
+    pub(crate) fn note_due(&mut self, page: PageId) {
+        let entry = self.entries[page as usize].as_mut().filter(|entry| entry.copy == Copied::Open);
+        entry.into_iter().for_each(|entry| entry.copy = Copied::Due);
     }
 
     /// What a page holds, if that has a name and is nowhere else.
     fn unsaved(&self, page: PageId) -> Option<Leaving> {
-        let entry = self.entries[page as usize].as_ref().filter(|entry| !entry.saved)?;
-        Some(Leaving { page, key: entry.name?, tokens: self.tokens[page as usize].into() })
+        let entry = self.entries[page as usize].as_ref().filter(|entry| entry.copy != Copied::Done)?;
+        let is_due = entry.copy == Copied::Due;
+        Some(Leaving { page, key: entry.name?, tokens: self.tokens[page as usize].into(), is_due })
     }
 
     /// An unsaved page; the same one until it is [saved](Self::saved). Ends of texts come before their beginnings, which

@@ -11,6 +11,7 @@ use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
 use crate::meters::micros;
 use crate::outbox::{Outbox, Output};
 use crate::parameters::Parameters;
+use crate::plan::Rank;
 use crate::roll::Member;
 use crate::sampler::mix;
 use crate::trace::{Arrival, End, Entry};
@@ -112,6 +113,11 @@ impl Request {
             written: u64::from(self.sampled),
             cached: self.cached as u64,
         })
+    }
+
+    /// The rank of its first choice.
+    pub(crate) fn first_rank(&self) -> Rank {
+        Rank { band: self.band(), order: self.order, choice: 0 }
     }
 
     /// Its urgency.

@@ -280,7 +280,7 @@ impl RunLoop {
                     self.shared.gate.idle(now);
                 }
                 self.record(|| request.trace_arrival());
-                self.seek(request.order, &request.parameters);
+                self.foresee_pages(&request.parameters);
                 if let Some(failure) = self.out_of_reach(&request, now) {
                     self.report(*request, failure);
                 } else if let Err(request) = self.line.push(*request, now) {
@@ -343,7 +343,6 @@ impl RunLoop {
     /// Forgets a request. It is dropped last, so that whoever waits for the engine to be empty sees all pages free.
     fn cancel(&mut self, order: u64) {
         let stage = self.stage(order);
-        self.tier.iter_mut().for_each(|tier| tier.forget(order));
         let started = self.requests.remove(&order);
         started.iter().for_each(|request| self.let_go(request));
         let Some(_request) = started.or_else(|| self.line.remove(order)) else { return };

@@ -9,6 +9,7 @@ use protocol::Failure;
 use tensor::PAGE_TOKENS;
 
 use crate::plan::{Head, Rank};
+use crate::prefix::Scope;
 use crate::request::Request;
 use crate::run_loop::RunLoop;
 use crate::sequence::Sequence;
@@ -33,6 +34,29 @@ impl RunLoop {
             (Some(_), None) => Some(Source::Lobby),
             (_, Some(_)) => Some(Source::Line),
         }
+    }
+
+    /// The rank of what would run next.
+    pub(crate) fn next_rank(&mut self, now: Duration) -> Option<Rank> {
+        match self.source(now)? {
+            Source::Lobby => Some(self.lobby.first()?.rank),
+            Source::Line => self.line.head(now).map(Request::first_rank),
+        }
+    }
+
+    /// What it begins with, as far as that can be shared, and with whom. The last token is computed in any case.
+    pub(crate) fn next_tokens(&mut self, now: Duration) -> Option<(Arc<Scope>, Box<[u32]>)> {
+        let (scope, keys, known) = match self.source(now)? {
+            Source::Lobby => {
+                let sequence = self.lobby.first()?;
+                (sequence.scope(), sequence.keys(), sequence.known())
+            }
+            Source::Line => {
+                let parameters = &self.line.head(now)?.parameters;
+                (&parameters.scope, parameters.keys(), parameters.prompt.len())
+            }
+        };
+        Some((Arc::clone(scope), keys[..keys.len().min(known - 1)].into()))
     }
 
     /// What would run next.
@@ -89,6 +113,7 @@ impl RunLoop {
             return;
         };
         self.adopt(&mut sequence);
+        self.tier.iter_mut().for_each(|tier| tier.forget(sequence.rank));
         insert_by_rank(&mut self.running, sequence);
     }
 
@@ -100,7 +125,7 @@ impl RunLoop {
             let tokens = request.parameters.prompt.len() as u64;
             meters.prefix_queries.fetch_add(tokens, Relaxed);
         }
-        Rank { band: request.band(), order: request.order, choice: 0 }
+        request.first_rank()
     }
 
     /// Lets requests with pictures leave the line while there is room for what the tower makes of them.
@@ -161,6 +186,7 @@ impl RunLoop {
     /// Takes the pages of all running sequences from `index` on; they keep their tokens and their place.
     pub(crate) fn preempt_from(&mut self, index: usize) {
         for mut sequence in self.running.drain(index..).rev() {
+            sequence.pages().iter().for_each(|page| self.pages.note_due(*page));
             sequence.release(&mut self.pages);
             sequence.preemptions += 1;
             self.shared.meters.preemptions.fetch_add(1, Relaxed);

@@ -68,11 +68,12 @@ impl RunLoop {
         self.shed();
         self.enter(now);
         while let Some(head) = self.head(now) {
-            if self.head_is_loading(now) || !self.may_start() {
+            if self.next_is_loading(now) || !self.may_start() {
                 break;
             }
             self.count_slots();
             match plan::admission(head, &self.slots, self.room()) {
+                Admission::Admit if self.seek(now) => break,
                 Admission::Admit => {
                     self.easing.started();
                     self.start_next(now);

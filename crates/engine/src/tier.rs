@@ -5,8 +5,10 @@
 //! it for good; the tokens are in its note and compared when it comes back. Loaded pages are put into the prefix cache as
 //! pages that nobody holds, and are shared from there like all others: nothing else in the engine knows of the tier.
 //!
-//! The engine's thread only copies, to buffers that are free and from pages that have come. A request whose beginning is
-//! being read waits in the line meanwhile, while others run, and computes what has not come in time.
+//! The engine's thread only copies, to buffers that are free and from pages that have come. Pages are put in their places for
+//! one sequence at a time, the next to run, once there is room for all of it: read for all who wait, the pages of one
+//! would push out those of another before either runs. It waits meanwhile, while others run, and computes what has not
+//! come in time. A sequence that gave its pages back is the next to run like any other, so it moves down and comes back.
 
 mod loads;
 mod worth;
@@ -19,8 +21,9 @@ use memory::ladder::{Raise, Stay, Terms};
 use memory::rung::Blob;
 use memory::{Key, Ladder, LadderStatistics, PageId};
 use sha2::{Digest, Sha256};
+use tensor::PAGE_TOKENS;
 
-use crate::parameters::Parameters;
+use crate::plan::Rank;
 use crate::prefix::Scope;
 use worth::{ComputeRate, Rates, Writes};
 
@@ -113,6 +116,8 @@ pub(crate) struct Leaving {
     pub(crate) page: PageId,
     pub(crate) key: Key,
     pub(crate) tokens: Box<[u32]>,
+    /// Whether a sequence will go on with it, as far as is known.
+    pub(crate) is_due: bool,
 }
 
 /// The tier as the engine's thread has it.
@@ -120,16 +125,20 @@ pub(crate) struct Tier {
     ladder: Ladder,
     digests: Digests,
     patience: Duration,
-    fetches: Vec<Fetch>,
+    fetch: Option<Fetch>,
+    /// For whom was looked last: once is enough.
+    sought: Option<Rank>,
     writes: Writes,
     compute: ComputeRate,
 }
 
-/// The beginning of a prompt that is being read.
+/// Pages that are being read for the sequence that is to run next.
 struct Fetch {
-    order: u64,
-    parameters: Arc<Parameters>,
-    /// The page that comes next, counted from the beginning of the prompt.
+    rank: Rank,
+    scope: Arc<Scope>,
+    /// What it begins with, as far as that may be shared.
+    tokens: Box<[u32]>,
+    /// The page that comes next, counted from its beginning.
     next: usize,
     /// Names of those that are to come: the first ones are asked for already.
     keys: VecDeque<Key>,
@@ -146,7 +155,8 @@ impl Tier {
             ladder: tier.ladder.clone(),
             digests: tier.digests(),
             patience: tier.patience,
-            fetches: Vec::new(),
+            fetch: None,
+            sought: None,
             writes: Writes::default(),
             compute: ComputeRate::default(),
         }
@@ -159,23 +169,28 @@ impl Tier {
 
     /// Forgets all that it holds, and reads nothing more.
     pub(crate) fn clear(&mut self) {
-        self.fetches.clear();
+        self.fetch = None;
         self.ladder.clear();
     }
 
-    /// Nobody waits for the pages of this request any more.
-    pub(crate) fn forget(&mut self, order: u64) {
-        self.fetches.retain(|fetch| fetch.order != order);
+    /// Nobody waits for pages of this sequence any more, until it is looked for again.
+    pub(crate) fn forget(&mut self, rank: Rank) {
+        self.fetch.take_if(|fetch| fetch.rank == rank);
+        self.sought.take_if(|sought| *sought == rank);
     }
 
-    /// Whether pages for this request are on their way.
-    pub(crate) fn is_loading(&self, order: u64) -> bool {
-        self.fetches.iter().any(|fetch| fetch.order == order)
-    }
-
-    /// Whether pages for anybody are.
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.fetches.is_empty()
+    /// Names of the pages with which `tokens` go on behind those that are held, the last of which has that name.
+    fn continuation(&self, scope: &Scope, tokens: &[u32], (held, last): (usize, Option<Key>)) -> Vec<Key> {
+        let mut before = last;
+        let mut names = Vec::new();
+        for tokens in tokens.chunks_exact(PAGE_TOKENS).skip(held) {
+            before = self.digests.name(scope, before, tokens);
+            match before.filter(|name| self.ladder.contains(*name)) {
+                Some(name) => names.push(name),
+                None => break,
+            }
+        }
+        names
     }
 
     fn rates(&self) -> Rates {

@@ -8,7 +8,7 @@ use memory::ladder::{Leftovers, Writing};
 use memory::rung::{HostRung, Rung};
 use memory::{Ladder, LadderSettings};
 use proptest::prelude::*;
-use protocol::{Adjustment, Event, GenerateRequest, Inference, TenantId};
+use protocol::{Adjustment, Event, GenerateRequest, Inference, Priority, TenantId};
 
 use super::bench::{Bench, Client, settings, tokens};
 use super::equality::{alone, requests};
@@ -137,6 +137,39 @@ fn a_cleared_cache_is_empty_below_too_and_a_cancelled_request_reads_nothing_more
     next.run_loop.obey_all();
     assert_eq!(adjusted.now_or_never(), Some(Ok(())));
     assert_eq!(serve(&mut next, prompt(5)), 0);
+}
+
+#[test]
+fn all_who_come_at_once_find_what_left_memory() {
+    let tier = tier(1 << 30, 1 << 20, "a model");
+    let mut bench = bench(28, &tier);
+    for symbol in 0..8 {
+        assert_eq!(serve(&mut bench, prompt(symbol)), 0);
+    }
+    idle(&mut bench);
+    let mut clients: Vec<Client> = (0..8).map(|symbol| bench.ask(prompt(symbol)).unwrap()).collect();
+    finish(&mut bench);
+    assert_eq!(clients.iter_mut().map(cached).collect::<Vec<_>>(), [320; 8]);
+}
+
+#[test]
+fn what_had_to_give_way_comes_back_without_being_computed_again() {
+    let tier = tier(1 << 30, 1 << 20, "a model");
+    let mut bench = bench(24, &tier);
+    let patient = GenerateRequest { priority: Priority::Low, ..tokens(vec![7; 400], 200) };
+    let client = bench.ask(patient.clone()).unwrap();
+    (0..40).for_each(|_| bench.step());
+    // One after the other, they leave no page of it in memory.
+    for symbol in 0..4 {
+        let urgent = tokens(vec![symbol; 640], 4);
+        let client = bench.ask(GenerateRequest { priority: Priority::High, ..urgent.clone() }).unwrap();
+        (0..40).for_each(|_| bench.step());
+        assert_eq!(client.transcript(), alone(&urgent));
+    }
+    finish(&mut bench);
+    assert_eq!(client.transcript(), alone(&patient));
+    let status = bench.engine.status();
+    assert!(status.counters.preemptions > 0 && status.tier.loaded >= 12, "{:?}", status.tier);
 }
 
 proptest! {
