@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use measure::{Better, Contender, bar, compare, time};
 use peers::{
     AsyncChannel, Channel, Crossfire, Flume, Kanal, LEVELS, Message, Priority, SLOTS, Tokio, TokioMany,
+    look_at,
 };
 
 /// So many items pass in one round.
@@ -121,7 +122,10 @@ impl Channel for Many {
     }
 
     async fn receive(&self) -> u64 {
-        self.0.queue.pop_many(TAKE).await.len() as u64
+        let popped = self.0.queue.pop_many(TAKE).await;
+        let count = popped.len();
+        popped.for_each(|taken| look_at(&taken.item));
+        count as u64
     }
 }
 

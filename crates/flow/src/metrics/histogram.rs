@@ -19,9 +19,12 @@ const SPLIT_BITS: u32 = 5;
 const SPLIT: u64 = 1 << SPLIT_BITS;
 /// Durations of `2^VALUE_BITS` ns (78 hours) and more count as one nanosecond less than that.
 const VALUE_BITS: u32 = 48;
+/// The longest duration, in nanoseconds.
+const MOST: u64 = (1 << VALUE_BITS) - 1;
 const BUCKETS: usize = ((VALUE_BITS - SPLIT_BITS + 1) as usize) << SPLIT_BITS;
 
 /// The bucket of a value in nanoseconds.
+#[inline]
 fn bucket_of(nanos: u64) -> usize {
     let doublings = (nanos | (SPLIT - 1)).ilog2() - (SPLIT_BITS - 1);
     let Some(doublings) = doublings.checked_sub(1) else { return nanos as usize };
@@ -37,8 +40,7 @@ fn middle_of(bucket: usize) -> u64 {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    let most = (1 << VALUE_BITS) - 1;
-    u64::try_from(duration.as_nanos()).map_or(most, |nanos| nanos.min(most))
+    u64::try_from(duration.as_nanos()).map_or(MOST, |nanos| nanos.min(MOST))
 }
 
 /// What some threads have recorded, apart from what others write.
@@ -104,12 +106,10 @@ impl Recorder {
         Self { shard: Shard::new() }
     }
 
-    /// Counts a duration that occurred so many times.
+    /// Counts a duration in nanoseconds that occurred so many times, once at least.
     #[inline]
-    pub(crate) fn record_many(&mut self, duration: Duration, times: u64) {
-        if times > 0 {
-            self.shard.record_alone(nanos(duration), times);
-        }
+    pub(crate) fn record_nanos(&mut self, nanos: u64, times: u64) {
+        self.shard.record_alone(nanos.min(MOST), times);
     }
 
     /// What was recorded so far.

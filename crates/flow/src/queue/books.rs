@@ -4,6 +4,7 @@
 //! How items come in stands in `admission.rs`, how they come back in `returns.rs`; here is how they are handed out.
 
 mod admission;
+mod handing_out;
 mod offer;
 mod returns;
 mod want;
@@ -15,24 +16,22 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::dead_letters::Graveyard;
-use super::exchange::{Progress, Stock};
-use super::gone::{Adopt, Aftermath, Gone, Why};
+use super::gone::{Adopt, Aftermath, Gone};
 use super::journal::Journal;
 use super::keys::Keys;
 use super::leases::Leases;
 use super::overload::{Overload, Service};
 use super::past::Past;
-use super::policy::Discipline;
 use super::settings::Settings;
 use super::stats::Tally;
-use super::store::Entry;
+use super::stock::{Progress, Stock};
 use super::throttle::Throttle;
 use super::ticket::Load;
 use super::{Capacity, Line, Stats, Taken, TicketId};
 use crate::metrics::Recorder;
 use crate::rate::DrainRate;
 
-pub(super) use offer::{Answer, Noted, Offer, Parcel, Patience};
+pub(super) use offer::{Answer, Answers, Noted, Offer, Parcel, Patience};
 pub(super) use want::{Goods, Want, Way};
 
 /// The window over which the speed of the queue is measured, and how often it is brought up to date.
@@ -71,12 +70,6 @@ pub(super) struct Books<T> {
     pub(super) rest: Arc<Notify>,
     /// Something falls due then, or later; never before.
     due: Duration,
-}
-
-/// Items that arrived at one time.
-struct Same {
-    arrived: Duration,
-    count: u64,
 }
 
 /// How fast items leave, measured in steps so that taking one costs a count.
@@ -154,166 +147,6 @@ impl<T> Books<T> {
         self.in_flight == 0 && self.depth() == 0
     }
 
-    /// Takes the next item that is not too late.
-    #[inline]
-    fn take_next(&mut self) -> Option<Taken<T>> {
-        if self.overload.is_some() {
-            return self.take_next_in_time();
-        }
-        let taken = self.line.take(self.now)?;
-        self.flow.left += 1;
-        Some(taken)
-    }
-
-    /// Takes the next item that has not waited too long either.
-    fn take_next_in_time(&mut self) -> Option<Taken<T>> {
-        loop {
-            let taken = self.line.take(self.now)?;
-            self.flow.left += 1;
-            let Some(overload) = &mut self.overload else { return Some(taken) };
-            let waited = self.now.saturating_sub(taken.arrived());
-            let is_back = self.pasts.contains_key(&taken.id);
-            if is_back || !overload.lets_go(waited, self.service.median(), self.now) {
-                return Some(if overload.prefers_newest() { self.newest_instead_of(taken) } else { taken });
-            }
-            self.tally.shed += 1;
-            self.let_go(taken, Why::Overload);
-        }
-    }
-
-    /// Under the policy that goes by arrival alone, takes the item that came last, and puts the one back whose turn it
-    /// was: it keeps its place, and is let go there if the overload outlasts it.
-    fn newest_instead_of(&mut self, oldest: Taken<T>) -> Taken<T> {
-        if self.line.policy().discipline != Discipline::FIFO {
-            return oldest;
-        }
-        let newest = self.line.newest().and_then(|id| self.line.pull(id));
-        match newest {
-            Some(newest) => {
-                self.line.put_back(oldest);
-                newest
-            }
-            None => oldest,
-        }
-    }
-
-    /// Takes the next item for good.
-    #[inline]
-    pub(super) fn pop_at_once(&mut self, place: &mut Option<Taken<T>>) {
-        if self.overload.is_some() {
-            *place = self.take_next_in_time();
-            if let Some(taken) = place {
-                self.note_waits(Same { arrived: taken.arrived(), count: 1 });
-                self.give_away(taken.id);
-            }
-        } else if let Some(slot) = self.line.serve(self.now) {
-            self.flow.left += 1;
-            self.note_waits(Same { arrived: Duration::from_nanos(slot.arrived), count: 1 });
-            self.give_away(slot.id);
-            *place = Some(self.line.unpack(slot));
-        }
-    }
-
-    /// Takes items for good, as many as are wanted and there are.
-    fn pop_many_at_once(&mut self, want: &mut Want<T>) {
-        // What was put together mostly leaves together.
-        self.pop_blocks_at_once(want);
-        let (mut popped, mut same) = (0, Same { arrived: Duration::ZERO, count: 0 });
-        let most = want.most - want.len();
-        while popped < most
-            && let Some(slot) = self.line.serve(self.now)
-        {
-            let arrived = Duration::from_nanos(slot.arrived);
-            if arrived != same.arrived {
-                self.note_waits(std::mem::replace(&mut same, Same { arrived, count: 0 }));
-            }
-            same.count += 1;
-            self.give_away(slot.id);
-            popped += 1;
-            want.several().push(self.line.unpack(slot));
-        }
-        self.note_waits(same);
-        self.flow.left += popped as u64;
-    }
-
-    /// Takes blocks of items for good that are next as a whole, to be taken apart outside of the lock.
-    fn pop_blocks_at_once(&mut self, want: &mut Want<T>) {
-        while self.pasts.is_empty()
-            && self.journal.is_none()
-            && let Some(block) = self.line.take_block(self.now, want.most - want.len())
-        {
-            let count = block.len() as u64;
-            block.each_arrival(|arrived, count| self.note_waits(Same { arrived, count }));
-            self.tally.taken += count;
-            self.tally.done += count;
-            self.flow.left += count;
-            want.blocks.push(block);
-        }
-    }
-
-    fn note_waits(&mut self, same: Same) {
-        self.waits.record_many(self.now.saturating_sub(same.arrived), same.count);
-    }
-
-    /// Takes the next item on lease.
-    #[inline]
-    pub(super) fn lend_at_once(&mut self) -> Option<Goods<T>> {
-        let taken = self.take_next()?;
-        Some(self.lend(taken))
-    }
-
-    /// The end of an item's stay.
-    fn forget_past(&mut self, id: TicketId) {
-        if !self.pasts.is_empty() {
-            self.pasts.remove(&id);
-        }
-    }
-
-    /// The cost of the item that is next.
-    fn next_cost(&mut self) -> Option<u64> {
-        self.line.next_cost(self.now)
-    }
-
-    /// An item is gone because its taker took it for good.
-    fn give_away(&mut self, id: TicketId) {
-        self.tally.taken += 1;
-        self.tally.done += 1;
-        self.forget_past(id);
-        self.mention(Entry::Done { id });
-    }
-
-    /// Lets an item go out on lease.
-    fn lend(&mut self, taken: Taken<T>) -> Goods<T> {
-        self.tally.taken += 1;
-        self.in_flight += 1;
-        let past = if self.pasts.is_empty() { None } else { self.pasts.get(&taken.id) };
-        let (attempts, history) = past.map_or((0, Vec::new()), |past| (past.attempts, past.history.clone()));
-        let attempt = attempts + 1;
-        if attempt == 1 {
-            self.waits.record_many(self.now.saturating_sub(taken.arrived()), 1);
-        }
-        self.mention(Entry::Taken { id: taken.id, attempt });
-        let lease = self.settings.visibility.as_ref().map(|visibility| {
-            let copy = taken.copied(visibility.copy);
-            self.leases.grant(copy, attempt, self.now, self.now.saturating_add(visibility.time))
-        });
-        self.due = self.due.min(self.leases.due());
-        Goods { taken, since: self.now, attempt, history, lease, charged: None }
-    }
-
-    /// Lets an item go that nobody took.
-    fn let_go(&mut self, taken: Taken<T>, why: Why) {
-        self.forget_past(taken.id);
-        self.mention(Entry::Done { id: taken.id });
-        self.gone.push(Gone::new(taken, why));
-    }
-
-    fn mention(&mut self, entry: Entry<'_>) {
-        if let Some(journal) = &mut self.journal {
-            journal.mention(entry);
-        }
-    }
-
     /// Something may fall due at that time.
     pub(super) fn expect(&mut self, due: Duration) {
         self.due = self.due.min(due);
@@ -341,6 +174,7 @@ impl<T> Stock for Books<T> {
     type Want = Want<T>;
     type Aftermath = Aftermath<T>;
 
+    #[inline]
     fn advance(&mut self, now: Duration) {
         self.now = self.now.max(now);
         if self.due <= self.now {
@@ -364,33 +198,7 @@ impl<T> Stock for Books<T> {
     }
 
     fn fill(&mut self, want: &mut Want<T>) -> bool {
-        let is_bounded = want.cost < u64::MAX;
-        if want.way == Way::ForGood && want.most > 1 && !is_bounded && self.overload.is_none() {
-            self.pop_many_at_once(want);
-        } else {
-            want.reserve(self.line.len());
-        }
-        while want.len() < want.most {
-            if is_bounded && want.len() > 0 && self.next_cost().is_none_or(|cost| cost > want.cost) {
-                break;
-            }
-            let Some(taken) = self.take_next() else { break };
-            if is_bounded {
-                want.cost = want.cost.saturating_sub(taken.load().cost);
-            }
-            match want.way {
-                Way::Lease => {
-                    let goods = self.lend(taken);
-                    want.leases.push(goods);
-                }
-                Way::ForGood => {
-                    self.note_waits(Same { arrived: taken.arrived(), count: 1 });
-                    self.give_away(taken.id);
-                    want.items.push(taken);
-                }
-            }
-        }
-        want.len() > 0 || (self.line.is_closed() && self.is_at_rest())
+        self.hand_out(want)
     }
 
     fn appetite(want: &Want<T>) -> u32 {
@@ -414,6 +222,7 @@ impl<T> Stock for Books<T> {
             || !self.throttle.is_open()
     }
 
+    #[inline]
     fn has_aftermath(&self) -> bool {
         !self.gone.is_empty() || !self.orphans.is_empty() || (self.line.is_closed() && self.is_at_rest())
     }

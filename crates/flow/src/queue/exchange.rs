@@ -15,63 +15,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::pace::{Keeper, Pace};
+use super::parting::Parting;
+use super::stock::{Progress, Stock};
 use super::sync::{Mutex, MutexGuard, lock};
 use super::waiters::Waiters;
-
-/// What lies between putters and takers. It is synchronous and told the time.
-pub(super) trait Stock {
-    /// What a putter brings, and where its answer is left.
-    type Offer;
-    /// What a taker asks for, and where it gets it.
-    type Want;
-    /// What is left to do outside of the lock; dropping it does it.
-    type Aftermath;
-
-    /// It is `now`; what was due happens.
-    fn advance(&mut self, now: Duration);
-
-    /// Takes in as much of the offer as there is room for.
-    fn accept(&mut self, offer: &mut Self::Offer) -> Progress;
-
-    /// Answers an offer that will not wait although others wait before it.
-    fn turn_away(&mut self, offer: &mut Self::Offer);
-
-    /// The owner of an offer that had to wait went away, perhaps before it learned the answer that is in it. What
-    /// comes back is dropped outside of the lock.
-    fn abandon(&mut self, offer: Self::Offer) -> Option<Self::Offer>;
-
-    /// Hands out what there is, up to what is asked for. Whether that is all the taker will get: not while there is
-    /// nothing for it and something may come. It never refuses while [`Stock::on_hand`] is above zero.
-    fn fill(&mut self, want: &mut Self::Want) -> bool;
-
-    /// How many items that taker would like.
-    fn appetite(want: &Self::Want) -> u32;
-
-    /// How many items may be taken now; without end when all takers must learn that nothing will come.
-    fn on_hand(&self) -> u64;
-
-    /// When something falls due, at the earliest.
-    fn due(&self) -> Duration;
-
-    /// Whether what happens depends on what time it is exactly.
-    fn is_exact(&self) -> bool;
-
-    /// Whether anything has come up that must not be done under the lock.
-    fn has_aftermath(&self) -> bool;
-
-    /// What has come up since the last call and must not be done under the lock.
-    fn aftermath(&mut self) -> Option<Self::Aftermath>;
-}
-
-/// How far an offer has come.
-pub(super) enum Progress {
-    /// The answer is in it.
-    Finished,
-    /// It waits for room, and so does everyone behind it.
-    Blocked,
-    /// It alone has to wait until then, at least.
-    Later(Duration),
-}
 
 struct Putter<O> {
     offer: O,
@@ -97,29 +44,9 @@ pub(super) struct Exchange<S: Stock> {
     state: Mutex<State<S>>,
 }
 
-/// What to do once the lock is free.
-struct Parting<A> {
-    first: Option<Waker>,
-    more: Vec<Waker>,
-    /// Held so that it is dropped, and with it done, outside of the lock.
-    _aftermath: Option<A>,
-}
-
-impl<A> Parting<A> {
-    fn wake(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.more.push(waker),
-        }
-    }
-
-    fn go(self) {
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
-    }
-}
-
 impl<S: Stock> State<S> {
     /// Whether there may be someone to serve, or something to do outside of the lock.
+    #[inline]
     fn has_to_serve(&self) -> bool {
         self.putters.first().is_some()
             || self.takers.first().is_some()
@@ -129,7 +56,7 @@ impl<S: Stock> State<S> {
 
     /// Serves whom it can, after anything has changed.
     fn serve(&mut self) -> Parting<S::Aftermath> {
-        let mut parting = Parting { first: None, more: Vec::new(), _aftermath: None };
+        let mut parting = Parting::default();
         if self.putters.first().is_some() {
             self.accept_waiting(&mut parting);
         }
@@ -137,7 +64,7 @@ impl<S: Stock> State<S> {
             self.call_takers(&mut parting);
         }
         self.set_alarm(&mut parting);
-        parting._aftermath = self.stock.aftermath();
+        parting.aftermath = self.stock.aftermath();
         parting
     }
 
@@ -200,6 +127,7 @@ impl<S: Stock> State<S> {
     }
 
     /// Moves time on: what was due in the stock happens, and putters whose time has come stand in line again.
+    #[inline]
     fn advance(&mut self, now: Duration) {
         self.stock.advance(now);
         while let Some(&(due, name)) = self.later.first()
@@ -322,6 +250,7 @@ impl<S: Stock> Exchange<S> {
         result
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         lock(&self.state)
     }

@@ -7,6 +7,7 @@
 mod block;
 mod index;
 mod lane;
+mod run;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub(super) use block::Block;
 use index::Index;
 use lane::Lane;
+pub(super) use run::Run;
 
 use super::packing::{Details, Rares};
 use super::{Owner, TicketId};
@@ -26,12 +28,14 @@ impl LaneId {
     /// The first lane, for policies that need no other.
     pub(super) const FIRST: Self = Self(0);
 
+    #[inline]
     pub(super) fn at(index: usize) -> Self {
         Self(
             u32::try_from(index).expect("four thousand million lanes do not fit into any memory that exists"),
         )
     }
 
+    #[inline]
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }
@@ -52,19 +56,6 @@ pub(super) struct Slot<T> {
     pub(super) owner: Owner,
     pub(super) details: Details,
     pub(super) item: T,
-}
-
-impl<T> Slot<T> {
-    /// Its urgency.
-    #[inline]
-    pub(super) fn level(&self) -> u8 {
-        self.details.level()
-    }
-
-    /// Whether it has a deadline.
-    pub(super) fn is_dated(&self) -> bool {
-        self.details.is_dated()
-    }
 }
 
 /// All that waits.
@@ -116,9 +107,16 @@ impl<T> Lanes<T> {
         self.lanes[lane.index()].append(block);
     }
 
-    /// Takes the first block of a lane out as a whole, if it has no more than `most` items and all are plain.
-    pub(super) fn pop_block(&mut self, lane: LaneId, most: usize) -> Option<Block<T>> {
-        self.lanes.get_mut(lane.index())?.pop_block(most)
+    /// Takes out the first of a lane, up to `most` and to the first that has something rare.
+    #[inline(always)]
+    pub(super) fn pop_run(&mut self, lane: LaneId, most: usize, run: &mut Run<'_, T>) {
+        let Some(lane) = self.lanes.get_mut(lane.index()) else { return };
+        let Some(index) = &mut self.index else { return lane.pop_run(most, run) };
+        for _ in 0..most {
+            let Some(slot) = lane.pop_if_plain() else { return };
+            index.remove(slot.id);
+            run.take(slot);
+        }
     }
 
     /// Takes out the first of a lane.
@@ -164,6 +162,7 @@ impl<T> Lanes<T> {
     }
 
     /// Whether nothing waits in that lane.
+    #[inline]
     pub(super) fn is_empty(&self, lane: LaneId) -> bool {
         self.lanes.get(lane.index()).is_none_or(Lane::is_empty)
     }

@@ -6,12 +6,13 @@
 
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::mem;
 use std::time::Duration;
 
-use super::lanes::{Block, Lanes, Slot, nanos};
+use super::lanes::{Block, Lanes, Run, Slot, nanos};
 use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
@@ -177,7 +178,7 @@ impl<T> Line<T> {
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
     pub fn expire(&mut self, now: Duration) -> Vec<Taken<T>> {
         self.advance(now);
-        let overdue = std::mem::take(&mut self.overdue);
+        let overdue = mem::take(&mut self.overdue);
         overdue.into_values().map(|slot| self.let_go(slot)).collect()
     }
 
@@ -229,73 +230,6 @@ impl<T> Line<T> {
         !self.is_open
     }
 
-    /// How many would be taken before that ticket if nothing else came or went and no time passed.
-    pub fn ahead_of(&mut self, id: TicketId, now: Duration) -> Option<usize> {
-        self.order(now).iter().position(|other| *other == id)
-    }
-
-    /// The tickets in the order in which they would be taken if nothing else came or went and no time passed.
-    pub fn order(&mut self, now: Duration) -> Vec<TicketId> {
-        self.advance(now);
-        self.policy.order(&self.lanes, nanos(self.now))
-    }
-
-    /// The item of a ticket that waits.
-    pub fn item(&self, id: TicketId) -> Option<&T> {
-        self.lanes.get(id).or_else(|| self.overdue.get(&id)).map(|slot| &slot.item)
-    }
-
-    /// The item of a ticket that waits, to be changed in its place.
-    pub fn item_mut(&mut self, id: TicketId) -> Option<&mut T> {
-        match self.lanes.get_mut(id) {
-            Some(slot) => Some(&mut slot.item),
-            None => self.overdue.get_mut(&id).map(|slot| &mut slot.item),
-        }
-    }
-
-    /// All items in order of arrival, those included whose deadline has passed and which `expire` has not handed out.
-    pub fn iter(&self) -> impl Iterator<Item = (TicketId, &T)> {
-        let mut all: Vec<&Slot<T>> = self.lanes.iter().chain(self.overdue.values()).collect();
-        all.sort_unstable_by_key(|slot| slot.id);
-        all.into_iter().map(|slot| (slot.id, &slot.item))
-    }
-
-    /// The item that arrived first.
-    pub fn oldest(&self) -> Option<(TicketId, &T)> {
-        self.oldest_slot().map(|slot| (slot.id, &slot.item))
-    }
-
-    /// Number of items.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is no item.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Sum of the costs of all items.
-    pub fn cost(&self) -> u64 {
-        self.cost
-    }
-
-    /// Sum of the bytes of all items, as their tickets say.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The bounds.
-    pub fn capacity(&self) -> Capacity {
-        self.capacity
-    }
-
-    /// How long the item that arrived first has been waiting; time spent outside between `take` and `put_back` counts.
-    pub fn oldest_age(&self, now: Duration) -> Option<Duration> {
-        let arrived = Duration::from_nanos(self.oldest_slot()?.arrived);
-        Some(now.saturating_sub(arrived))
-    }
-
     fn objection(&self, ticket: &Ticket) -> Option<Reason> {
         if !self.is_open {
             return Some(Reason::Closed);
@@ -308,8 +242,11 @@ impl<T> Line<T> {
     #[inline(always)]
     pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
         self.count(id, ticket.cost, ticket.bytes);
-        let slot = self.lanes.rares.pack(id, nanos(arrived), ticket, item);
-        self.enter(slot);
+        let (details, arrived) = (self.lanes.rares.note(ticket), nanos(arrived));
+        let lane = self.policy.lane(&ticket.owner, details);
+        // Built where it is handed over, so that it is moved no more often than need be.
+        self.lanes.insert(lane, Slot { id, arrived, owner: mem::take(&mut ticket.owner), details, item });
+        self.policy.joined(lane, arrived, &self.lanes);
     }
 
     /// Takes in an item that has been accepted before, whatever the bounds.
@@ -334,16 +271,28 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes the block that is next as a whole, if it has no more than `most` items.
-    pub(super) fn take_block(&mut self, now: Duration, most: usize) -> Option<Block<T>> {
-        let lane = self.policy.only_lane()?;
+    /// Takes the items that are next, as many as the run may have, up to the first that has something rare.
+    pub(super) fn take_run(&mut self, now: Duration, mut run: Run<'_, T>) -> Load {
         self.advance(now);
-        let block = self.lanes.pop_block(lane, most)?;
-        self.len -= block.len();
-        self.cost = self.cost.saturating_sub(block.cost());
-        self.bytes = self.bytes.saturating_sub(block.bytes());
+        let now = nanos(self.now);
+        while run.left() > 0
+            && let Some(Next::First(lane)) = self.policy.next(&self.lanes, now)
+        {
+            let before = run.load();
+            let most = if self.policy.stays(now) { run.left() } else { 1 };
+            self.lanes.pop_run(lane, most, &mut run);
+            let cost = run.load().cost - before.cost;
+            if run.load().items == before.items {
+                break;
+            }
+            self.policy.served(&Served { lane, cost, now }, &self.lanes);
+        }
+        let Load { items, cost, bytes } = run.load();
+        self.len -= items;
+        self.cost = self.cost.saturating_sub(cost);
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.tidy();
-        Some(block)
+        run.load()
     }
 
     /// One item more.
@@ -358,7 +307,7 @@ impl<T> Line<T> {
 
     #[inline(always)]
     fn enter(&mut self, slot: Slot<T>) {
-        let (lane, arrived) = (self.policy.lane(&slot), slot.arrived);
+        let (lane, arrived) = (self.policy.lane(&slot.owner, slot.details), slot.arrived);
         self.lanes.insert(lane, slot);
         self.policy.joined(lane, arrived, &self.lanes);
     }
@@ -424,23 +373,5 @@ impl<T> Line<T> {
 
     fn is_here(&self, id: TicketId) -> bool {
         self.lanes.find(id).is_some() || self.overdue.contains_key(&id)
-    }
-
-    fn oldest_slot(&self) -> Option<&Slot<T>> {
-        let overdue = self.overdue.first_key_value().map(|(_, slot)| slot);
-        self.lanes.oldest().into_iter().chain(overdue).min_by_key(|slot| slot.id)
-    }
-}
-
-impl<T> fmt::Debug for Line<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
-            .field("policy", &self.policy)
-            .field("len", &self.len())
-            .field("cost", &self.cost())
-            .field("bytes", &self.bytes())
-            .field("capacity", &self.capacity)
-            .field("is_open", &self.is_open)
-            .finish_non_exhaustive()
     }
 }

@@ -20,11 +20,13 @@ pub(super) struct OwnerId(u32);
 
 impl OwnerId {
     /// Where an owner's state stands in a list of all owners.
+    #[inline]
     pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 
     /// The owner whose state stands there.
+    #[inline]
     pub(super) fn at(index: usize) -> Self {
         Self(
             u32::try_from(index)
@@ -91,6 +93,7 @@ struct Known {
 
 impl Owners {
     /// The number of an owner. Unless it is held, it may become another one's with the next call.
+    #[inline]
     pub(super) fn id(&mut self, name: &Owner) -> OwnerId {
         let address = name.address() as u64;
         let recent = (address.wrapping_mul(SPREAD) >> (u64::BITS - RECENT.ilog2())) as usize;
@@ -112,11 +115,13 @@ impl Owners {
     }
 
     /// Sees to it that the number stays this owner's.
+    #[inline]
     pub(super) fn hold(&mut self, id: OwnerId) {
         self.known[id.index()].holds += 1;
     }
 
     /// Ends one hold.
+    #[inline]
     pub(super) fn release(&mut self, id: OwnerId) {
         let known = &mut self.known[id.index()];
         known.holds -= 1;

@@ -77,6 +77,13 @@ pub(super) struct Rare {
     key: Option<Arc<str>>,
 }
 
+impl Rare {
+    fn take(ticket: &mut Ticket) -> Self {
+        let Ticket { cost, bytes, deadline, .. } = *ticket;
+        Self { cost, bytes, deadline, key: ticket.key.take() }
+    }
+}
+
 /// The ticket of an item that is out.
 #[derive(Clone, Debug)]
 pub(super) struct Packed {
@@ -100,9 +107,8 @@ impl Packed {
 
     #[cold]
     fn with_rare(owner: Owner, ticket: &mut Ticket) -> Self {
-        let Ticket { level, cost, bytes, deadline, .. } = *ticket;
-        let rare = Box::new(Rare { cost, bytes, deadline, key: ticket.key.take() });
-        Self { owner, details: Details::rare(0, level, deadline), rare: Some(rare) }
+        let rare = Box::new(Rare::take(ticket));
+        Self { owner, details: Details::rare(0, ticket.level, ticket.deadline), rare: Some(rare) }
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -140,14 +146,10 @@ pub(super) struct Rares {
 }
 
 impl Rares {
-    /// Makes an item ready to wait.
+    /// Makes a ticket ready to wait, but for its owner.
     #[inline(always)]
-    pub(super) fn pack<T>(&mut self, id: TicketId, arrived: u64, ticket: &mut Ticket, item: T) -> Slot<T> {
-        let Packed { owner, mut details, rare } = Packed::take(ticket);
-        if let Some(rare) = rare {
-            details = self.enter(details.level(), rare);
-        }
-        Slot { id, arrived, owner, details, item }
+    pub(super) fn note(&mut self, ticket: &mut Ticket) -> Details {
+        Details::of(ticket).unwrap_or_else(|| self.enter(ticket.level, Box::new(Rare::take(ticket))))
     }
 
     /// Makes an item that was out ready to wait again.

@@ -16,8 +16,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lanes::{LaneCount, LaneId, Lanes, Slot};
-use super::{Ticket, TicketId};
+use super::lanes::{LaneCount, LaneId, Lanes};
+use super::packing::Details;
+use super::{Owner, Ticket, TicketId};
 use crate::FlowError;
 
 /// All policies, in the order in which they are listed to people.
@@ -42,7 +43,7 @@ trait Policy {
     const LANES: LaneCount;
 
     /// The lane that an item is about to join.
-    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId;
+    fn lane(&mut self, owner: &Owner, details: Details) -> LaneId;
 
     /// An item, which arrived then, has come into a lane.
     fn joined<T>(&mut self, _lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {}
@@ -53,6 +54,12 @@ trait Policy {
     /// The item that was next has been served.
     fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
         self.left(served.lane, lanes);
+    }
+
+    /// Whether the lane that is next stays next until it is empty, if time stands still and nothing comes. Then it may
+    /// be told of several that were served as of one.
+    fn stays(&self, _now: u64) -> bool {
+        false
     }
 
     /// What to serve next. Where nothing waits, the first of an empty lane will do.
@@ -123,8 +130,8 @@ impl Chosen {
     }
 
     #[inline]
-    pub(super) fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
-        chosen!(self, policy => policy.lane(slot))
+    pub(super) fn lane(&mut self, owner: &Owner, details: Details) -> LaneId {
+        chosen!(self, policy => policy.lane(owner, details))
     }
 
     #[inline]
@@ -139,6 +146,11 @@ impl Chosen {
     #[inline]
     pub(super) fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
         chosen!(self, policy => policy.served(served, lanes));
+    }
+
+    #[inline]
+    pub(super) fn stays(&self, now: u64) -> bool {
+        chosen!(self, policy => policy.stays(now))
     }
 
     #[inline]

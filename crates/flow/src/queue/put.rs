@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 
-use super::books::{Answer, Books, Noted, Offer, Parcel, Patience};
+use super::books::{Answer, Answers, Books, Noted, Offer, Parcel, Patience};
 use super::gone::Adopt;
 use super::keys::First;
 use super::lanes::Block;
@@ -106,7 +107,10 @@ impl<T: Send + 'static> Queue<T> {
         items: impl IntoIterator<Item = (T, Ticket)>,
     ) -> Result<Vec<TicketId>, PutManyError<T>> {
         self.keep_time();
-        let (mut block, rest) = Block::gather(items);
+        let (mut block, mut rest) = Block::gather(items);
+        if self.shared.memory.is_some() {
+            rest = mem::take(&mut block).into_items().chain(rest).collect();
+        }
         consume_budget().await;
         let (clock, exchange) = (|| self.shared.clock.now(), &self.shared.exchange);
         let put = |books: &mut Books<T>| books.take_in_block_at_once(&mut block);
@@ -115,9 +119,10 @@ impl<T: Send + 'static> Queue<T> {
         if block.is_empty() && rest.is_empty() {
             return Ok(taken);
         }
-        let rest = block.into_items().chain(rest).map(|(item, ticket)| self.parcel(item, ticket));
-        let offer = Offer::many(rest.collect());
-        let (answers, rest) = exchange.offer(clock, offer).await.into_answers();
+        let rest = rest.into_iter().map(|(item, ticket)| self.parcel(item, ticket));
+        let offer = Offer::many(block, rest.collect());
+        let Answers { taken: more, answers, rest } = exchange.offer(clock, offer).await.into_answers();
+        taken.extend(more);
         let mut unsettled = Unsettled { shared: &self.shared, answers: answers.into() };
         let mut refused = Vec::new();
         while !unsettled.answers.is_empty() {
@@ -189,7 +194,7 @@ impl<T: Send + 'static> Future for Putting<'_, T> {
             return Poll::Ready(Ok(id));
         }
         let item = item.take().expect("a future that has ended is not polled again");
-        let patient = queue.put_patiently(item, std::mem::take(ticket));
+        let patient = queue.put_patiently(item, mem::take(ticket));
         waiting.insert(Box::pin(patient)).as_mut().poll(context)
     }
 }
@@ -227,7 +232,7 @@ impl<T> Unsettled<'_, T> {
 
 impl<T> Drop for Unsettled<'_, T> {
     fn drop(&mut self) {
-        let answers = std::mem::take(&mut self.answers);
+        let answers = mem::take(&mut self.answers);
         if answers.iter().any(|answer| answer.position().is_some()) {
             drop(self.shared.with(|books| books.orphan(answers)));
         }
@@ -261,7 +266,7 @@ impl<T> Adopted<T> {
 
 impl<T> Drop for Adopted<T> {
     fn drop(&mut self) {
-        let noted = std::mem::take(&mut self.noted);
+        let noted = mem::take(&mut self.noted);
         if !noted.is_empty() {
             self.shared.with(|books| noted.into_iter().for_each(|noted| books.settle(noted)));
         }

@@ -15,11 +15,19 @@ const TRIES: u32 = 6;
 /// moves.
 #[inline]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.try_lock() {
+        Ok(guard) => guard,
+        Err(_) => lock_patiently(mutex),
+    }
+}
+
+#[cold]
+fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     for tries in 0..TRIES {
+        (0..16 << tries).for_each(|_| spin_loop());
         if let Ok(guard) = mutex.try_lock() {
             return guard;
         }
-        (0..16 << tries).for_each(|_| spin_loop());
     }
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

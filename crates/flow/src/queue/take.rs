@@ -9,7 +9,7 @@ use tokio::task::coop::{consume_budget, poll_proceed};
 use tokio::time::timeout;
 
 use super::books::{Books, Goods, Want, Way};
-use super::{Lease, Queue, Taken, UpTo};
+use super::{Lease, Popped, Queue, Taken, UpTo};
 
 impl<T: Send + 'static> Queue<T> {
     /// Waits for the item that is next and takes it on lease. `None` says that the queue is closed and that nothing can
@@ -75,9 +75,9 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     /// Takes as [`Queue::take_many`] does, but for good.
-    pub async fn pop_many(&self, up_to: impl Into<UpTo>) -> Vec<Taken<T>> {
+    pub async fn pop_many(&self, up_to: impl Into<UpTo>) -> Popped<T> {
         let want = self.wait_for_many(Way::ForGood, up_to.into()).await;
-        want.map_or_else(Vec::new, Want::into_items)
+        want.map_or_else(Popped::default, Want::into_popped)
     }
 
     fn lease(&self, goods: Goods<T>) -> Lease<T> {

@@ -19,6 +19,7 @@ mod room;
 mod schedules;
 mod stalls;
 mod streams;
+mod together;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

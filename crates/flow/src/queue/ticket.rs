@@ -31,11 +31,13 @@ pub struct Owner(Option<Arc<str>>);
 
 impl Owner {
     /// Whether both are clones of one text, which is quicker to see than that they read the same.
+    #[inline]
     pub(super) fn is_clone_of(&self, other: &Self) -> bool {
         self.address() == other.address()
     }
 
     /// Where its text lies: as long as it does, no other text has that address.
+    #[inline]
     pub(super) fn address(&self) -> usize {
         self.0.as_ref().map_or(0, |name| Arc::as_ptr(name).addr())
     }

@@ -73,7 +73,8 @@ async fn a_fan_of_ten_thousand_nodes_never_runs_more_at_once_than_it_may() {
     for answer in futures::future::join_all(asked).await {
         assert_eq!(*answer.unwrap().unwrap(), sum(2));
     }
-    assert_eq!(most.load(Ordering::SeqCst), 7);
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=7).contains(&most), "{most} at once");
     assert_eq!(graph.stats().runs, 2 * (WIDTH + 1));
     graph.assert_rest().await;
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::queue::dead_letters::Cause;
-use crate::queue::exchange::Progress;
 use crate::queue::gone::Why;
 use crate::queue::keys::First;
 use crate::queue::lanes::Block;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
+use crate::queue::stock::Progress;
 use crate::queue::store::Entry;
 use crate::queue::taken::Parts;
 use crate::queue::throttle::{Brake, Queueing};
@@ -30,6 +30,11 @@ enum Obstacle {
 
 impl<T> Books<T> {
     pub(super) fn consider(&mut self, offer: &mut Offer<T>) -> Progress {
+        if !offer.block.is_empty()
+            && let Some(progress) = self.consider_block(offer)
+        {
+            return progress;
+        }
         while let Some(parcel) = offer.parcel() {
             if let Some(obstacle) = self.obstacle(&parcel.ticket, parcel.queueing) {
                 if let Some(progress) = self.meet(offer, obstacle) {
@@ -41,6 +46,32 @@ impl<T> Books<T> {
             }
         }
         Progress::Finished
+    }
+
+    /// Takes in as much of the block of an offer as there is room for. `None` goes on with what is behind it, or with its
+    /// items one by one where something else than their number may keep one out.
+    fn consider_block(&mut self, offer: &mut Offer<T>) -> Option<Progress> {
+        let room = self.settings.capacity.items.saturating_sub(self.depth());
+        let rest = (room < offer.block.len()).then(|| offer.block.split_off(room));
+        offer.taken.extend(self.take_in_block_at_once(&mut offer.block).map(TicketId));
+        let is_taken = offer.block.is_empty();
+        match rest {
+            None if is_taken => return None,
+            Some(rest) if is_taken => offer.block = rest,
+            Some(rest) => offer.block.append(rest),
+            None => {}
+        }
+        let waits = self.settings.overflow == Overflow::Wait && offer.patience == Patience::Waits;
+        if is_taken && waits && self.takes_blocks() {
+            return Some(Progress::Blocked);
+        }
+        offer.take_apart();
+        None
+    }
+
+    /// Whether a lack of room is all that may keep out an item with nothing rare.
+    fn takes_blocks(&self) -> bool {
+        self.journal.is_none() && self.throttle.is_open() && !self.line.is_closed()
     }
 
     /// Takes an item in if nothing keeps it out and no store is to be told; else it stays where it is.
@@ -66,9 +97,8 @@ impl<T> Books<T> {
         let has_room =
             |held: u64, more: u64, bound: u64| held.checked_add(more).is_some_and(|sum| sum <= bound);
         let Capacity { items, cost, bytes } = self.settings.capacity;
-        if self.journal.is_none()
-            && self.throttle.is_open()
-            && !self.line.is_closed()
+        if self.takes_blocks()
+            && !block.is_empty()
             && self.depth().checked_add(count).is_some_and(|depth| depth <= items)
             && has_room(self.cost(), block.cost(), cost)
             && has_room(self.bytes(), block.bytes(), bytes)

@@ -2,6 +2,7 @@
 
 use crate::queue::dead_letters::Cause;
 use crate::queue::keys::First;
+use crate::queue::lanes::Block;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::store::Position;
 use crate::queue::throttle::Queueing;
@@ -26,6 +27,10 @@ pub(in crate::queue) enum Patience {
 /// One item or several, and what came of it.
 pub(in crate::queue) struct Offer<T> {
     pub(super) patience: Patience,
+    /// Plain items that come before all others.
+    pub(super) block: Block<T>,
+    /// The names of those of them that were taken.
+    pub(super) taken: Vec<TicketId>,
     /// The only item, or none if there are several.
     pub(super) parcel: Option<Parcel<T>>,
     pub(super) rest: std::vec::IntoIter<Parcel<T>>,
@@ -33,6 +38,15 @@ pub(in crate::queue) struct Offer<T> {
     pub(super) answer: Option<Answer<T>>,
     /// The answers to several.
     pub(super) answers: Vec<Answer<T>>,
+}
+
+/// What came of an offer of several items.
+pub(in crate::queue) struct Answers<T> {
+    /// The names of those that were taken together, before all others.
+    pub(in crate::queue) taken: Vec<TicketId>,
+    pub(in crate::queue) answers: Vec<Answer<T>>,
+    /// What was not looked at because one was rejected.
+    pub(in crate::queue) rest: Vec<Parcel<T>>,
 }
 
 /// What became of an item. Nearly always it is taken, so the rest is kept elsewhere.
@@ -86,13 +100,24 @@ impl<T> Parcel<T> {
 
 impl<T> Offer<T> {
     pub(in crate::queue) fn one(parcel: Parcel<T>, patience: Patience) -> Self {
-        let rest = Vec::new().into_iter();
-        Self { patience, parcel: Some(parcel), rest, answer: None, answers: Vec::new() }
+        let (block, rest) = (Block::default(), Vec::new().into_iter());
+        let (taken, answers) = (Vec::new(), Vec::new());
+        Self { patience, block, taken, parcel: Some(parcel), rest, answer: None, answers }
     }
 
-    pub(in crate::queue) fn many(parcels: Vec<Parcel<T>>) -> Self {
-        let answers = Vec::with_capacity(parcels.len());
-        Self { patience: Patience::Waits, parcel: None, rest: parcels.into_iter(), answer: None, answers }
+    pub(in crate::queue) fn many(block: Block<T>, parcels: Vec<Parcel<T>>) -> Self {
+        let (patience, answers) = (Patience::Waits, Vec::with_capacity(parcels.len()));
+        let rest = parcels.into_iter();
+        Self { patience, block, taken: Vec::new(), parcel: None, rest, answer: None, answers }
+    }
+
+    /// Has the items of the block looked at one by one.
+    pub(super) fn take_apart(&mut self) {
+        let block = std::mem::take(&mut self.block).into_items();
+        let parcels = block.map(|(item, ticket)| Parcel::new(item, ticket, Vec::new()));
+        let parcels: Vec<_> = parcels.chain(std::mem::take(&mut self.rest)).collect();
+        self.answers.reserve(parcels.len());
+        self.rest = parcels.into_iter();
     }
 
     pub(in crate::queue) fn is_answered(&self) -> bool {
@@ -105,10 +130,10 @@ impl<T> Offer<T> {
     }
 
     /// The answers to an offer of several, and what was not looked at because one was rejected.
-    pub(in crate::queue) fn into_answers(self) -> (Vec<Answer<T>>, Vec<Parcel<T>>) {
-        let Self { mut answers, answer, parcel, rest, .. } = self;
+    pub(in crate::queue) fn into_answers(self) -> Answers<T> {
+        let Self { taken, mut answers, answer, parcel, rest, .. } = self;
         answers.extend(answer);
-        (answers, parcel.into_iter().chain(rest).collect())
+        Answers { taken, answers, rest: parcel.into_iter().chain(rest).collect() }
     }
 
     pub(super) fn answer(&mut self, answer: Answer<T>) {

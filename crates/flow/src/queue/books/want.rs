@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::queue::lanes::Block;
 use crate::queue::leases::LeaseId;
 use crate::queue::past::Attempt;
-use crate::queue::{Taken, UpTo};
+use crate::queue::{Popped, Taken, UpTo};
 
 /// What a taker asks for, and what it gets.
 pub(in crate::queue) struct Want<T> {
@@ -15,7 +15,7 @@ pub(in crate::queue) struct Want<T> {
     /// At most so much cost, unless the first item alone is dearer.
     pub(super) cost: u64,
     pub(in crate::queue) items: Few<Taken<T>>,
-    /// Items behind those, in blocks as they waited.
+    /// Items before those, in blocks.
     pub(super) blocks: Vec<Block<T>>,
     pub(in crate::queue) leases: Few<Goods<T>>,
 }
@@ -81,24 +81,9 @@ impl<T> Want<T> {
         Self { way, most: up_to.items.max(1), cost: up_to.cost, items, blocks: Vec::new(), leases }
     }
 
-    /// Where further items go.
-    #[inline]
-    pub(super) fn several(&mut self) -> &mut Vec<Taken<T>> {
-        self.take_apart();
-        &mut self.items.more
-    }
-
     /// All items that were taken for good.
-    pub(in crate::queue) fn into_items(mut self) -> Vec<Taken<T>> {
-        self.take_apart();
-        self.items.into_vec()
-    }
-
-    fn take_apart(&mut self) {
-        if !self.blocks.is_empty() {
-            self.items.more.reserve(self.blocks.iter().map(Block::len).sum());
-            self.items.more.extend(self.blocks.drain(..).flat_map(Block::into_taken));
-        }
+    pub(in crate::queue) fn into_popped(self) -> Popped<T> {
+        Popped::new(self.blocks, self.items.into_vec())
     }
 
     /// Makes room for so many at most.

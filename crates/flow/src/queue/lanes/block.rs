@@ -1,7 +1,6 @@
 //! Items that wait side by side, and can come and go together.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::{Details, Slot};
 use crate::queue::{Taken, Ticket, TicketId};
@@ -13,11 +12,19 @@ pub(in crate::queue) struct Block<T> {
     cost: u64,
     bytes: u64,
     rares: usize,
+    origin: Origin,
+}
+
+/// Whether the items of a block came together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Together,
+    OneByOne,
 }
 
 impl<T> Default for Block<T> {
     fn default() -> Self {
-        Self { slots: VecDeque::new(), cost: 0, bytes: 0, rares: 0 }
+        Self { slots: VecDeque::new(), cost: 0, bytes: 0, rares: 0, origin: Origin::OneByOne }
     }
 }
 
@@ -26,8 +33,8 @@ impl<T> Block<T> {
     /// it come back.
     pub(in crate::queue) fn gather(items: impl IntoIterator<Item = (T, Ticket)>) -> (Self, Vec<(T, Ticket)>) {
         let mut items = items.into_iter();
-        let mut block = Self::default();
-        block.reserve(items.size_hint().0);
+        let mut block = Self::with_room_for(items.size_hint().0);
+        block.origin = Origin::Together;
         while let Some((item, ticket)) = items.next() {
             let Some(details) = Details::of(&ticket) else {
                 return (block, [(item, ticket)].into_iter().chain(items).collect());
@@ -64,18 +71,24 @@ impl<T> Block<T> {
         self.bytes
     }
 
-    /// Whether none has anything rare.
-    pub(super) fn is_plain(&self) -> bool {
-        self.rares == 0
+    /// Whether it may be passed on as it is: its items came together and have nothing rare. The memory of a block that
+    /// was filled one by one is better kept.
+    pub(super) fn is_parcel(&self) -> bool {
+        self.origin == Origin::Together && self.rares == 0
     }
 
-    /// The times at which they arrived, each with how many did then.
-    pub(in crate::queue) fn each_arrival(&self, mut tell: impl FnMut(Duration, u64)) {
+    /// Whether there is room for one more without more memory.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.len() < self.slots.capacity()
+    }
+
+    /// Tells when they arrived, and how many did then.
+    pub(super) fn each_arrival(&self, mut tell: impl FnMut(u64, u64)) {
         let ends =
             self.slots.front().zip(self.slots.back()).map(|(first, last)| (first.arrived, last.arrived));
         match ends {
-            Some((first, last)) if first == last => tell(Duration::from_nanos(first), self.len() as u64),
-            _ => self.slots.iter().for_each(|slot| tell(Duration::from_nanos(slot.arrived), 1)),
+            Some((first, last)) if first == last => tell(first, self.len() as u64),
+            _ => self.slots.iter().for_each(|slot| tell(slot.arrived, 1)),
         }
     }
 
@@ -84,14 +97,20 @@ impl<T> Block<T> {
         self.slots.into_iter()
     }
 
-    /// Plain items, as they came.
-    pub(in crate::queue) fn into_taken(self) -> impl Iterator<Item = Taken<T>> {
-        self.slots.into_iter().map(Slot::into_plain)
+    /// Plain items and their tickets, as they came.
+    pub(in crate::queue) fn into_items(self) -> impl Iterator<Item = (T, Ticket)> {
+        self.slots.into_iter().map(|slot| slot.into_plain().into_item())
     }
 
-    /// The same, without names.
-    pub(in crate::queue) fn into_items(self) -> impl Iterator<Item = (T, Ticket)> {
-        self.into_taken().map(Taken::into_item)
+    /// Takes out the first of a block of plain items.
+    #[inline]
+    pub(in crate::queue) fn pop_plain(&mut self) -> Option<Taken<T>> {
+        self.slots.pop_front().map(Slot::into_plain)
+    }
+
+    /// An empty one with memory for so many.
+    pub(in crate::queue) fn with_room_for(count: usize) -> Self {
+        Self { slots: VecDeque::with_capacity(count), ..Self::default() }
     }
 
     pub(super) fn reserve(&mut self, count: usize) {
@@ -106,7 +125,7 @@ impl<T> Block<T> {
         self.slots.back()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<T>> {
+    pub(in crate::queue) fn iter(&self) -> impl Iterator<Item = &Slot<T>> {
         self.slots.iter()
     }
 
@@ -123,6 +142,13 @@ impl<T> Block<T> {
     pub(super) fn push(&mut self, slot: Slot<T>) {
         self.count(slot.details);
         self.slots.push_back(slot);
+    }
+
+    /// Takes out the first, unless it has something rare.
+    #[inline(always)]
+    pub(super) fn pop_if_plain(&mut self) -> Option<Slot<T>> {
+        let is_plain = self.slots.front()?.details.elsewhere().is_none();
+        if is_plain { self.pop() } else { None }
     }
 
     #[inline(always)]
@@ -146,8 +172,8 @@ impl<T> Block<T> {
     }
 
     /// Parts with its slots from that place on.
-    pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let mut half = Self { slots: self.slots.split_off(at), ..Self::default() };
+    pub(in crate::queue) fn split_off(&mut self, at: usize) -> Self {
+        let mut half = Self { slots: self.slots.split_off(at), origin: self.origin, ..Self::default() };
         for slot in half.slots.iter().map(|slot| slot.details).collect::<Vec<_>>() {
             self.uncount(slot);
             half.count(slot);
@@ -156,7 +182,7 @@ impl<T> Block<T> {
     }
 
     /// Takes over all slots of one that comes behind.
-    pub(super) fn append(&mut self, mut next: Self) {
+    pub(in crate::queue) fn append(&mut self, mut next: Self) {
         self.slots.append(&mut next.slots);
         self.cost += next.cost;
         self.bytes += next.bytes;

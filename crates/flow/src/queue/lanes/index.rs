@@ -45,6 +45,7 @@ impl Index {
     }
 
     /// Adds an id that is not there.
+    #[inline]
     pub(super) fn insert(&mut self, id: TicketId, lane: LaneId) {
         let (number, slot) = split(id);
         let at = self.find(number).unwrap_or_else(|at| {
@@ -57,18 +58,23 @@ impl Index {
         page.lanes[slot] = lane;
         page.taken |= 1 << slot;
         self.len += 1;
-        self.trim();
+        if self.pages[0].taken == 0 {
+            self.trim();
+        }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, id: TicketId) -> Option<LaneId> {
         let (number, slot) = split(id);
         let at = self.find(number).ok()?;
         let page = &mut self.pages[at];
         let lane = page.get(slot)?;
         page.taken &= !(1 << slot);
-        self.empty += usize::from(page.taken == 0);
         self.len -= 1;
-        self.trim();
+        if page.taken == 0 {
+            self.empty += 1;
+            self.trim();
+        }
         Some(lane)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::{iter, mem};
 
-use super::{Block, Slot};
+use super::{Block, Run, Slot};
 use crate::queue::TicketId;
 
 /// So many items lie in one block. More, and taking one out of the middle moves more of them; fewer, and a long lane
@@ -16,7 +16,9 @@ const WORTH: usize = 8;
 /// Items in order of their ids, which is that of their arrival. Adding the last one and taking the first take constant
 /// time; any other one is found in logarithmic time and moves at most a block.
 ///
-/// A short lane is one ring, so nothing is allocated while items pass; a long one is a row of them.
+/// A short lane is one ring, so nothing is allocated while items pass; a long one is a row of them. The ring has a line
+/// of the cache to itself, because that is what changes with every item.
+#[repr(C, align(64))]
 pub(in crate::queue) struct Lane<T> {
     first: Block<T>,
     /// The blocks behind the first one, none of them empty, and none at all while the first one is.
@@ -80,7 +82,7 @@ impl<T> Lane<T> {
     pub(super) fn append(&mut self, block: Block<T>) {
         let last = self.more.back_mut().unwrap_or(&mut self.first);
         if last.is_empty() {
-            *last = block;
+            self.spare = mem::replace(last, block);
         } else if block.len() < WORTH && last.len() < BLOCK {
             last.append(block);
         } else if !block.is_empty() {
@@ -88,13 +90,34 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Takes out the first block, if it has no more than `most` items, all of them plain, and is worth it.
-    pub(super) fn pop_block(&mut self, most: usize) -> Option<Block<T>> {
-        let (count, is_plain) = (self.first.len(), self.first.is_plain());
-        (count >= WORTH && count <= most && is_plain).then(|| {
-            let next = self.more.pop_front().unwrap_or_default();
-            mem::replace(&mut self.first, next)
-        })
+    /// Takes out the first items, up to `most` and to the first that has something rare: a block that came as one goes
+    /// as one.
+    #[inline(always)]
+    pub(super) fn pop_run(&mut self, most: usize, run: &mut Run<'_, T>) {
+        let mut left = most;
+        while left > 0 {
+            if self.first.is_parcel() && (WORTH..=left).contains(&self.first.len()) {
+                let next = self.more.pop_front().unwrap_or_else(|| mem::take(&mut self.spare));
+                let block = mem::replace(&mut self.first, next);
+                left -= block.len();
+                run.take_block(block);
+            } else if let Some(slot) = self.pop_if_plain() {
+                left -= 1;
+                run.take(slot);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Takes out the first, unless it has something rare.
+    #[inline(always)]
+    pub(super) fn pop_if_plain(&mut self) -> Option<Slot<T>> {
+        let slot = self.first.pop_if_plain()?;
+        if self.first.is_empty() {
+            self.go_on();
+        }
+        Some(slot)
     }
 
     #[inline(always)]
@@ -167,8 +190,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::queue::Ticket;
     use crate::queue::packing::Rares;
+    use crate::queue::{Owner, Ticket};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -192,7 +215,8 @@ mod tests {
                     ),
                     6 | 7 => prop_assert_eq!(lane.remove(id).map(|slot| slot.item), map.remove(&id)),
                     _ if expected.is_none() => {
-                        lane.insert(rares.pack(id, 0, &mut Ticket::default(), number));
+                        let (owner, details) = (Owner::default(), rares.note(&mut Ticket::default()));
+                        lane.insert(Slot { id, arrived: 0, owner, details, item: number });
                         map.insert(id, number);
                     }
                     _ => {}

@@ -6,8 +6,9 @@
 //! a deadline where that would be too long.
 
 use super::{Chosen, Discipline, Next, Policy};
-use crate::queue::TicketId;
-use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes};
+use crate::queue::packing::Details;
+use crate::queue::{Owner, TicketId};
 
 /// Those with a deadline have a lane of their own, and stand in order in [`Lanes::by_deadline`] already, because they
 /// expire.
@@ -17,8 +18,8 @@ pub(in crate::queue) struct EarliestDeadline;
 impl Policy for EarliestDeadline {
     const LANES: LaneCount = LaneCount::Few;
 
-    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
-        LaneId::at(slot.is_dated().into())
+    fn lane(&mut self, _owner: &Owner, details: Details) -> LaneId {
+        LaneId::at(details.is_dated().into())
     }
 
     fn next<T>(&mut self, lanes: &Lanes<T>, _now: u64) -> Option<Next> {

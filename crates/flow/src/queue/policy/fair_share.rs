@@ -16,8 +16,9 @@ use accounts::Accounts;
 use band::Band;
 
 use super::{Chosen, Discipline, Next, Policy, PolicySettings, Served, aged};
-use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot, nanos};
-use crate::queue::{Ticket, TicketId};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, nanos};
+use crate::queue::packing::Details;
+use crate::queue::{Owner, Ticket, TicketId};
 
 /// A lane for each owner and level in which something of it waits.
 #[derive(Debug)]
@@ -60,9 +61,9 @@ impl FairShare {
 impl Policy for FairShare {
     const LANES: LaneCount = LaneCount::Many;
 
-    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
-        let band = Self::band(&mut self.bands, slot.level());
-        self.accounts.open(slot.level(), &slot.owner, band)
+    fn lane(&mut self, owner: &Owner, details: Details) -> LaneId {
+        let band = Self::band(&mut self.bands, details.level());
+        self.accounts.open(details.level(), owner, band)
     }
 
     fn joined<T>(&mut self, lane: LaneId, arrived: u64, lanes: &Lanes<T>) {

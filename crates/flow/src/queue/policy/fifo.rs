@@ -1,8 +1,9 @@
 //! First come, first served; levels and owners make no difference.
 
 use super::{Chosen, Discipline, Next, Policy};
-use crate::queue::TicketId;
-use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes};
+use crate::queue::packing::Details;
+use crate::queue::{Owner, TicketId};
 
 #[derive(Debug)]
 pub(in crate::queue) struct Fifo;
@@ -11,8 +12,13 @@ impl Policy for Fifo {
     const LANES: LaneCount = LaneCount::Few;
 
     #[inline]
-    fn lane<T>(&mut self, _slot: &Slot<T>) -> LaneId {
+    fn lane(&mut self, _owner: &Owner, _details: Details) -> LaneId {
         LaneId::FIRST
+    }
+
+    #[inline]
+    fn stays(&self, _now: u64) -> bool {
+        true
     }
 
     #[inline]

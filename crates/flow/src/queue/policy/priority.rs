@@ -3,8 +3,9 @@
 //! tickets that came before it go first, so nothing waits longer than `level × age step` plus the service of those.
 
 use super::{Chosen, Discipline, Next, Policy, PolicySettings};
-use crate::queue::TicketId;
 use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot, nanos};
+use crate::queue::packing::Details;
+use crate::queue::{Owner, TicketId};
 
 /// A lane for each level. In a level the first arrival has waited longest, so it is at least as urgent as the rest.
 #[derive(Debug, Default)]
@@ -62,8 +63,8 @@ impl Policy for Priority {
     const LANES: LaneCount = LaneCount::Few;
 
     #[inline]
-    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
-        LaneId::at(slot.level().into())
+    fn lane(&mut self, _owner: &Owner, details: Details) -> LaneId {
+        LaneId::at(details.level().into())
     }
 
     #[inline]
@@ -78,6 +79,11 @@ impl Policy for Priority {
         if lanes.is_empty(lane) {
             self.waiting[lane.index() / 64] &= !(1 << (lane.index() % 64));
         }
+    }
+
+    #[inline]
+    fn stays(&self, now: u64) -> bool {
+        now < self.calm_until
     }
 
     #[inline]

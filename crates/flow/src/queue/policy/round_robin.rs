@@ -3,9 +3,10 @@
 //! the others as items of its owner came before it.
 
 use super::{Chosen, Discipline, Next, Policy, Served};
-use crate::queue::TicketId;
-use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes};
 use crate::queue::owners::{OwnerId, Owners};
+use crate::queue::packing::Details;
+use crate::queue::{Owner, TicketId};
 
 /// A lane for each owner, with the owner's number.
 #[derive(Debug, Default)]
@@ -69,14 +70,16 @@ impl RoundRobin {
 impl Policy for RoundRobin {
     const LANES: LaneCount = LaneCount::Many;
 
-    fn lane<T>(&mut self, slot: &Slot<T>) -> LaneId {
-        let owner = self.owners.id(&slot.owner);
+    #[inline]
+    fn lane(&mut self, owner: &Owner, _details: Details) -> LaneId {
+        let owner = self.owners.id(owner);
         if self.seats.len() <= owner.index() {
             self.seats.resize(owner.index() + 1, Seat { before: owner, after: owner, is_taken: false });
         }
         lane_of(owner)
     }
 
+    #[inline]
     fn joined<T>(&mut self, lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {
         let owner = OwnerId::at(lane.index());
         if !self.seat(owner).is_taken {
@@ -84,17 +87,20 @@ impl Policy for RoundRobin {
         }
     }
 
+    #[inline]
     fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
         if lanes.is_empty(lane) {
             self.stand_up(OwnerId::at(lane.index()));
         }
     }
 
+    #[inline]
     fn served<T>(&mut self, served: &Served, lanes: &Lanes<T>) {
         self.turn = Some(self.seat(OwnerId::at(served.lane.index())).after);
         self.left(served.lane, lanes);
     }
 
+    #[inline]
     fn next<T>(&mut self, _lanes: &Lanes<T>, _now: u64) -> Option<Next> {
         self.turn.map(|owner| Next::First(lane_of(owner)))
     }

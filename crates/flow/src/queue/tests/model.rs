@@ -28,6 +28,13 @@ mod exchange;
 #[allow(dead_code, reason = "what is exact has no pace")]
 #[path = "../pace.rs"]
 mod pace;
+#[expect(clippy::duplicate_mod, reason = "the exchange finds it beside itself")]
+#[path = "../parting.rs"]
+mod parting;
+#[expect(clippy::duplicate_mod, reason = "the exchange finds it beside itself")]
+#[allow(dead_code, reason = "what has no part in waiting is not used here")]
+#[path = "../stock.rs"]
+mod stock;
 #[expect(clippy::duplicate_mod, reason = "the point is to compile the same file against two kinds of locks")]
 #[path = "../waiters.rs"]
 mod waiters;

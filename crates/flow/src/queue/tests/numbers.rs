@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::exchange::{Progress, Stock};
+use super::stock::{Progress, Stock};
 
 pub(super) struct Numbers {
     pub(super) slots: usize,

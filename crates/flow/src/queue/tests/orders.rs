@@ -15,7 +15,8 @@ use std::time::Duration;
 #[path = "numbers.rs"]
 mod numbers;
 
-use crate::queue::exchange::{self, Exchange};
+use crate::queue::exchange::Exchange;
+use crate::queue::stock;
 use numbers::Numbers;
 
 /// Choices that are made the first time as they come, and after that in every other way.

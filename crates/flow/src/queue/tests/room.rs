@@ -147,9 +147,9 @@ async fn many_are_put_and_taken_in_one_go() {
     let mut got = Vec::new();
     while got.len() < 50 {
         let batch = queue.pop_many(UpTo::items(5).cost(60).wait(ms(1))).await;
-        let cost: u64 = batch.iter().map(|taken| taken.item).sum();
+        let cost: u64 = batch.iter().sum();
         assert!(batch.len() <= 5 && (cost <= 60 || batch.len() == 1), "{batch:?}");
-        got.extend(batch.into_iter().map(|taken| taken.item));
+        got.extend(batch.map(|taken| taken.item));
     }
     assert_eq!(got, (0..50).collect::<Vec<_>>());
     assert_eq!(putter.await.unwrap().unwrap().len(), 50);
