@@ -31,6 +31,7 @@ use crate::prompt::{Reader, bytes};
 use crate::request::{Request, Seat};
 use crate::roll::{Member, Roll};
 use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
+use crate::sum;
 use crate::turns::Turns;
 use crate::vision::gallery::Gallery;
 use crate::vision::{Eyes, Picture, View};
@@ -59,6 +60,8 @@ pub struct Engine {
     roll: Arc<Roll>,
     accepted: AtomicU64,
     commands: Sender<Command>,
+    /// What it computes on.
+    turns: Turns,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -90,8 +93,9 @@ impl Engine {
         let (after, revive, identity) =
             (settings.restart_after, settings.revive.clone(), loaded.identity.clone());
         let care = after.zip(revive).map(|(after, revive)| Care { after, revive, identity });
-        let (engine, mut run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
+        let (mut engine, mut run_loop) = Self::assemble(loaded, settings, Arc::new(SystemClock::new()))?;
         run_loop.seat = turns.seat();
+        engine.turns = turns.clone();
         let threads = Threads::start(run_loop, &engine.shared, care).map_err(EngineError::Thread)?;
         *engine.threads.lock().unwrap_or_else(PoisonError::into_inner) = Some(threads);
         Ok(Arc::new(engine))
@@ -158,6 +162,7 @@ impl Engine {
             roll: Arc::default(),
             accepted: AtomicU64::new(0),
             commands,
+            turns: Turns::default(),
             threads: Mutex::default(),
         };
         Ok((engine, run_loop))
@@ -398,20 +403,22 @@ impl Inference for Engine {
             running: meters.running.load(Relaxed),
             memory: self.memory.status(),
         };
-        Status {
+        let load = Load {
+            queued: gate.held() as u64,
+            oldest_queued_seconds: now.saturating_sub(oldest).as_secs_f64(),
+            queue_capacity: gate.capacity().items as u64,
+            running: meters.running.load(Relaxed),
+            kv_pages_used: meters.pages_used.load(Relaxed),
+            kv_pages_cached: meters.pages_cached.load(Relaxed),
+            kv_pages_total: self.pages as u64,
+            kv_page_tokens: PAGE_TOKENS as u64,
+        };
+        let status = Status {
             phase,
             health,
+            devices: vec![self.turns.status(&model)],
             models: vec![model],
-            load: Load {
-                queued: gate.held() as u64,
-                oldest_queued_seconds: now.saturating_sub(oldest).as_secs_f64(),
-                queue_capacity: gate.capacity().items as u64,
-                running: meters.running.load(Relaxed),
-                kv_pages_used: meters.pages_used.load(Relaxed),
-                kv_pages_cached: meters.pages_cached.load(Relaxed),
-                kv_pages_total: self.pages as u64,
-                kv_page_tokens: PAGE_TOKENS as u64,
-            },
+            load,
             vision: self.eyes.as_ref().map(|eyes| meters.sight.status(&eyes.meters())),
             pid: PidState {
                 setpoint_seconds: f64::from_bits(meters.pid_setpoint.load(Relaxed)),
@@ -423,10 +430,15 @@ impl Inference for Engine {
             counters: meters.counters(),
             latency: meters.latencies(),
             ..Status::default()
-        }
+        };
+        sum::with_figures(status)
     }
 
     fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        if adjustment == Adjustment::Rebalance {
+            // There is one of it.
+            return ready(Ok(())).boxed();
+        }
         let (adjusted, answer) = oneshot::channel();
         // If the engine has ended, the answer says so.
         let _ = self.commands.send(Command::Adjust { adjustment, adjusted });

@@ -32,7 +32,8 @@
 //! owns all of them, and `engine.rs` the outside of it. [`sampler`] turns logits into tokens.
 //!
 //! Models that do not generate are served by [`Dynamic`], and encoders by [`EncoderEngine`], which is made of it. [`Router`]
-//! puts several engines behind one door, and [`Turns`] shares the compute threads between them.
+//! puts several engines behind one door, and [`Turns`] shares the compute threads between them. [`Replicas`] are engines with
+//! the same model, each on a [`Device`] of its own.
 //!
 //! Pictures in prompts are prepared and read in `vision.rs` and the files below it.
 //!
@@ -56,6 +57,7 @@ mod prefix;
 mod pressure;
 mod prompt;
 mod reasoning;
+mod replicas;
 mod request;
 mod reuse;
 mod roll;
@@ -70,6 +72,7 @@ mod speculation;
 mod step;
 mod step_time;
 mod stop_text;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -87,10 +90,11 @@ pub use parameters::{
 };
 pub use pid::{Gains, PidSettings};
 pub use pressure::Eased;
+pub use replicas::Replicas;
 pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use router::{Router, Supply};
 pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use tier::KvTier;
-pub use turns::{Seat, Turns};
+pub use turns::{Device, Seat, Turns};
 pub use vision::VisionSettings;
 pub use watch::Revive;

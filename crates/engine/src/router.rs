@@ -1,7 +1,6 @@
 //! Several models behind one [`Inference`]: requests go by the name of the model, or to the first that can.
 
 mod members;
-mod sum;
 #[cfg(test)]
 mod tests;
 
@@ -112,6 +111,12 @@ impl Router {
         let adjusted = able.iter().map(|member| member.inference.adjust(adjustment.clone()));
         join_all(adjusted).await.into_iter().collect()
     }
+
+    async fn rebalance_all(&self) -> Result<(), Refusal> {
+        let members = self.members.all();
+        let balanced = members.iter().map(|member| member.inference.adjust(Adjustment::Rebalance));
+        join_all(balanced).await.into_iter().collect()
+    }
 }
 
 impl Inference for Router {
@@ -141,6 +146,7 @@ impl Inference for Router {
     fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
         match adjustment {
             Adjustment::Load { model } => Arc::clone(&self.members).load(model).boxed(),
+            Adjustment::Rebalance => self.rebalance_all().boxed(),
             Adjustment::Unload { model, grace } => Arc::clone(&self.members).unload(model, grace).boxed(),
             other => self.adjust_all(other).boxed(),
         }

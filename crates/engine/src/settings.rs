@@ -180,7 +180,7 @@ impl EngineSettings {
 const SAMPLER_ROWS: usize = 8;
 
 /// The bytes that an engine plans with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Packed weights.
     pub weights: usize,
@@ -216,6 +216,18 @@ impl MemoryPlan {
     /// The plan of a model that keeps nothing between batches.
     pub(crate) fn without_kv(weights: usize, workspace: usize) -> Self {
         Self { weights, kv: 0, buffers: 0, images: 0, workspace }
+    }
+
+    /// That of two engines together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            weights: self.weights + other.weights,
+            kv: self.kv + other.kv,
+            buffers: self.buffers + other.buffers,
+            images: self.images + other.images,
+            workspace: self.workspace + other.workspace,
+        }
     }
 
     /// All of it.

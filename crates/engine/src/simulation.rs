@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use models::generation::GenerationDefaults;
 use models::{Batch, CausalLm, LoadedModel, ModelShape};
 use protocol::{Event, GenerateRequest, Generation, Inference, Prompt, TenantId};
-use tensor::{Dtype, KvArena, KvLayout, Span};
+use tensor::{Dtype, Kernels, KvArena, KvLayout, Span};
 
 pub use cost::CostModel;
 
@@ -226,6 +226,10 @@ impl CausalLm for Costly {
             workspace_bytes: 0,
             kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: Dtype::F32 },
         }
+    }
+
+    fn twin(&self, _: Arc<dyn Kernels>) -> Box<dyn CausalLm> {
+        Box::new(Self { cost: self.cost, clock: Arc::clone(&self.clock), logits: Vec::new() })
     }
 
     fn forward(&mut self, batch: &Batch, _: &mut KvArena) -> &[f32] {

@@ -8,6 +8,26 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use protocol::status::{DeviceStatus, ModelStatus};
+use tensor::Cores;
+
+/// What models compute on, one at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name: `cpu0`.
+    pub name: String,
+    /// Threads that compute.
+    pub threads: usize,
+    /// The processors that its threads stay on; none where they may go anywhere.
+    pub cores: Cores,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self { name: "cpu0".to_owned(), threads: 1, cores: Cores::default() }
+    }
+}
+
 /// Where models take turns. A clone is the same place.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
@@ -16,6 +36,7 @@ pub struct Turns {
 
 #[derive(Debug, Default)]
 struct Inside {
+    device: Device,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -25,6 +46,8 @@ struct State {
     seats: Vec<Times>,
     /// Whose turn it is.
     owner: Option<usize>,
+    /// What all models together have had.
+    busy: Duration,
 }
 
 /// What one model has had.
@@ -55,6 +78,31 @@ pub struct Seat {
 }
 
 impl Turns {
+    /// Turns on a device.
+    pub fn on(device: Device) -> Self {
+        Self { inside: Arc::new(Inside { device, ..Inside::default() }) }
+    }
+
+    /// What turns are taken on.
+    pub fn device(&self) -> &Device {
+        &self.inside.device
+    }
+
+    /// The device, with one model on it.
+    pub(crate) fn status(&self, model: &ModelStatus) -> DeviceStatus {
+        let Device { name, threads, cores } = self.device();
+        DeviceStatus {
+            name: name.clone(),
+            threads: *threads as u64,
+            cores: cores.to_string(),
+            models: 1,
+            queued: model.queued,
+            running: model.running,
+            memory_bytes: model.memory.total(),
+            busy_seconds: self.lock().busy.as_secs_f64(),
+        }
+    }
+
     /// A claim for one more model.
     pub fn seat(&self) -> Seat {
         let mut state = self.lock();
@@ -121,7 +169,18 @@ impl Seat {
 
     /// Counts the time of a step that has ended.
     pub(crate) fn end(&self, began: Instant) {
-        self.turns.lock().seats[self.index].used += began.elapsed();
+        let mut state = self.turns.lock();
+        let took = began.elapsed();
+        state.seats[self.index].used += took;
+        state.busy += took;
+    }
+
+    /// Keeps the calling thread on the processors of the device.
+    pub(crate) fn enter(&self) {
+        let Device { name, cores, .. } = self.turns.device();
+        if let Err(error) = cores.enter() {
+            tracing::warn!(device = name, %cores, %error, "a thread may not stay on these processors");
+        }
     }
 
     /// Says that nothing is left to do for now, so that others need not wait for this model.

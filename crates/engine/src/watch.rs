@@ -108,6 +108,7 @@ impl Cell {
     fn start(self: &Arc<Self>, epoch: u64, shared: &Shared) -> io::Result<JoinHandle<()>> {
         let (cell, shared) = (Arc::clone(self), shared.clone());
         let body = move || {
+            cell.with(epoch, |run_loop| run_loop.seat.enter());
             if catch_unwind(AssertUnwindSafe(|| cell.serve(epoch))).is_err() {
                 shared.meters.died("the engine's thread ended unexpectedly", shared.clock.now());
                 drop(cell.take(epoch));

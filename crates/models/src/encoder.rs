@@ -1,5 +1,9 @@
 //! The seam of models that read whole texts and generate nothing.
 
+use std::sync::Arc;
+
+use tensor::Kernels;
+
 use crate::tokenizer::Sentence;
 
 /// What an engine must know about an encoder to plan for it.
@@ -15,7 +19,7 @@ pub struct EncoderShape {
     pub hidden: usize,
     /// Parameters, for people.
     pub parameters: u64,
-    /// Bytes of packed weights in memory. Embedding tables stay mapped files and do not count.
+    /// Bytes of packed weights in memory, 0 of a twin. Embedding tables stay mapped files and do not count.
     pub weight_bytes: usize,
     /// Bytes of activations, sized at load for the largest batch.
     pub workspace_bytes: usize,
@@ -30,6 +34,9 @@ pub struct EncoderShape {
 pub trait Encoder: Send {
     /// What an engine must know to plan.
     fn shape(&self) -> EncoderShape;
+
+    /// As [`crate::CausalLm::twin`].
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn Encoder>;
 
     /// Runs one ragged batch.
     fn forward(&mut self, batch: &EncoderBatch) -> &[f32];

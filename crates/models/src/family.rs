@@ -23,7 +23,8 @@ pub struct ModelShape {
     pub max_positions: usize,
     /// Parameters, for people.
     pub parameters: u64,
-    /// Bytes of packed weights in memory, for the memory plan. Embedding tables stay mapped files and do not count.
+    /// Bytes of packed weights in memory, for the memory plan: 0 of a twin, which has none of its own. Embedding tables stay
+    /// mapped files and do not count.
     pub weight_bytes: usize,
     /// Bytes of activations and logits, sized at load for the largest batch.
     pub workspace_bytes: usize,
@@ -40,6 +41,10 @@ pub struct ModelShape {
 pub trait CausalLm: Send {
     /// What an engine must know to plan.
     fn shape(&self) -> ModelShape;
+
+    /// The same model once more: with the same weights, which are in memory once, and working memory of its own. It computes
+    /// with other kernels, and gives the same logits if these are of the same instruction set.
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn CausalLm>;
 
     /// Runs one ragged batch.
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32];

@@ -47,7 +47,8 @@ pub(crate) enum Head {
 
 /// A head with its working memory, which grows to the largest batch and is kept.
 pub(crate) struct HeadStep {
-    pub(crate) head: Head,
+    /// The same for all twins.
+    pub(crate) head: Arc<Head>,
     kernels: Arc<dyn Kernels>,
     pooled: Vec<f32>,
     out: Vec<f32>,
@@ -56,12 +57,21 @@ pub(crate) struct HeadStep {
 
 impl HeadStep {
     pub(crate) fn new(head: Head, kernels: Arc<dyn Kernels>) -> Self {
+        Self::over(Arc::new(head), kernels)
+    }
+
+    /// The same head with working memory of its own.
+    pub(crate) fn twin(&self, kernels: Arc<dyn Kernels>) -> Self {
+        Self::over(Arc::clone(&self.head), kernels)
+    }
+
+    fn over(head: Arc<Head>, kernels: Arc<dyn Kernels>) -> Self {
         Self { head, kernels, pooled: Vec::new(), out: Vec::new(), ones: Vec::new() }
     }
 
     /// Numbers per text, where its hidden states are `hidden` wide.
     pub(crate) fn width(&self, hidden: usize) -> usize {
-        match self.head {
+        match *self.head {
             Head::Embedding(..) => hidden,
             Head::Classifier(..) => 1,
         }
@@ -71,7 +81,7 @@ impl HeadStep {
     pub(crate) fn forward(&mut self, states: &[f32], width: usize, lengths: &[usize]) -> &[f32] {
         let texts = lengths.len();
         self.out.resize(texts * self.width(width), 0.0);
-        match &self.head {
+        match &*self.head {
             Head::Embedding(Pooling::Mean, Scaling::Unit) => {
                 self.kernels.mean_pool_normalize(states, width, lengths, &mut self.out);
             }

@@ -142,6 +142,24 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
+    /// The same model once more, with the same weights and working memory of its own; see [`CausalLm::twin`]. `None` where
+    /// memory holds only some of the weights: they are read as the steps of one model need them.
+    pub fn twin(&self, kernels: Arc<dyn Kernels>) -> Option<Self> {
+        if self.streamed.is_some() {
+            return None;
+        }
+        Some(Self {
+            identity: self.identity.clone(),
+            model: self.model.twin(Arc::clone(&kernels)),
+            streamed: None,
+            vision: self.vision.as_ref().map(|vision| vision.twin(kernels)),
+            tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
+            generation: self.generation.clone(),
+            ..*self
+        })
+    }
+
     /// What the weights of the blocks are held as, for people: `bf16`, `int8`, `q4_k`.
     pub fn precision(&self) -> String {
         precision((self.dtype, self.holding))

@@ -92,7 +92,7 @@ fn some_tokens(sentence: Sentence) -> Result<Sentence, ModelError> {
 impl LoadedEncoder {
     /// What comes out for each text.
     pub fn outcome(&self) -> Outcome {
-        match self.head.head {
+        match *self.head.head {
             Head::Embedding(..) => Outcome::Vector(self.model.shape().hidden),
             Head::Classifier(..) => Outcome::Score,
         }
@@ -103,9 +103,19 @@ impl LoadedEncoder {
         self.quantised.map_or_else(|| self.dtype.to_string(), |quantised| quantised.blocks.to_string())
     }
 
+    /// The same model once more, with the same weights and working memory of its own; see [`crate::CausalLm::twin`].
+    pub fn twin(&self, kernels: Arc<dyn Kernels>) -> Self {
+        Self {
+            model: self.model.twin(Arc::clone(&kernels)),
+            head: self.head.twin(kernels),
+            reader: self.reader.clone(),
+            ..*self
+        }
+    }
+
     /// Bytes of packed weights in memory.
     pub fn weight_bytes(&self) -> usize {
-        let head = match &self.head.head {
+        let head = match &*self.head.head {
             Head::Embedding(..) => 0,
             Head::Classifier(classifier, _) => classifier.bytes(),
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub use clip::ClipForm;
 use images::{Patches, Recipe};
 pub use layout::{Layout, LayoutError, Placed, lay_out};
+use tensor::Kernels;
 
 /// What makes a model see.
 pub struct Vision {
@@ -18,6 +19,13 @@ pub struct Vision {
     pub marks: Marks,
     /// How a picture becomes patches.
     pub recipe: Recipe,
+}
+
+impl Vision {
+    /// The same, with a tower that has the same weights and working memory of its own.
+    pub(crate) fn twin(&self, kernels: Arc<dyn Kernels>) -> Self {
+        Self { tower: self.tower.twin(kernels), marks: self.marks, recipe: self.recipe.clone() }
+    }
 }
 
 /// The tokens that stand for pictures, and how many patches become one.
@@ -123,6 +131,9 @@ impl TowerShape {
 pub trait Tower: Send {
     /// What an engine must know to plan.
     fn shape(&self) -> TowerShape;
+
+    /// As [`crate::CausalLm::twin`]; it has no picture.
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn Tower>;
 
     /// Multiplications that a picture of that extent takes.
     fn work(&self, grid: Grid) -> u64;

@@ -32,6 +32,8 @@ pub enum Adjustment {
         /// Shares of tenants. Those that are not named keep theirs.
         weights: Vec<(String, NonZeroU32)>,
     },
+    /// Let requests that wait for a replica of a model that has more to do than another wait for that one instead.
+    Rebalance,
     /// Load one more model, and serve it once it is ready. It goes on though nobody waits for it any more.
     Load {
         /// Where it is, and under which name requests ask for it: `PATH` or `NAME=PATH`.

@@ -122,6 +122,12 @@ pub struct Status {
     pub load: Load,
     /// The models one by one, those on their way in and out included.
     pub models: Vec<ModelStatus>,
+    /// What each model has counted and measured since its start.
+    #[serde(default)]
+    pub figures: Vec<ModelFigures>,
+    /// What the models compute on.
+    #[serde(default)]
+    pub devices: Vec<DeviceStatus>,
     /// How short memory is, and what is given up for it.
     pub pressure: PressureStatus,
     /// What was answered without computing it again.
@@ -155,6 +161,40 @@ pub struct ModelStatus {
     pub running: u64,
     /// Bytes that it plans with.
     pub memory: MemoryStatus,
+}
+
+/// What one model has counted and measured since its start, as [`Status`] has it of all together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelFigures {
+    /// The name that requests use.
+    pub id: String,
+    /// What is in its engine now.
+    pub load: Load,
+    /// What has happened.
+    pub counters: Counters,
+    /// Distributions.
+    pub latency: Latencies,
+}
+
+/// Processors, or an accelerator, on which models compute in turns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its name: `cpu0`.
+    pub name: String,
+    /// Threads that compute.
+    pub threads: u64,
+    /// The processors that they stay on, as in `0-3,8`; empty where they may go anywhere.
+    pub cores: String,
+    /// Models on it.
+    pub models: u64,
+    /// Requests that wait for one of them.
+    pub queued: u64,
+    /// Sequences or inputs of theirs that run.
+    pub running: u64,
+    /// Bytes that they plan with. Weights that several devices read count for one of them.
+    pub memory_bytes: u64,
+    /// Time since the start in which one of them computed.
+    pub busy_seconds: f64,
 }
 
 /// Bytes that a model plans with.

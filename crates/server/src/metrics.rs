@@ -4,6 +4,7 @@
 //! engine cannot delay a scrape. The server itself counts HTTP only; what the system says of the process is read from
 //! it as well.
 
+mod models;
 mod page;
 mod vllm;
 
@@ -194,6 +195,7 @@ impl Collector for Engine {
         page.state(&status)?;
         page.load(&status.load)?;
         page.models(&status.models)?;
+        page.devices(&status.devices)?;
         page.pid(&status.pid)?;
         page.pressure(&status.pressure)?;
         page.weights(&status.weights)?;
@@ -201,7 +203,8 @@ impl Collector for Engine {
         page.reuse(&status.reuse)?;
         status.vision.iter().try_for_each(|vision| page.vision(vision))?;
         page.counters(&status.counters)?;
-        page.latencies(&status.latency)
+        page.latencies(&status.latency)?;
+        page.figures(&status.figures)
     }
 }
 
@@ -282,33 +285,6 @@ impl<'a> Page<'_, 'a> {
         self.gauge("kv_pages", "KV pages in all", load.kv_pages_total as f64)?;
         self.gauge("kv_page_tokens", "Tokens that one KV page holds", load.kv_page_tokens as f64)?;
         self.gauge("kv_cache_usage_ratio", "Share of the KV pages that is in use", pages_used(load))
-    }
-
-    fn models(&mut self, models: &'a [status::ModelStatus]) -> fmt::Result {
-        let each = |count: fn(&status::ModelStatus) -> u64| {
-            models.iter().map(move |model| ([("model_name", model.id.as_str())], count(model)))
-        };
-        self.gauge_family(
-            "model_requests_queued",
-            "Requests that wait for a model",
-            each(|model| model.queued),
-        )?;
-        let help = "Sequences or inputs of a model that run";
-        self.gauge_family("model_sequences_running", help, each(|model| model.running))?;
-        let help = "Whether a model takes requests";
-        self.gauge_family("model_ready", help, each(|model| u64::from(model.phase == Phase::Ready)))?;
-        let memory = models.iter().flat_map(|model| {
-            let status::MemoryStatus { weights, kv, kv_buffers, images, workspace } = model.memory;
-            let parts = [
-                ("weights", weights),
-                ("kv", kv),
-                ("kv_buffers", kv_buffers),
-                ("images", images),
-                ("workspace", workspace),
-            ];
-            parts.map(|(part, bytes)| ([("model_name", model.id.as_str()), ("part", part)], bytes))
-        });
-        self.gauge_family("model_memory_bytes", "Memory that a model plans with", memory)
     }
 
     fn pressure(&mut self, pressure: &status::PressureStatus) -> fmt::Result {

@@ -35,7 +35,7 @@ pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Q
 pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
 pub use packed::archive::{Archive, ArchiveWriter};
 pub use packed::{Linear, Packer};
-pub use pool::Pool;
+pub use pool::{Cores, CoresError, Pool};
 pub use quantised::{Bits, Quantised, Scheme};
 pub use ragged::{Ragged, Span};
 pub use timed::Timed;
@@ -43,11 +43,16 @@ pub use timed::Timed;
 /// The kernels of an instruction set, on `threads` threads (the caller's included; the scalar ones use no others).
 /// The machine must run `isa`: see [`Isa::require`].
 pub fn kernels(isa: Isa, threads: usize) -> Arc<dyn Kernels> {
+    kernels_on(isa, threads, &Cores::default())
+}
+
+/// As [`kernels`], with threads that stay on these processors, but for the caller's.
+pub fn kernels_on(isa: Isa, threads: usize, cores: &Cores) -> Arc<dyn Kernels> {
     match isa {
         Isa::Scalar => Arc::new(reference::Reference),
         #[cfg(target_arch = "x86_64")]
-        _ => Arc::new(Cpu::new(isa, Arc::new(Pool::new(threads)))),
+        _ => Arc::new(Cpu::new(isa, Arc::new(Pool::on(threads, cores)))),
         #[cfg(not(target_arch = "x86_64"))]
-        _ => panic!("this machine does not run {isa}, {threads} threads or not"),
+        _ => panic!("this machine does not run {isa}, {threads} threads on {cores} or not"),
     }
 }

@@ -3,6 +3,7 @@
 //! How a job gets to the workers and how the caller learns that they are done stands in `gate.rs`, which is explored
 //! by a model checker over all orders of its steps.
 
+mod cores;
 mod gate;
 mod sync;
 
@@ -16,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+pub use cores::{Cores, CoresError};
 use gate::{Caller, Worker};
 
 /// What the workers are given: the function of one `run`, made to look as if it lived for ever.
@@ -38,15 +40,24 @@ impl Pool {
     /// A pool of `threads` workers (at least one), the caller included. Where the operating system refuses a thread,
     /// the pool goes on with those it got: results do not depend on their number.
     pub fn new(threads: usize) -> Self {
+        Self::on(threads, &Cores::default())
+    }
+
+    /// As [`Pool::new`], with workers that stay on these processors. Where the caller is, is the caller's business.
+    pub fn on(threads: usize, cores: &Cores) -> Self {
         let mut caller = Caller::new();
         let panic = Arc::new(Panic::default());
         let mut workers = Vec::new();
         for index in 1..threads {
             let started = caller.enlist(|worker| {
-                let panic = Arc::clone(&panic);
+                let (panic, cores) = (Arc::clone(&panic), cores.clone());
                 let name = format!("tidegate-compute-{index}");
-                let handle =
-                    std::thread::Builder::new().name(name).spawn(move || serve(worker, index, &panic))?;
+                let body = move || {
+                    // Whoever may not be there works where it may be: results do not depend on it.
+                    let _ = cores.enter();
+                    serve(worker, index, &panic);
+                };
+                let handle = std::thread::Builder::new().name(name).spawn(body)?;
                 let thread = handle.thread().clone();
                 workers.push(handle);
                 Ok::<_, std::io::Error>(thread)

@@ -53,6 +53,17 @@ pub enum OpenError {
         /// Who has how many.
         by: Vec<(String, u64)>,
     },
+    /// The processors cannot be divided as they were to be.
+    #[error(
+        "--devices {asked} does not fit: {found}; give a number up to that of the processors, numa, or lists without \
+         overlap, such as 0-3/4-7"
+    )]
+    Devices {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        found: String,
+    },
     /// The model's files are missing or wrong.
     #[error(transparent)]
     Model(#[from] models::ModelError),

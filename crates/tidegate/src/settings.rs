@@ -5,6 +5,7 @@
 //! argument of its verb and not a setting.
 
 mod choice;
+mod devices;
 mod error;
 mod file;
 mod inference;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command, FromArgMatches};
 
 pub use choice::ModelChoice;
+pub use devices::DeviceLayout;
 pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{
@@ -76,6 +78,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "dtype", section: "model", name: "dtype", unset: "what the checkpoint says" },
     Key { id: "context", section: "model", name: "context", unset: "what the model and the memory allow" },
     Key { id: "threads", section: "compute", name: "threads", unset: "one per processor" },
+    Key { id: "devices", section: "compute", name: "devices", unset: "" },
     Key { id: "isa", section: "compute", name: "isa", unset: "the fastest that runs here" },
     Key { id: "max_batch_tokens", section: "batch", name: "tokens", unset: "" },
     Key { id: "max_sequences", section: "batch", name: "sequences", unset: "" },

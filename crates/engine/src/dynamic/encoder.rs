@@ -21,6 +21,7 @@ use protocol::{
 
 use super::{BatchModel, Dynamic, DynamicSettings, Served, Terms};
 use crate::engine::StopReport;
+use crate::sum;
 use crate::turns::{Seat, Turns};
 use crate::{EngineError, MemoryPlan};
 use reading::{Read, Reader};
@@ -33,6 +34,8 @@ pub struct EncoderEngine {
     reader: Reader,
     dynamic: Dynamic<Encoding>,
     memory: MemoryPlan,
+    /// What it computes on.
+    turns: Turns,
 }
 
 /// The model with the batch that it reads.
@@ -56,6 +59,7 @@ impl BatchModel for Encoding {
         let Self { loaded, width, batch: rows, seat } = self;
         rows.clear();
         batch.iter().for_each(|sentence| rows.push(sentence));
+        seat.enter();
         let _turn = seat.turn();
         Ok(loaded.run(rows).chunks_exact(*width).map(|output| Ok(output.to_vec())).collect())
     }
@@ -99,7 +103,7 @@ impl EncoderEngine {
         let mut model = Encoding { loaded, width, batch: EncoderBatch::default(), seat: turns.seat() };
         model.warm_up()?;
         let dynamic = Dynamic::start(model, &settings)?;
-        Ok(Arc::new(Self { card, reader, dynamic, memory }))
+        Ok(Arc::new(Self { card, reader, dynamic, memory, turns: turns.clone() }))
     }
 
     /// The bytes that the engine plans with.
@@ -269,10 +273,14 @@ impl Inference for EncoderEngine {
             running: status.load.running,
             memory: self.memory.status(),
         };
-        Status { models: vec![model], ..status }
+        let devices = vec![self.turns.status(&model)];
+        sum::with_figures(Status { devices, models: vec![model], ..status })
     }
 
-    fn adjust(&self, _: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+    fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {
+        if adjustment == Adjustment::Rebalance {
+            return ready(Ok(())).boxed();
+        }
         let message = "an encoder has no streams, pages or steps that could be adjusted".to_owned();
         ready(Err(Refusal::InvalidParameter { param: "adjustment".to_owned(), message })).boxed()
     }

@@ -14,7 +14,8 @@ use protocol::status::ModelStatus;
 use protocol::{Inference, ModelCard, Phase, Refusal, Status};
 use tokio::sync::oneshot;
 
-use super::{Supply, sum};
+use super::Supply;
+use crate::sum;
 
 /// One engine, and what it serves.
 #[derive(Clone)]

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use models::{Batch, CausalLm, ModelShape};
-use tensor::{Dtype, KvArena, KvLayout, PAGE_TOKENS};
+use tensor::{Dtype, Kernels, KvArena, KvLayout, PAGE_TOKENS};
 
 use crate::sampler::mix;
 
@@ -46,6 +46,11 @@ impl CausalLm for HashModel {
             workspace_bytes: 1,
             kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: Dtype::F32 },
         }
+    }
+
+    fn twin(&self, _: Arc<dyn Kernels>) -> Box<dyn CausalLm> {
+        let (script, seen) = (self.script.clone(), Arc::clone(&self.seen));
+        Box::new(Self { script, seen, max_positions: self.max_positions, logits: Vec::new() })
     }
 
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 use models::{Batch, CausalLm, LoadedModel, ModelShape};
 use protocol::{Event, Failure, Health, Inference};
-use tensor::KvArena;
+use tensor::{Kernels, KvArena};
 
 use super::bench::{loaded, settings, tokens};
 use super::model::HashModel;
@@ -40,6 +40,10 @@ struct Hanging {
 impl CausalLm for Hanging {
     fn shape(&self) -> ModelShape {
         self.model.shape()
+    }
+
+    fn twin(&self, _: Arc<dyn Kernels>) -> Box<dyn CausalLm> {
+        Box::new(Self { model: HashModel::new(), door: Arc::clone(&self.door) })
     }
 
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {

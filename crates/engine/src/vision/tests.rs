@@ -7,7 +7,7 @@ use futures::FutureExt;
 use models::vision::{Features, Frame, Grid, Tower, TowerShape};
 use models::{LoadOptions, LoadedModel, Repository};
 use protocol::{Event, Failure, GenerateRequest, Image, Inference, Prompt, Refusal, TenantId};
-use tensor::{Dtype, Isa, TensorError};
+use tensor::{Dtype, Isa, Kernels, TensorError};
 
 use super::VisionSettings;
 use super::gallery::Gallery;
@@ -238,6 +238,10 @@ struct Fragile(Box<dyn Tower>);
 impl Tower for Fragile {
     fn shape(&self) -> TowerShape {
         self.0.shape()
+    }
+
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn Tower> {
+        Box::new(Self(self.0.twin(kernels)))
     }
 
     fn work(&self, grid: Grid) -> u64 {

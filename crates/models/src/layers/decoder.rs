@@ -39,6 +39,23 @@ pub(crate) struct Trunk {
     pub(crate) head: Head,
 }
 
+impl Trunk {
+    /// Buffers for a forward pass within these limits.
+    fn workspace(&self, limits: &LoadOptions) -> Workspace {
+        let Block { attention, feed_forward } = &self.blocks[0];
+        let widths = Widths {
+            hidden: self.embedding.shape()[1],
+            qkv: attention.qkv.outputs(),
+            attended: attention.out.inputs(),
+            inner: feed_forward.inner(),
+            gated: feed_forward.gated(),
+            half: self.positions.half(),
+            vocabulary: self.embedding.shape()[0],
+        };
+        Workspace::new(limits.max_batch_tokens, limits.max_outputs, &widths)
+    }
+}
+
 /// A pre-norm decoder of any family whose blocks are made of these layers.
 pub(crate) struct Decoder {
     kernels: Arc<dyn Kernels>,
@@ -46,7 +63,8 @@ pub(crate) struct Decoder {
     limits: LoadOptions,
     /// Whether memory is short, so that the table leaves it after every pass but for what the page cache keeps.
     spares: bool,
-    trunk: Trunk,
+    /// The same for all twins.
+    trunk: Arc<Trunk>,
     work: Workspace,
 }
 
@@ -56,21 +74,12 @@ impl Decoder {
         let Trunk { embedding, positions, blocks, head } = &trunk;
         let block = &blocks[0];
         let heads = block.attention.heads;
-        let widths = Widths {
-            hidden: embedding.shape()[1],
-            qkv: block.attention.qkv.outputs(),
-            attended: block.attention.out.inputs(),
-            inner: block.feed_forward.inner(),
-            gated: block.feed_forward.gated(),
-            half: positions.half(),
-            vocabulary: embedding.shape()[0],
-        };
         let weights: usize =
             blocks.iter().map(|block| block.attention.bytes() + block.feed_forward.bytes()).sum();
         let limits = *source.options;
-        let work = Workspace::new(limits.max_batch_tokens, limits.max_outputs, &widths);
+        let work = trunk.workspace(&limits);
         let shape = ModelShape {
-            vocabulary: widths.vocabulary,
+            vocabulary: embedding.shape()[0],
             max_positions,
             parameters: source.checkpoint.elements_read(),
             weight_bytes: weights + head.bytes() + positions.bytes(),
@@ -78,13 +87,19 @@ impl Decoder {
             kv: KvLayout { layers: blocks.len(), heads: heads.kv, dim: heads.dim, dtype: source.dtype },
         };
         let spares = source.packing.streams();
-        Self { kernels: source.kernels.clone(), shape, limits, spares, trunk, work }
+        Self { kernels: source.kernels.clone(), shape, limits, spares, trunk: Arc::new(trunk), work }
     }
 }
 
 impl CausalLm for Decoder {
     fn shape(&self) -> ModelShape {
         self.shape
+    }
+
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn CausalLm> {
+        let (trunk, limits) = (Arc::clone(&self.trunk), self.limits);
+        let shape = ModelShape { weight_bytes: 0, ..self.shape };
+        Box::new(Self { kernels, shape, limits, spares: self.spares, work: trunk.workspace(&limits), trunk })
     }
 
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {

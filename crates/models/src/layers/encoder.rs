@@ -40,9 +40,15 @@ pub(crate) struct PostNormEncoder {
     shape: EncoderShape,
     max_rows: usize,
     heads: Heads,
+    /// The same for all twins.
+    weights: Arc<EncoderWeights>,
+    work: Workspace,
+}
+
+/// The weights of an encoder.
+struct EncoderWeights {
     embeddings: Embeddings,
     blocks: Vec<EncoderBlock>,
-    work: Workspace,
 }
 
 /// The buffers of one forward pass.
@@ -56,6 +62,20 @@ struct Workspace {
     inner: Buffer,
 }
 
+impl EncoderWeights {
+    /// Buffers for so many rows.
+    fn workspace(&self, heads: Heads, rows: usize) -> Workspace {
+        let hidden = self.embeddings.words.shape()[1];
+        Workspace {
+            x: Buffer::new(rows, hidden),
+            y: Buffer::new(rows, hidden),
+            qkv: Buffer::new(rows, heads.fused()),
+            attended: Buffer::new(rows, heads.query * heads.dim),
+            inner: Buffer::new(rows, self.blocks.first().map_or(0, |block| block.up.outputs())),
+        }
+    }
+}
+
 impl PostNormEncoder {
     /// Puts the weights to work; `blocks` has at least one.
     pub(crate) fn new(
@@ -65,13 +85,9 @@ impl PostNormEncoder {
     ) -> Self {
         let hidden = embeddings.words.shape()[1];
         let rows = source.options.max_batch_tokens;
-        let work = Workspace {
-            x: Buffer::new(rows, hidden),
-            y: Buffer::new(rows, hidden),
-            qkv: Buffer::new(rows, heads.fused()),
-            attended: Buffer::new(rows, heads.query * heads.dim),
-            inner: Buffer::new(rows, blocks.first().map_or(0, |block| block.up.outputs())),
-        };
+        let weights = EncoderWeights { embeddings, blocks };
+        let work = weights.workspace(heads, rows);
+        let EncoderWeights { embeddings, blocks } = &weights;
         let buffers = [&work.x, &work.y, &work.qkv, &work.attended, &work.inner];
         let shape = EncoderShape {
             vocabulary: embeddings.words.shape()[0],
@@ -82,11 +98,12 @@ impl PostNormEncoder {
             weight_bytes: embeddings.norm.bytes() + blocks.iter().map(EncoderBlock::bytes).sum::<usize>(),
             workspace_bytes: buffers.iter().map(|buffer| buffer.bytes()).sum(),
         };
-        Self { kernels: source.kernels.clone(), shape, max_rows: rows, heads, embeddings, blocks, work }
+        let kernels = Arc::clone(&source.kernels);
+        Self { kernels, shape, max_rows: rows, heads, weights: Arc::new(weights), work }
     }
 
     fn embed(&mut self, batch: &EncoderBatch) {
-        let (rows, tables) = (batch.tokens.len(), &self.embeddings);
+        let (rows, tables) = (batch.tokens.len(), &self.weights.embeddings);
         let (x, y) = (self.work.x.rows(rows), self.work.y.rows(rows));
         self.kernels.embed(&tables.words, &batch.tokens, y);
         for (table, ids) in [(&tables.types, &batch.types), (&tables.positions, &batch.positions)] {
@@ -102,6 +119,13 @@ impl Encoder for PostNormEncoder {
         self.shape
     }
 
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn Encoder> {
+        let Self { shape, max_rows, heads, ref weights, .. } = *self;
+        let shape = EncoderShape { weight_bytes: 0, ..shape };
+        let work = weights.workspace(heads, max_rows);
+        Box::new(Self { kernels, shape, max_rows, heads, weights: Arc::clone(weights), work })
+    }
+
     fn forward(&mut self, batch: &EncoderBatch) -> &[f32] {
         let rows = batch.tokens.len();
         assert_eq!(rows, batch.lengths.iter().sum::<usize>(), "every token of a batch belongs to one text");
@@ -110,7 +134,7 @@ impl Encoder for PostNormEncoder {
             return &[];
         }
         self.embed(batch);
-        for block in &self.blocks {
+        for block in &self.weights.blocks {
             block.forward(&*self.kernels, (self.heads, &batch.lengths), &mut self.work);
         }
         self.work.x.rows(rows)

@@ -67,7 +67,8 @@ pub(crate) struct VisionTower {
     shape: TowerShape,
     /// Type of keys and values.
     dtype: Dtype,
-    weights: TowerWeights,
+    /// The same for all twins.
+    weights: Arc<TowerWeights>,
     work: Workspace,
     reading: Option<Reading>,
 }
@@ -81,6 +82,23 @@ struct Workspace {
     inner: Buffer,
 }
 
+impl TowerWeights {
+    /// Buffers for a part.
+    fn workspace(&self) -> Workspace {
+        let Self { embed, heads, blocks, .. } = self;
+        let hidden = embed.outputs();
+        let inner = blocks.iter().map(|block| block.up.outputs()).max().unwrap_or(0);
+        Workspace {
+            values: Buffer::new(MOST_ROWS, embed.inputs()),
+            normed: Buffer::new(MOST_ROWS, hidden),
+            qkv: Buffer::new(MOST_ROWS, heads.fused()),
+            attended: Buffer::new(MOST_ROWS, hidden),
+            // The rows of a merger are as many times wider as there are fewer of them.
+            inner: Buffer::new(MOST_ROWS, inner.max(hidden)),
+        }
+    }
+}
+
 impl VisionTower {
     /// Puts the weights to work for patches of so many pixels a side and frames.
     pub(crate) fn new(
@@ -89,17 +107,8 @@ impl VisionTower {
         (patch, temporal): (usize, usize),
         parameters: u64,
     ) -> Self {
-        let TowerWeights { embed, heads, blocks, taps, merger, .. } = &weights;
-        let hidden = embed.outputs();
-        let inner = blocks.iter().map(|block| block.up.outputs()).max().unwrap_or(0);
-        let work = Workspace {
-            values: Buffer::new(MOST_ROWS, embed.inputs()),
-            normed: Buffer::new(MOST_ROWS, hidden),
-            qkv: Buffer::new(MOST_ROWS, heads.fused()),
-            attended: Buffer::new(MOST_ROWS, hidden),
-            // The rows of a merger are as many times wider as there are fewer of them.
-            inner: Buffer::new(MOST_ROWS, inner.max(hidden)),
-        };
+        let TowerWeights { embed, blocks, taps, merger, .. } = &weights;
+        let work = weights.workspace();
         let mergers = taps.iter().map(|(_, merger)| merger).chain([merger]);
         let shape = TowerShape {
             patch_values: embed.inputs(),
@@ -118,12 +127,13 @@ impl VisionTower {
                 .iter()
                 .sum(),
         };
-        Self { kernels: source.kernels.clone(), shape, dtype: source.dtype, weights, work, reading: None }
+        let (kernels, weights) = (Arc::clone(&source.kernels), Arc::new(weights));
+        Self { kernels, shape, dtype: source.dtype, weights, work, reading: None }
     }
 
     /// Multiplications for one row of a stage, in a picture of so many.
     fn row_work(&self, stage: Stage, rows: usize) -> u64 {
-        let TowerWeights { embed, blocks, taps, merger, merge, heads, .. } = &self.weights;
+        let TowerWeights { embed, blocks, taps, merger, merge, heads, .. } = &*self.weights;
         let of = |linear: &Linear| linear.inputs() * linear.outputs();
         let merging = |merger: &Merger| (of(&merger.up) + of(&merger.down)) / (merge * merge);
         let work = match stage {
@@ -165,6 +175,13 @@ impl VisionTower {
 impl Tower for VisionTower {
     fn shape(&self) -> TowerShape {
         self.shape
+    }
+
+    fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn Tower> {
+        let Self { shape, dtype, ref weights, .. } = *self;
+        let shape = TowerShape { weight_bytes: 0, ..shape };
+        let work = weights.workspace();
+        Box::new(Self { kernels, shape, dtype, weights: Arc::clone(weights), work, reading: None })
     }
 
     fn work(&self, grid: Grid) -> u64 {

@@ -23,6 +23,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint { path: "/admin/models", access: Access::Admin, route: || get(models) },
     Endpoint { path: "/admin/models/load", access: Access::Admin, route: || post(load) },
     Endpoint { path: "/admin/models/unload", access: Access::Admin, route: || post(unload) },
+    Endpoint { path: "/admin/rebalance", access: Access::Admin, route: || post(rebalance) },
     Endpoint { path: "/admin/prefix-cache/clear", access: Access::Admin, route: || post(clear_prefix_cache) },
     Endpoint { path: "/admin/results/clear", access: Access::Admin, route: || post(clear_results) },
     // The name that operators of vLLM know.
@@ -40,6 +41,12 @@ async fn clear_prefix_cache(State(app): State<Arc<App>>) -> Result<Json<Value>, 
 async fn clear_results(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     adjust(&app, Adjustment::ClearResults).await?;
     Ok(Json(json!({ "results": "cleared" })))
+}
+
+/// Answers what each device has to do then; what is on its way between two counts where it still is.
+async fn rebalance(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    adjust(&app, Adjustment::Rebalance).await?;
+    Ok(Json(json!({ "devices": app.inference.status().devices })))
 }
 
 async fn status(State(app): State<Arc<App>>) -> Json<Status> {
@@ -134,7 +141,7 @@ async fn adjust(app: &App, change: Adjustment) -> Result<(), Problem> {
 mod tests {
     use protocol::Phase;
     use protocol::scripted::Scripted;
-    use protocol::status::{MemoryStatus, ModelStatus};
+    use protocol::status::{DeviceStatus, MemoryStatus, ModelStatus};
 
     use super::*;
     use crate::testing::{Bench, check};
@@ -185,6 +192,18 @@ mod tests {
             assert_eq!(change(&bench, wrong).await, 400, "{wrong}");
         }
         assert_eq!(bench.scripted.ledger().adjustments.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_rebalanced_and_devices_are_told() {
+        let bench = bench(Some(Key::of("boss")));
+        bench.scripted.set_status(|status| {
+            let device = |name: &str| DeviceStatus { name: name.to_owned(), queued: 2, ..Default::default() };
+            status.devices = ["cpu0", "cpu1"].map(device).to_vec();
+        });
+        check("admin/rebalance", &bench, "POST /admin/rebalance\nauthorization: Bearer boss").await;
+        assert_eq!(bench.scripted.ledger().adjustments, [Adjustment::Rebalance]);
+        assert_eq!(bench.send("POST /admin/rebalance\nauthorization: Bearer sk-alice").await.status(), 401);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! How metrics are written: one description each, and its values with their labels.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -14,18 +15,12 @@ pub(super) type Label<'a> = (&'static str, &'a str);
 /// The metrics being written.
 pub(super) struct Page<'e, 'a> {
     encoder: DescriptorEncoder<'e>,
-    /// They stand before a value's own.
-    labels: Vec<Label<'a>>,
+    labels: PhantomData<Label<'a>>,
 }
 
 impl<'e, 'a> Page<'e, 'a> {
     pub(super) fn new(encoder: DescriptorEncoder<'e>) -> Self {
-        Self { encoder, labels: Vec::new() }
-    }
-
-    /// The same page; what follows has these labels.
-    pub(super) fn labelled(self, labels: Vec<Label<'a>>) -> Self {
-        Self { labels, ..self }
+        Self { encoder, labels: PhantomData }
     }
 
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
@@ -48,6 +43,26 @@ impl<'e, 'a> Page<'e, 'a> {
 
     pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.family((name, help), MetricType::Counter, [([], ConstCounter::new(value))])
+    }
+
+    pub(super) fn ratio_family<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([Label<'a>; N], f64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.family((name, help), MetricType::Gauge, values)
+    }
+
+    pub(super) fn seconds_family<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([Label<'a>; N], f64)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+        self.family((name, help), MetricType::Counter, values)
     }
 
     pub(super) fn counter_family<const N: usize>(
@@ -74,6 +89,16 @@ impl<'e, 'a> Page<'e, 'a> {
         )
     }
 
+    pub(super) fn histogram_family<'h, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([Label<'a>; N], &'h Histogram)>,
+    ) -> fmt::Result {
+        let values = values.into_iter().map(|(labels, values)| (labels, Cumulative(values)));
+        self.family((name, help), MetricType::Histogram, values)
+    }
+
     pub(super) fn histogram(&mut self, name: &str, help: &str, values: &Histogram) -> fmt::Result {
         self.family((name, help), MetricType::Histogram, [([], Cumulative(values))])
     }
@@ -85,13 +110,12 @@ impl<'e, 'a> Page<'e, 'a> {
         values: impl IntoIterator<Item = ([Label<'a>; N], impl EncodeMetric)>,
     ) -> fmt::Result {
         let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
-        for (own, value) in values {
-            let labels: Vec<Label<'a>> = self.labels.iter().copied().chain(own).collect();
+        for (labels, value) in values {
             if labels.is_empty() {
                 // What has no labels has one value.
                 return value.encode(family);
             }
-            value.encode(family.encode_family(&labels)?)?;
+            value.encode(family.encode_family(&labels.as_slice())?)?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::body::to_bytes;
 use axum::http::header::CONTENT_TYPE;
 use protocol::scripted::{Script, Scripted};
-use protocol::status::{Histogram, MemoryStatus, ModelStatus, Phase, VisionStatus};
+use protocol::status::{
+    DeviceStatus, Histogram, MemoryStatus, ModelFigures, ModelStatus, Phase, VisionStatus,
+};
 
 use crate::testing::{Bench, compare};
 use crate::{Aliases, Settings};
@@ -36,6 +38,18 @@ fn bench() -> Bench {
         status.latency.time_to_first_token =
             Histogram { bounds: vec![0.001, 0.01], counts: vec![1, 2, 3], sum: 0.5 };
         status.latency.step_tokens = Histogram { bounds: vec![1.0, 8.0], counts: vec![4, 0, 1], sum: 20.0 };
+        let (counters, latency) = (status.counters.clone(), status.latency.clone());
+        let of =
+            |id: &str| ModelFigures { id: id.to_owned(), load: status.load.clone(), ..Default::default() };
+        status.figures = vec![ModelFigures { counters, latency, ..of("scripted") }, of("beside")];
+        let busy = |name: &str, busy_seconds| DeviceStatus {
+            name: name.to_owned(),
+            threads: 2,
+            models: 1,
+            busy_seconds,
+            ..Default::default()
+        };
+        status.devices = vec![busy("cpu0", 1.5), busy("cpu1", 0.25)];
     });
     Bench::over(scripted)
 }

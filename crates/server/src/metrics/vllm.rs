@@ -1,5 +1,4 @@
-//! The names under which dashboards and autoscalers for vLLM look, with the labels that they filter by. What is not known
-//! for each model by itself stands for all together under the name of the one that answers by default.
+//! The names under which dashboards and autoscalers for vLLM look, with the labels that they filter by, for each model.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,9 +6,9 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use protocol::Inference;
-use protocol::status::{ModelStatus, Status};
+use protocol::status::{Histogram, ModelFigures, ModelStatus};
 
-use super::page::Page;
+use super::page::{Label, Page};
 use super::{pages_used, told};
 
 /// What the engine counts, under those names.
@@ -21,42 +20,89 @@ impl fmt::Debug for Vllm {
     }
 }
 
+/// The labels of a model: vLLM has one engine or more for it, which count by themselves there.
+fn labels(id: &str) -> [Label<'_>; 2] {
+    [("model_name", id), ("engine", "0")]
+}
+
+/// A name, which of our metrics it is, and its value of a model.
+type Of<T> = (&'static str, &'static str, fn(&ModelFigures) -> T);
+
+type Times = fn(&ModelFigures) -> &Histogram;
+
 impl Collector for Vllm {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (status, models) = (told(&*self.0), self.0.models());
-        let name = models.first().map_or("", |card| card.id.as_str());
-        let Status { load, counters, latency, .. } = &status;
+        let status = told(&*self.0);
         let each = |count: fn(&ModelStatus) -> u64| {
-            let models = status.models.iter();
-            models.map(move |model| ([("model_name", model.id.as_str()), ("engine", "0")], count(model)))
+            status.models.iter().map(move |model| (labels(&model.id), count(model)))
         };
         let mut page = Page::new(encoder);
         let help = "tidegate_model_sequences_running";
         page.gauge_family("vllm:num_requests_running", help, each(|model| model.running))?;
         let help = "tidegate_model_requests_queued";
         page.gauge_family("vllm:num_requests_waiting", help, each(|model| model.queued))?;
-        let mut page = page.labelled(vec![("model_name", name), ("engine", "0")]);
-        page.gauge("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", pages_used(load))?;
-        page.counter(
-            "vllm:prefix_cache_queries",
-            "tidegate_prefix_cache_queries_total",
-            counters.prefix_queries,
-        )?;
-        page.counter("vllm:prefix_cache_hits", "tidegate_prefix_cache_hits_total", counters.prefix_hits)?;
-        page.counter("vllm:num_preemptions", "tidegate_preemptions_total", counters.preemptions)?;
-        page.counter("vllm:prompt_tokens", "tidegate_prompt_tokens_total", counters.prompt_tokens)?;
-        page.counter("vllm:generation_tokens", "tidegate_generated_tokens_total", counters.generated_tokens)?;
-        let help = "tidegate_requests_completed_total";
-        page.counted("vllm:request_success", help, "finished_reason", &counters.completed)?;
-        page.counter("vllm:spec_decode_num_draft_tokens", "tidegate_draft_tokens_total", counters.drafted)?;
-        let help = "tidegate_draft_tokens_accepted_total";
-        page.counter("vllm:spec_decode_num_accepted_tokens", help, counters.draft_hits)?;
-        let (first, between) = ("vllm:time_to_first_token_seconds", "vllm:inter_token_latency_seconds");
-        page.histogram(first, "tidegate_time_to_first_token_seconds", &latency.time_to_first_token)?;
-        page.histogram(between, "tidegate_inter_token_latency_seconds", &latency.inter_token)?;
-        let help = "tidegate_request_duration_seconds";
-        page.histogram("vllm:e2e_request_latency_seconds", help, &latency.request)?;
-        page.histogram("vllm:request_queue_time_seconds", "tidegate_queue_duration_seconds", &latency.queue)?;
-        page.histogram("vllm:iteration_tokens_total", "tidegate_step_tokens", &latency.step_tokens)
+        page.vllm_counters(&status.figures)?;
+        page.vllm_times(&status.figures)
+    }
+}
+
+impl<'a> Page<'_, 'a> {
+    fn vllm_counters(&mut self, figures: &'a [ModelFigures]) -> fmt::Result {
+        let used = figures.iter().map(|model| (labels(&model.id), pages_used(&model.load)));
+        self.ratio_family("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", used)?;
+        let counters: [Of<u64>; 7] = [
+            ("vllm:prefix_cache_queries", "tidegate_prefix_cache_queries_total", |model| {
+                model.counters.prefix_queries
+            }),
+            ("vllm:prefix_cache_hits", "tidegate_prefix_cache_hits_total", |model| {
+                model.counters.prefix_hits
+            }),
+            ("vllm:num_preemptions", "tidegate_preemptions_total", |model| model.counters.preemptions),
+            ("vllm:prompt_tokens", "tidegate_model_prompt_tokens_total", |model| {
+                model.counters.prompt_tokens
+            }),
+            ("vllm:generation_tokens", "tidegate_model_generated_tokens_total", |model| {
+                model.counters.generated_tokens
+            }),
+            ("vllm:spec_decode_num_draft_tokens", "tidegate_draft_tokens_total", |model| {
+                model.counters.drafted
+            }),
+            ("vllm:spec_decode_num_accepted_tokens", "tidegate_draft_tokens_accepted_total", |model| {
+                model.counters.draft_hits
+            }),
+        ];
+        for (name, help, count) in counters {
+            let counts = figures.iter().map(|model| (labels(&model.id), count(model)));
+            self.counter_family(name, help, counts)?;
+        }
+        let completed = figures.iter().flat_map(|model| {
+            let [name, engine] = labels(&model.id);
+            let reasons = model.counters.completed.iter();
+            reasons.map(move |(reason, count)| ([name, engine, ("finished_reason", reason.as_str())], *count))
+        });
+        self.counter_family("vllm:request_success", "tidegate_model_requests_completed_total", completed)
+    }
+
+    fn vllm_times(&mut self, figures: &'a [ModelFigures]) -> fmt::Result {
+        let times: [(&str, &str, Times); 5] = [
+            ("vllm:time_to_first_token_seconds", "tidegate_model_time_to_first_token_seconds", |model| {
+                &model.latency.time_to_first_token
+            }),
+            ("vllm:inter_token_latency_seconds", "tidegate_model_inter_token_latency_seconds", |model| {
+                &model.latency.inter_token
+            }),
+            ("vllm:e2e_request_latency_seconds", "tidegate_model_request_duration_seconds", |model| {
+                &model.latency.request
+            }),
+            ("vllm:request_queue_time_seconds", "tidegate_model_queue_duration_seconds", |model| {
+                &model.latency.queue
+            }),
+            ("vllm:iteration_tokens_total", "tidegate_step_tokens", |model| &model.latency.step_tokens),
+        ];
+        for (name, help, values) in times {
+            let values = figures.iter().map(|model| (labels(&model.id), values(model)));
+            self.histogram_family(name, help, values)?;
+        }
+        Ok(())
     }
 }

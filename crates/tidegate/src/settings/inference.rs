@@ -10,7 +10,10 @@ use memory::eviction::Policy;
 use models::{PackedCache, Quantisation};
 use tensor::{Dtype, Isa};
 
-use super::{ByteSize, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, VisionSettings, positive};
+use super::{
+    ByteSize, DeviceLayout, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, VisionSettings,
+    positive,
+};
 
 /// What runs, and how much of the machine it may use.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -66,6 +69,11 @@ pub struct ComputeSettings {
     /// Compute threads; without it, one per processor that the system grants.
     #[arg(long, env = "TIDEGATE_THREADS", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+    /// Devices on which every model has a replica; requests go to the one with least to do. A number divides the processors
+    /// into so many groups, numa makes a device of each node of memory, and 0-3/4-7 names the processors of each. Compute
+    /// threads, memory for keys and values, and what may wait are divided among them.
+    #[arg(long, env = "TIDEGATE_DEVICES", value_name = "DEVICES", default_value_t = Self::default().devices)]
+    pub devices: DeviceLayout,
     /// Instruction set: scalar, avx2, avx512, avx512bf16 or amx; without it, the fastest that runs here.
     #[arg(long, env = "TIDEGATE_ISA", value_name = "ISA")]
     pub isa: Option<Isa>,

@@ -28,6 +28,14 @@ pub enum Period {
     Hour,
 }
 
+impl Allowance {
+    /// What each of so many may, for all of them together to may this; rounded up.
+    pub(crate) fn part(self, parts: usize) -> Self {
+        let parts = u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+        Self { count: NonZeroU32::new(self.count.get().div_ceil(parts)).unwrap_or(self.count), ..self }
+    }
+}
+
 impl From<Allowance> for Rate {
     fn from(rate: Allowance) -> Self {
         let seconds = match rate.per {

@@ -72,6 +72,34 @@ impl Drop for Server {
 }
 
 #[test]
+fn two_devices_serve_one_model() {
+    let stderr = ["--devices 4096 does not fit: there are", "numa, or lists"];
+    check(&Case {
+        arguments: &["run", "hi", "--devices", "4096"],
+        exit: 1,
+        stderr: &stderr,
+        ..Case::default()
+    });
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return;
+    }
+    let server = Server::start(&Folder::new(), &["--devices", "2", "--result-cache", "0"]);
+    assert!(server.banner.contains("on each of 2 devices ("), "{}", server.banner);
+    let body = json!({"prompt": "Once upon", "max_tokens": 8, "temperature": 0}).to_string();
+    let texts = [0; 2].map(|_| {
+        let (status, answer) = server.ask("POST", "/v1/completions", "", &body);
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()["choices"].to_string()
+    });
+    assert_eq!(texts[0], texts[1], "both replicas say the same");
+    let told: Value = serde_json::from_str(&server.ask("GET", "/metrics/performance", "", "").1).unwrap();
+    let devices = told["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 2);
+    assert!(devices.iter().all(|device| device["utilization"].as_f64() > Some(0.0)), "{told}");
+    assert_eq!((told["models"].as_array().unwrap().len(), server.stop().0), (1, Some(0)));
+}
+
+#[test]
 fn banner_answer_and_graceful_end() {
     let server = Server::start(&Folder::new(), &[]);
     for part in ["tidegate-tiny", "compute", "weights", "KV", "bytes)", "ready in", "curl http://127.0.0.1:"]

@@ -1,10 +1,22 @@
 //! Several statuses as one.
 
-use protocol::status::{Counters, Histogram, Latencies, Load, StreamedStatus, TierStatus};
+use protocol::status::{
+    Counters, DeviceStatus, Histogram, Latencies, Load, ModelFigures, StreamedStatus, TierStatus,
+    VisionStatus,
+};
 use protocol::{Health, Phase, Status};
 
+/// The status of one model, with its figures beside the sums.
+pub(crate) fn with_figures(mut status: Status) -> Status {
+    let id = status.models.first().map(|model| model.id.clone()).unwrap_or_default();
+    let Status { load, counters, latency, .. } = &status;
+    status.figures =
+        vec![ModelFigures { id, load: load.clone(), counters: counters.clone(), latency: latency.clone() }];
+    status
+}
+
 /// Adds the status of the models of a name to that of others.
-pub(super) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
+pub(crate) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> Status {
     next.health = named(next.health, &name);
     let Some(mut sum) = sum else { return next };
     sum.phase = joined_phase(sum.phase, next.phase);
@@ -12,7 +24,9 @@ pub(super) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> St
     // The first model that has a controller; encoders have none.
     sum.pid = if sum.pid.output_tokens == 0 { next.pid } else { sum.pid };
     sum.models.append(&mut next.models);
-    sum.vision = sum.vision.or(next.vision);
+    sum.figures.append(&mut next.figures);
+    sum.devices = next.devices.into_iter().fold(sum.devices, add_device);
+    add_vision(&mut sum.vision, next.vision);
     add_load(&mut sum.load, &next.load);
     add_streamed(&mut sum.weights, next.weights);
     add_tier(&mut sum.tier, next.tier);
@@ -21,7 +35,7 @@ pub(super) fn add(sum: Option<Status>, (name, mut next): (String, Status)) -> St
 }
 
 /// Adds what has been counted since the start, which stays when a model goes.
-pub(super) fn add_past(sum: &mut Status, (counters, latency): (Counters, &Latencies)) {
+pub(crate) fn add_past(sum: &mut Status, (counters, latency): (Counters, &Latencies)) {
     add_counters(&mut sum.counters, counters);
     add_latencies(&mut sum.latency, latency);
 }
@@ -63,6 +77,36 @@ fn add_load(sum: &mut Load, next: &Load) {
     sum.kv_pages_cached += next.kv_pages_cached;
     sum.kv_pages_total += next.kv_pages_total;
     sum.kv_page_tokens = sum.kv_page_tokens.max(next.kv_page_tokens);
+}
+
+/// What models have on one device; the time is that of the device, which all of them tell.
+fn add_device(mut sum: Vec<DeviceStatus>, next: DeviceStatus) -> Vec<DeviceStatus> {
+    match sum.iter_mut().find(|device| device.name == next.name) {
+        None => sum.push(next),
+        Some(device) => {
+            device.models += next.models;
+            device.queued += next.queued;
+            device.running += next.running;
+            device.memory_bytes += next.memory_bytes;
+            device.busy_seconds = device.busy_seconds.max(next.busy_seconds);
+        }
+    }
+    sum
+}
+
+fn add_vision(sum: &mut Option<VisionStatus>, next: Option<VisionStatus>) {
+    let (Some(sum), Some(next)) = (&mut *sum, &next) else { return *sum = sum.take().or(next) };
+    sum.preparing += next.preparing;
+    sum.prepared += next.prepared;
+    sum.prepare_seconds += next.prepare_seconds;
+    add_labelled(&mut sum.unusable, next.unusable.clone());
+    sum.waiting += next.waiting;
+    sum.encoded += next.encoded;
+    sum.encoded_patches += next.encoded_patches;
+    sum.encode_seconds += next.encode_seconds;
+    sum.feature_queries += next.feature_queries;
+    sum.feature_hits += next.feature_hits;
+    sum.feature_bytes += next.feature_bytes;
 }
 
 fn add_streamed(sum: &mut StreamedStatus, next: StreamedStatus) {
