@@ -1,6 +1,6 @@
 """What `--kv-dir` brings to conversations that memory has no room for, and what it costs where nothing is asked twice.
 
-    python tools/bench_kv_tier.py target/release/tidegate --model MODEL --kv-memory 300MiB
+    python tools/bench_kv_tier.py target/release/tidegate --model MODEL --kv-memory 640MiB
 
 Two servers of the same model, one with and one without the disk, get the same requests in turns, one at a time, so a busy
 minute hurts both alike. First conversations over shared beginnings: each comes back for its next turn only after all others
@@ -52,7 +52,9 @@ class Server:
         reply = self.connection.getresponse()
         if reply.status != 200:
             sys.exit(f"{reply.status}: {reply.read().decode()}")
-        reply.readline()
+        # Comments keep the line open while a request waits; the first event with a choice in it is the first token.
+        while not any(choice.get("text") is not None for choice in event(reply.readline())):
+            pass
         took = time.perf_counter() - began
         reply.read()
         return took
@@ -67,6 +69,14 @@ class Server:
         self.process.wait()
 
 
+def event(line):
+    """The choices in a line of a stream of events."""
+    if not line:
+        sys.exit("the stream ended before its first token")
+    data = line.decode().removeprefix("data: ").strip() if line.startswith(b"data: {") else "{}"
+    return json.loads(data).get("choices", [])
+
+
 def in_turns(servers, prompt, tokens, number):
     """Seconds of each server for the same prompt; which one goes first alternates."""
     order = (0, 1) if number % 2 else (1, 0)
@@ -76,7 +86,7 @@ def in_turns(servers, prompt, tokens, number):
 
 def conversations(servers, options, draw):
     systems = [draw(options.system) for _ in range(options.systems)]
-    texts = [systems[number % options.systems] + draw(options.words) for number in range(options.conversations)]
+    texts = [systems[number % options.systems] + draw(options.first) for number in range(options.conversations)]
     turns = []
     for turn in range(options.turns):
         turns.append([in_turns(servers, text, options.reply, number) for number, text in enumerate(texts)])
@@ -105,16 +115,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tidegate", type=pathlib.Path)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--kv-memory", default="300MiB")
-    parser.add_argument("--kv-policy", default="presence")
+    parser.add_argument("--kv-memory", default="640MiB")
+    parser.add_argument("--kv-policy", default="lirs")
     parser.add_argument("--kv-disk", default="16GiB")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("."), help="folder in which the disk's folder is made")
     parser.add_argument("--conversations", type=int, default=200)
     parser.add_argument("--systems", type=int, default=10, help="beginnings that conversations share")
     parser.add_argument("--system", type=int, default=192, help="tokens of each")
-    parser.add_argument("--words", type=int, default=48, help="tokens that a turn adds")
+    parser.add_argument("--first", type=int, default=256, help="tokens of the first turn")
+    parser.add_argument("--words", type=int, default=32, help="tokens that a later turn adds")
     parser.add_argument("--reply", type=int, default=8, help="tokens of a reply")
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--fresh", type=int, default=200, help="prompts that have nothing in common")
     parser.add_argument("--trace", type=pathlib.Path)
     options = parser.parse_args()
@@ -136,7 +147,7 @@ def main():
             print(f"{tokens / PAGE:.0f} pages in all, {pages:.0f} in memory")
             for name in ("written", "loaded", "declined"):
                 print(f"  pages {name}: {servers[1].metric(f'kv_disk_pages_{name}_total'):.0f}")
-            length = options.system + options.words
+            length = options.system + options.first
             fresh = [in_turns(servers, draw(length), options.reply, number) for number in range(options.fresh)]
             if fresh:
                 report(f"nothing in common, {length} tokens", fresh)

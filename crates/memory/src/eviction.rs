@@ -56,8 +56,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What keys and values are kept by, unless something else is said.
-    pub const PRESENCE: Self = presence::POLICY;
+    /// What keys and values are kept by, unless something else is said: conversations that come back in turns are rounds.
+    pub const OF_PAGES: Self = lirs::POLICY;
 }
 
 /// The policies that come with this crate.

@@ -181,7 +181,7 @@ impl Default for MemorySettings {
             prefix_cache: Switch::On,
             kv_dir: None,
             kv_disk: ByteSize(8 << 30),
-            kv_policy: Policy::PRESENCE,
+            kv_policy: Policy::OF_PAGES,
         }
     }
 }
