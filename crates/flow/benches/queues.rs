@@ -8,6 +8,7 @@ mod measure;
 #[path = "queues/peers.rs"]
 mod peers;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,56 +32,64 @@ const TAKE: usize = 32;
 
 /// The queue under a policy, one item at a time.
 #[derive(Clone)]
-struct Ours {
+struct Ours<K> {
     queue: Queue<Message>,
     owners: Arc<[Arc<str>]>,
-    ticket: fn(&[Arc<str>], u64) -> Ticket,
+    kind: PhantomData<K>,
 }
 
-/// What items say of themselves.
-mod tickets {
-    use super::{Arc, LEVELS, Ticket};
+/// What items say of themselves. A type and no pointer, so that a ticket is made where it is used, as in a program.
+trait Kind: Clone + Send + Sync + 'static {
+    fn ticket(owners: &[Arc<str>], number: u64) -> Ticket;
+}
 
-    pub(super) fn plain(_owners: &[Arc<str>], _number: u64) -> Ticket {
+/// Nothing.
+#[derive(Clone)]
+struct Plain;
+
+impl Kind for Plain {
+    fn ticket(_owners: &[Arc<str>], _number: u64) -> Ticket {
         Ticket::default()
     }
+}
 
-    pub(super) fn levels(_owners: &[Arc<str>], number: u64) -> Ticket {
+/// How urgent they are.
+#[derive(Clone)]
+struct Urgent;
+
+impl Kind for Urgent {
+    fn ticket(_owners: &[Arc<str>], number: u64) -> Ticket {
         Ticket::default().level((number % LEVELS) as u8)
     }
+}
 
-    pub(super) fn owned(owners: &[Arc<str>], number: u64) -> Ticket {
+/// Whose they are.
+#[derive(Clone)]
+struct Owned;
+
+impl Kind for Owned {
+    fn ticket(owners: &[Arc<str>], number: u64) -> Ticket {
         Ticket::of(owners[number as usize % owners.len()].clone())
     }
 }
 
-impl Ours {
+impl<K: Kind> Ours<K> {
     fn new(policy: &str) -> Self {
-        let ticket = match policy {
-            "fifo" | "deadline" => tickets::plain,
-            "priority" => tickets::levels,
-            _ => tickets::owned,
-        };
-        Self::with(policy, ticket)
-    }
-
-    /// A first-come queue whose tickets name owners all the same.
-    fn owned() -> Self {
-        Self::with("fifo", tickets::owned)
-    }
-
-    fn with(policy: &str, ticket: fn(&[Arc<str>], u64) -> Ticket) -> Self {
         let policy: Discipline = policy.parse().expect("a policy that exists");
         let owners = (0..64).map(|number| format!("tenant {number}").into()).collect();
-        Self { queue: Queue::builder(Capacity::items(SLOTS)).policy(policy).build(), owners, ticket }
+        Self {
+            queue: Queue::builder(Capacity::items(SLOTS)).policy(policy).build(),
+            owners,
+            kind: PhantomData,
+        }
     }
 
     fn ticket(&self, number: u64) -> Ticket {
-        (self.ticket)(&self.owners, number)
+        K::ticket(&self.owners, number)
     }
 }
 
-impl Channel for Ours {
+impl<K: Kind> Channel for Ours<K> {
     async fn send(&self, number: u64) -> u64 {
         let put = self.queue.put([number; 8], self.ticket(number)).await;
         assert!(put.is_ok(), "an open queue takes what there is room for");
@@ -94,9 +103,9 @@ impl Channel for Ours {
 
 /// The same on leases.
 #[derive(Clone)]
-struct Leased(Ours);
+struct Leased<K>(Ours<K>);
 
-impl Channel for Leased {
+impl<K: Kind> Channel for Leased<K> {
     async fn send(&self, number: u64) -> u64 {
         self.0.send(number).await
     }
@@ -111,9 +120,9 @@ impl Channel for Leased {
 
 /// The same, many at a time.
 #[derive(Clone)]
-struct Many(Ours);
+struct Many<K>(Ours<K>);
 
-impl Channel for Many {
+impl<K: Kind> Channel for Many<K> {
     async fn send(&self, number: u64) -> u64 {
         let items = (number..number + PUT).map(|number| ([number; 8], self.0.ticket(number)));
         let put = self.0.queue.put_many(items).await;
@@ -203,10 +212,13 @@ fn one_by_one(runtime: &Runtime) {
                 "tokio mpsc" => Tokio::new(), "flume" => Flume::new(), "kanal" => Kanal::new(),
                 "async-channel" => AsyncChannel::new(), "crossfire" => Crossfire::new(),
                 "async-priority-channel" => Priority::new(),
-                "queue, fifo" => Ours::new("fifo"), "queue, fifo, 64 owners" => Ours::owned(),
-                "queue, priority" => Ours::new("priority"),
-                "queue, round_robin" => Ours::new("round_robin"), "queue, fair_share" => Ours::new("fair_share"),
-                "queue, deadline" => Ours::new("deadline"), "queue, fifo, leased" => Leased(Ours::new("fifo")),
+                "queue, fifo" => Ours::<Plain>::new("fifo"),
+                "queue, fifo, 64 owners" => Ours::<Owned>::new("fifo"),
+                "queue, priority" => Ours::<Urgent>::new("priority"),
+                "queue, round_robin" => Ours::<Owned>::new("round_robin"),
+                "queue, fair_share" => Ours::<Owned>::new("fair_share"),
+                "queue, deadline" => Ours::<Plain>::new("deadline"),
+                "queue, fifo, leased" => Leased(Ours::<Plain>::new("fifo")),
             )
         };
     }
@@ -239,12 +251,14 @@ fn in_batches(runtime: &Runtime) {
     table.extend(contenders!(runtime, |runtime, channel: &_| passing(runtime, channel, 4, 1),
         "tokio mpsc recv_many, one taker" => TokioMany::new(TAKE),
     ));
-    let policies = ["fifo", "priority", "round_robin", "fair_share", "deadline"];
-    let ours = policies.into_iter().map(|policy| (format!("queue, {policy}"), Ours::new(policy)));
-    for (name, queue) in ours.chain([("queue, fifo, 64 owners".to_owned(), Ours::owned())]) {
-        let channel = Many(queue);
-        table.push(Contender::new(name, move || passing(runtime, &channel, 4, 4)));
-    }
+    table.extend(contenders!(runtime, |runtime, channel: &_| passing(runtime, channel, 4, 4),
+        "queue, fifo" => Many(Ours::<Plain>::new("fifo")),
+        "queue, fifo, 64 owners" => Many(Ours::<Owned>::new("fifo")),
+        "queue, priority" => Many(Ours::<Urgent>::new("priority")),
+        "queue, round_robin" => Many(Ours::<Owned>::new("round_robin")),
+        "queue, fair_share" => Many(Ours::<Owned>::new("fair_share")),
+        "queue, deadline" => Many(Ours::<Plain>::new("deadline")),
+    ));
     let outcomes = compare("four putters of 16, four takers of 32", "M/s", table);
     bar(&outcomes, "queue, fifo", "tokio mpsc recv_many, one taker", 4.0, Better::Higher);
     bar(&outcomes, "queue, fifo", "tokio mpsc recv_many, takers in turn", 4.0, Better::Higher);

@@ -87,8 +87,8 @@ fn explore(forced_switches: usize, test: impl Fn() + Send + Sync + 'static) {
 }
 
 /// Two put and two take; whatever the order of steps, all numbers pass, and nobody is left behind.
-fn two_and_two(slots: usize) {
-    explore(2, move || {
+fn two_and_two(slots: usize, forced_switches: usize) {
+    explore(forced_switches, move || {
         let exchange = numbers(slots);
         let putters = [1, 2].map(|number| {
             let exchange = Arc::clone(&exchange);
@@ -107,12 +107,12 @@ fn two_and_two(slots: usize) {
 
 #[test]
 fn two_putters_and_two_takers_with_one_slot() {
-    two_and_two(1);
+    two_and_two(1, 2);
 }
 
 #[test]
 fn two_putters_and_two_takers_with_two_slots() {
-    two_and_two(2);
+    two_and_two(2, 3);
 }
 
 /// Without a bound on switches: every order there is.
