@@ -4,11 +4,13 @@ mod bert;
 mod gpt2;
 mod qwen3;
 mod qwen3_vl;
+mod roberta;
 
 use crate::family::Family;
 
 /// Every family, in the order in which messages list them.
-pub const FAMILIES: &[Family] = &[gpt2::FAMILY, qwen3::FAMILY, qwen3_vl::FAMILY, bert::FAMILY];
+pub const FAMILIES: &[Family] =
+    &[gpt2::FAMILY, qwen3::FAMILY, qwen3_vl::FAMILY, bert::FAMILY, roberta::FAMILY];
 
 /// The family that reads `model_type`.
 pub(crate) fn find(model_type: &str) -> Option<&'static Family> {

@@ -93,7 +93,7 @@ impl LoadFamily {
     pub fn kind(&self) -> ModelKind {
         match self {
             Self::CausalLm(_) | Self::Seeing(_) => ModelKind::CausalLm,
-            Self::Encoder(_) => ModelKind::Encoder,
+            Self::Encoder { .. } => ModelKind::Encoder,
         }
     }
 
@@ -102,7 +102,7 @@ impl LoadFamily {
         match self {
             Self::CausalLm(load) => Some(load(source).map(|model| Seeing { model, tower: None })),
             Self::Seeing(load) => Some(load(source)),
-            Self::Encoder(_) => None,
+            Self::Encoder { .. } => None,
         }
     }
 }
@@ -115,7 +115,12 @@ pub enum LoadFamily {
     /// Into a model that continues texts and sees pictures in them.
     Seeing(fn(&Source<'_>) -> Result<Seeing, ModelError>),
     /// Into a model that reads texts.
-    Encoder(fn(&Source<'_>) -> Result<Box<dyn Encoder>, ModelError>),
+    Encoder {
+        /// The longest text by the settings, in tokens.
+        positions: fn(&Config) -> Result<usize, ModelError>,
+        /// Makes the model.
+        load: fn(&Source<'_>) -> Result<Box<dyn Encoder>, ModelError>,
+    },
 }
 
 /// What a model is made from.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tensor::{Dtype, Kernels};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, POSITIONS};
+use crate::config::Config;
 use crate::encoder::{Encoder, EncoderBatch, EncoderShape};
 use crate::family::{LoadFamily, ModelKind, Source};
 use crate::head::{Head, HeadStep, Squash};
@@ -52,6 +52,8 @@ pub struct SentenceReader {
     /// Texts that are put before others.
     pub prompts: Arc<Prompts>,
     case: Case,
+    /// Token types that the model tells apart.
+    types: usize,
 }
 
 impl SentenceReader {
@@ -62,7 +64,7 @@ impl SentenceReader {
     pub fn read(&self, prompt: &str, text: &str) -> Result<Sentence, ModelError> {
         let joined =
             if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) };
-        self.tokenizer.encode(&self.cased(&joined)).and_then(some_tokens)
+        self.tokenizer.encode(&self.cased(&joined)).and_then(|sentence| self.typed(sentence))
     }
 
     /// A pair of texts.
@@ -70,7 +72,15 @@ impl SentenceReader {
     /// # Errors
     /// As [`SentenceReader::read`].
     pub fn read_pair(&self, first: &str, second: &str) -> Result<Sentence, ModelError> {
-        self.tokenizer.encode_pair(&self.cased(first), &self.cased(second)).and_then(some_tokens)
+        let sentence = self.tokenizer.encode_pair(&self.cased(first), &self.cased(second))?;
+        self.typed(sentence)
+    }
+
+    /// The sentence with no types but those that the model has.
+    fn typed(&self, mut sentence: Sentence) -> Result<Sentence, ModelError> {
+        let last = u32::try_from(self.types.saturating_sub(1)).unwrap_or(u32::MAX);
+        sentence.types.iter_mut().for_each(|kind| *kind = (*kind).min(last));
+        some_tokens(sentence)
     }
 
     fn cased<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -141,13 +151,12 @@ pub fn load_encoder(
 ) -> Result<LoadedEncoder, ModelError> {
     let config = Config::read(repository)?;
     let family = family(repository, &config)?;
-    let LoadFamily::Encoder(load) = family.load else {
+    let LoadFamily::Encoder { positions, load } = family.load else {
         return Err(other_kind(repository, family, ModelKind::Encoder));
     };
     let checkpoint = Checkpoint::open(repository)?;
     let dtype = arithmetic(options.dtype, config.dtype()?.unwrap_or_else(|| checkpoint.dtype()))?;
-    let mut settings =
-        SentenceSettings::plain(repository, config.count("max_position_embeddings", POSITIONS)?)?;
+    let mut settings = SentenceSettings::plain(repository, positions(&config)?)?;
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
     let loading = Loading::default();
@@ -162,7 +171,7 @@ pub fn load_encoder(
         kernels,
     };
     let model = load(&source)?;
-    let EncoderShape { hidden, vocabulary, .. } = model.shape();
+    let EncoderShape { hidden, vocabulary, types, .. } = model.shape();
     let head = if scores(&config)? {
         classifier(&source, hidden)?
     } else {
@@ -178,7 +187,7 @@ pub fn load_encoder(
         max_batch_tokens,
         head: HeadStep::new(head, source.kernels.clone()),
         model,
-        reader: SentenceReader { tokenizer, prompts: Arc::new(settings.prompts), case: settings.case },
+        reader: SentenceReader { tokenizer, prompts: Arc::new(settings.prompts), case: settings.case, types },
     })
 }
 
@@ -199,7 +208,12 @@ fn scores(config: &Config) -> Result<bool, ModelError> {
 /// The head of a cross-encoder; what its logit becomes is what Sentence-Transformers makes of it.
 fn classifier(source: &Source<'_>, hidden: usize) -> Result<Head, ModelError> {
     let root = source.checkpoint.prefix(&["bert.", ""], "pooler.dense.weight");
-    let names = [&*format!("{root}pooler.dense"), "classifier"];
+    // The head of RoBERTa has a pooler of its own.
+    let pooler = format!("{root}pooler.dense");
+    let names = match source.checkpoint.contains("classifier.out_proj.weight") {
+        true => ["classifier.dense", "classifier.out_proj"],
+        false => [&*pooler, "classifier"],
+    };
     let classifier = Classifier::load(source, hidden, names)?;
     let config = source.config;
     let keys = ["sentence_transformers.activation_fn", "sbert_ce_default_activation_function"];

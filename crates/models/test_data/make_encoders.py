@@ -1,4 +1,5 @@
-"""Makes the golden cases `bert` and `cross_encoder` of this folder: tiny seeded encoders and what transformers computes.
+"""Makes the golden cases `bert`, `cross_encoder`, `roberta` and `xlm_roberta` of this folder: tiny seeded encoders and what
+transformers computes.
 
     python crates/models/test_data/make_encoders.py
 
@@ -15,8 +16,9 @@ import tokenizers
 import torch
 import transformers
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertForSequenceClassification, BertModel, RobertaConfig, RobertaModel
+from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
 
 HERE = Path(__file__).parent
 TEXTS = [
@@ -67,13 +69,14 @@ def draw(model, seed):
     return model.eval()
 
 
-def folder(case, model, made, architecture):
+def folder(case, model, made, architecture, **more):
     path = HERE / case / "model"
     shutil.rmtree(path.parent, ignore_errors=True)
     config = {"architectures": [architecture], "hidden_act": "gelu", "hidden_size": HIDDEN,
               "intermediate_size": INNER, "layer_norm_eps": 1e-12, "max_position_embeddings": 48,
               "model_type": "bert", "num_attention_heads": HEADS, "num_hidden_layers": LAYERS, "pad_token_id": 0,
               "position_embedding_type": "absolute", "type_vocab_size": 2, "vocab_size": made.get_vocab_size()}
+    config |= more
     if architecture.endswith("SequenceClassification"):
         config["id2label"] = {"0": "LABEL_0"}
     write(path / "config.json", config)
@@ -105,9 +108,53 @@ def bert_config(made, **more):
                       attn_implementation="eager", **more)
 
 
-def sentences(made):
+def roberta_tokenizer():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    made.train_from_iterator(TEXTS, trainer)
+    made.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def xlm_tokenizer():
+    pieces = [*"▁abcdefghijklmnopqrstuvwxyz.,;?", *(f"▁{word}" for word in dict.fromkeys(WORDS)), "ing", "ed"]
+    vocab = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocab += [(piece, -1.0 - 0.01 * at - (5.0 if len(piece) == 1 else 0.0)) for at, piece in enumerate(dict.fromkeys(pieces))]
+    made = Tokenizer(models.Unigram(vocab, unk_id=3))
+    made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    made.decoder = decoders.Metaspace()
+    return made
+
+
+def roberta_config(kind, made, **more):
+    # Positions begin behind that of the padding, so 48 of them are 50.
+    return kind(vocab_size=made.get_vocab_size(), hidden_size=HIDDEN, num_hidden_layers=LAYERS, type_vocab_size=1,
+                num_attention_heads=HEADS, intermediate_size=INNER, max_position_embeddings=50, pad_token_id=1,
+                bos_token_id=0, eos_token_id=2, layer_norm_eps=1e-5, attn_implementation="eager", **more)
+
+
+ROBERTA = {"layer_norm_eps": 1e-5, "max_position_embeddings": 50, "pad_token_id": 1, "type_vocab_size": 1}
+
+
+def bert(made):
     model = draw(BertModel(bert_config(made)), 11)
-    path = folder("bert", model, made, "BertModel")
+    sentences("bert", made, model, folder("bert", model, made, "BertModel"))
+
+
+def roberta(made):
+    model = draw(RobertaModel(roberta_config(RobertaConfig, made)), 13)
+    path = folder("roberta", model, made, "RobertaModel", model_type="roberta", **ROBERTA)
+    sentences("roberta", made, model, path)
+
+
+def sentences(name, made, model, path):
     kinds = ["Transformer", "Pooling", "Normalize"]
     write(path / "modules.json", [
         {"idx": index, "name": str(index), "path": "" if index == 0 else f"{index}_{kind}",
@@ -131,15 +178,26 @@ def sentences(made):
             arrays[f"sentence.{row}.last_hidden_state"] = states.detach().numpy()
             detail.append({"row": row, "last_hidden_state": f"sentence.{row}.last_hidden_state"})
     arrays["embeddings"] = np.stack(vectors)
-    case("bert", "sentence_embedding",
+    case(name, "sentence_embedding",
          {"max_seq_length": LENGTH, "embedding_size": HIDDEN, "embeddings": "embeddings", "sentences": rows,
           "detail": detail}, arrays)
 
 
-def scores(made):
+def cross_encoder(made):
     model = draw(BertForSequenceClassification(bert_config(made, num_labels=1)), 12)
     path = folder("cross_encoder", model, made, "BertForSequenceClassification")
     write(path / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": LENGTH})
+    scores("cross_encoder", made, model)
+
+
+def xlm_roberta(made):
+    model = draw(XLMRobertaForSequenceClassification(roberta_config(XLMRobertaConfig, made, num_labels=1)), 14)
+    path = folder("xlm_roberta", model, made, "XLMRobertaForSequenceClassification", model_type="xlm-roberta", **ROBERTA)
+    write(path / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer", "model_max_length": LENGTH})
+    scores("xlm_roberta", made, model)
+
+
+def scores(name, made, model):
     rows = []
     made.enable_truncation(LENGTH, strategy="longest_first")
     for first, second in PAIRS:
@@ -147,11 +205,13 @@ def scores(made):
         logit = model(torch.tensor([encoded.ids]), token_type_ids=torch.tensor([encoded.type_ids])).logits[0, 0]
         rows.append({"texts": [first, second], "ids": encoded.ids, "token_type_ids": encoded.type_ids,
                      "logit": logit.item(), "score": torch.sigmoid(logit).item()})
-    case("cross_encoder", "pair_scores", {"max_seq_length": LENGTH, "pairs": rows}, {"none": np.zeros(1, np.float32)})
+    case(name, "pair_scores", {"max_seq_length": LENGTH, "pairs": rows}, {"none": np.zeros(1, np.float32)})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
-    sentences(tokenizer())
-    scores(tokenizer())
+    bert(tokenizer())
+    cross_encoder(tokenizer())
+    roberta(roberta_tokenizer())
+    xlm_roberta(xlm_tokenizer())

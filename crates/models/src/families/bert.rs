@@ -14,8 +14,16 @@ use crate::encoder::Encoder;
 use crate::family::{Family, LoadFamily, Source};
 use crate::layers::{Embeddings, EncoderBlock, NormWeights, Part, PostNormEncoder, Stored};
 
-pub(super) const FAMILY: Family =
-    Family { name: "bert", model_types: &["bert"], gguf: None, load: LoadFamily::Encoder(load) };
+pub(super) const FAMILY: Family = Family {
+    name: "bert",
+    model_types: &["bert"],
+    gguf: None,
+    load: LoadFamily::Encoder { positions, load },
+};
+
+fn positions(config: &Config) -> Result<usize, ModelError> {
+    config.count("max_position_embeddings", POSITIONS)
+}
 
 struct Dims {
     hidden: usize,
@@ -45,7 +53,7 @@ impl Dims {
             layers: config.count("num_hidden_layers", LAYERS)?,
             inner: config.count("intermediate_size", WIDTHS)?,
             vocabulary: config.count("vocab_size", WIDTHS)?,
-            positions: config.count("max_position_embeddings", POSITIONS)?,
+            positions: positions(config)?,
             types: config.optional_count("type_vocab_size", WIDTHS)?.unwrap_or(2),
             eps: config.optional_number("layer_norm_eps", 0.0..=1.0)?.unwrap_or(1e-12) as f32,
             activation: activation(config)?,
@@ -64,9 +72,18 @@ fn activation(config: &Config) -> Result<Activation, ModelError> {
 }
 
 fn load(source: &Source<'_>) -> Result<Box<dyn Encoder>, ModelError> {
+    encoder(source, "bert.", 0)
+}
+
+/// An encoder of BERT's blocks, whose tensors may have a prefix, and of whose positions so many stand for no token.
+pub(super) fn encoder(
+    source: &Source<'_>,
+    prefix: &str,
+    first_position: u32,
+) -> Result<Box<dyn Encoder>, ModelError> {
     let dims = Dims::read(source.config)?;
     let Dims { hidden, vocabulary, positions, types, eps, .. } = dims;
-    let root = source.checkpoint.prefix(&["", "bert."], "embeddings.word_embeddings.weight");
+    let root = source.checkpoint.prefix(&["", prefix], "embeddings.word_embeddings.weight");
     let table = |name: &str, rows| {
         source.checkpoint.tensor(&format!("{root}embeddings.{name}_embeddings.weight"), &[rows, hidden])
     };
@@ -74,6 +91,7 @@ fn load(source: &Source<'_>) -> Result<Box<dyn Encoder>, ModelError> {
         words: table("word", vocabulary)?,
         types: table("token_type", types)?,
         positions: table("position", positions)?,
+        first_position,
         norm: NormWeights::layer(source, &format!("{root}embeddings.LayerNorm"), hidden, eps)?,
     };
     let blocks = (0..dims.layers).map(|layer| block(source, &dims, &format!("{root}encoder.layer.{layer}")));

@@ -19,6 +19,8 @@ pub(crate) struct Embeddings {
     pub(crate) types: TensorView,
     /// `[rows, hidden]`.
     pub(crate) positions: TensorView,
+    /// Row of the position of a text's first token.
+    pub(crate) first_position: u32,
     pub(crate) norm: NormWeights,
 }
 
@@ -60,6 +62,8 @@ struct Workspace {
     qkv: Buffer,
     attended: Buffer,
     inner: Buffer,
+    /// Rows of the table of positions.
+    positions: Vec<u32>,
 }
 
 impl EncoderWeights {
@@ -72,6 +76,7 @@ impl EncoderWeights {
             qkv: Buffer::new(rows, heads.fused()),
             attended: Buffer::new(rows, heads.query * heads.dim),
             inner: Buffer::new(rows, self.blocks.first().map_or(0, |block| block.up.outputs())),
+            positions: Vec::with_capacity(rows),
         }
     }
 }
@@ -92,7 +97,7 @@ impl PostNormEncoder {
         let shape = EncoderShape {
             vocabulary: embeddings.words.shape()[0],
             types: embeddings.types.shape()[0],
-            max_positions: embeddings.positions.shape()[0],
+            max_positions: embeddings.positions.shape()[0] - embeddings.first_position as usize,
             hidden,
             parameters: source.checkpoint.elements_read(),
             weight_bytes: embeddings.norm.bytes() + blocks.iter().map(EncoderBlock::bytes).sum::<usize>(),
@@ -106,7 +111,10 @@ impl PostNormEncoder {
         let (rows, tables) = (batch.tokens.len(), &self.weights.embeddings);
         let (x, y) = (self.work.x.rows(rows), self.work.y.rows(rows));
         self.kernels.embed(&tables.words, &batch.tokens, y);
-        for (table, ids) in [(&tables.types, &batch.types), (&tables.positions, &batch.positions)] {
+        let positions = &mut self.work.positions;
+        positions.clear();
+        positions.extend(batch.positions.iter().map(|position| position + tables.first_position));
+        for (table, ids) in [(&tables.types, &batch.types), (&tables.positions, &*positions)] {
             self.kernels.embed(table, ids, x);
             y.iter_mut().zip(&*x).for_each(|(y, x)| *y += x);
         }

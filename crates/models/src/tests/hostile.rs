@@ -97,7 +97,7 @@ fn scaled_rope() {
 
 #[test]
 fn unknown_architectures() {
-    let known = "is not supported; known are gpt2, qwen3, qwen3_vl, bert";
+    let known = "is not supported; known are gpt2, qwen3, qwen3_vl, bert, roberta, xlm-roberta, camembert";
     check(qwen3(), set("model_type", json!("mamba")), &format!("config.json: model_type 'mamba' {known}"));
     check(qwen3(), set("model_type", Value::Null), &format!("config.json: model_type '' {known}"));
 }
