@@ -2,10 +2,11 @@
 //!
 //! Three tenants, one of them with twice the weight, keep more requests waiting than the server can run. Clients of all
 //! three go away in the middle of replies, and send what no server can answer. Then come bursts of ten times what may
-//! wait. Everything is drawn from a seed; everything happens on this machine.
+//! wait, and conversations about pictures with a model that sees. Everything is drawn from a seed; everything happens on this machine.
 
 mod client;
 mod mix;
+mod pictures;
 mod server;
 mod tally;
 
@@ -56,6 +57,9 @@ pub(crate) struct Options {
     /// Bursts.
     #[arg(long, value_name = "N", default_value_t = 10)]
     bursts: usize,
+    /// Requests about pictures.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pictures: usize,
     /// What all chance is drawn from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -74,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let bars = runtime.block_on(async {
         let mut bars = compete(&binary, options).await?;
         bars.extend(overload(&binary, options).await?);
+        bars.extend(pictures::soak(&binary, options.pictures, options.seed).await?);
         Ok::<_, anyhow::Error>(bars)
     })?;
     let mut met = true;
@@ -86,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// Tenants of different weights want more than there is.
 async fn compete(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>> {
-    let mut server = Server::start((binary, options.model.as_deref()), PATIENT).await?;
+    let mut server = Server::start((binary, options.model.as_deref()), PATIENT, &[]).await?;
     let warm = Mix::new(options.seed ^ 0xff, options.requests / 10);
     keep_going(&server, &warm).await?;
     let before = server.resident()?;
@@ -104,7 +109,7 @@ async fn compete(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>
 
 /// Bursts of ten times what may wait, against as many requests as run at once.
 async fn overload(binary: &std::path::Path, options: &Options) -> Result<Vec<Bar>> {
-    let mut server = Server::start((binary, options.model.as_deref()), IMPATIENT).await?;
+    let mut server = Server::start((binary, options.model.as_deref()), IMPATIENT, &[]).await?;
     let whole = |count| Mix::new(options.seed ^ 0xb0, count).of_whole_replies();
     let (served, next) = (whole(options.bursts * 2 * IMPATIENT), AtomicUsize::new(0));
     let began = Instant::now();

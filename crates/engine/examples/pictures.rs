@@ -74,7 +74,7 @@ fn tower(loaded: &mut LoadedModel, bytes: &[u8]) -> Result<usize, Box<dyn Error>
     println!("prepared in {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
     let grid = Grid { h: patches.grid.h, w: patches.grid.w };
     let (work, tokens) = (vision.tower.work(grid), grid.tokens(vision.marks.merge));
-    vision.tower.begin(Frame { grid, pixels: Pixels::Patches(Arc::new(patches)) })?;
+    vision.tower.begin(Frame { grid, pixels: Pixels::Patches { made: Arc::new(patches), step: 0 } })?;
     let began = Instant::now();
     while vision.tower.advance(u64::MAX).is_none() {}
     let took = began.elapsed().as_secs_f64();

@@ -34,7 +34,7 @@ use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::sum;
 use crate::turns::Turns;
 use crate::vision::gallery::Gallery;
-use crate::vision::{Eyes, Picture, View};
+use crate::vision::{Asking, Eyes, Picture, View};
 use crate::watch::{Care, Threads};
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
@@ -277,7 +277,8 @@ impl Engine {
     }
 
     fn check_images(&self, request: &GenerateRequest) -> Result<(), Refusal> {
-        if request.images.is_empty() || self.eyes.is_some() {
+        let shows = !request.images.is_empty() || !request.clips.is_empty();
+        if !shows || self.eyes.is_some() {
             return Ok(());
         }
         let message = format!(
@@ -292,26 +293,32 @@ impl Engine {
         &self,
         request: GenerateRequest,
     ) -> Result<(RequestId, Parameters, Vec<Picture>), Refusal> {
-        let mut prepared = self.prepare(&request).await?;
-        let (id, images, priority) = (request.id.clone(), request.images.clone(), request.priority);
-        let layout = match &self.eyes {
-            Some(eyes) if !images.is_empty() => Some(eyes.lay_out(&prepared.prompt, &images)?),
-            _ => None,
-        };
+        let (images, clips) = (request.images.clone(), request.clips.clone());
+        let eyes = self.eyes.as_ref().filter(|_| !images.is_empty() || !clips.is_empty());
+        let outline = eyes.map(|eyes| eyes.outline(&request)).transpose()?.unwrap_or_default();
+        let mut prepared = self.prepare(&request, outline.times()).await?;
+        let (id, priority) = (request.id.clone(), request.priority);
+        let layout = eyes.map(|eyes| eyes.lay_out(&prepared.prompt, &outline)).transpose()?;
         if let Some(layout) = &layout {
             prepared.prompt.clone_from(&layout.ids);
         }
         let mut parameters = parameters::resolve(request, prepared, &self.defaults, self.bounds)?;
         let mut pictures = Vec::new();
-        if let (Some(eyes), Some(layout)) = (&self.eyes, layout) {
-            pictures = eyes.prepare(&images, priority).await?;
+        if let (Some(eyes), Some(layout)) = (eyes, layout) {
+            let scope = match self.settings.prefix {
+                PrefixSharing::Tenant => Some(Arc::clone(&parameters.scope)),
+                PrefixSharing::Request => None,
+            };
+            let asking = Asking { priority, scope };
+            pictures = eyes.prepare((&images, &clips), (&outline, &layout), &asking).await?;
             parameters.view = Some(View::new(layout, &pictures));
         }
         Ok((id, parameters, pictures))
     }
 
-    async fn prepare(&self, request: &GenerateRequest) -> Result<Prepared, Refusal> {
-        let prompt = self.read(&request.prompt).await?;
+    /// `times` are those of the steps of each clip.
+    async fn prepare(&self, request: &GenerateRequest, times: Vec<Vec<f64>>) -> Result<Prepared, Refusal> {
+        let prompt = self.read(&request.prompt, times).await?;
         let reasoning = self.reader.begins(&request.prompt, &prompt);
         let form = match &request.form {
             Some(form) => Some(self.forms.template(form).await?),
@@ -321,13 +328,13 @@ impl Engine {
     }
 
     /// Tokenises on a blocking thread where there is much text and a runtime to ask for one.
-    async fn read(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
+    async fn read(&self, prompt: &Prompt, times: Vec<Vec<f64>>) -> Result<Vec<u32>, Refusal> {
         let runtime = tokio::runtime::Handle::try_current().ok();
         match runtime.filter(|_| prompt.text_bytes() > INLINE_BYTES) {
-            None => self.reader.read(prompt),
+            None => self.reader.read(prompt, &times),
             Some(runtime) => {
                 let (reader, prompt) = (self.reader.clone(), prompt.clone());
-                let read = runtime.spawn_blocking(move || reader.read(&prompt)).await;
+                let read = runtime.spawn_blocking(move || reader.read(&prompt, &times)).await;
                 read.unwrap_or_else(|_| {
                     Err(Refusal::NotReady { reason: "its prompt reader failed".to_owned() })
                 })

@@ -97,4 +97,5 @@ pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
 pub use tier::KvTier;
 pub use turns::{Device, Seat, Turns};
 pub use vision::VisionSettings;
+pub use vision::attic::FeatureTier;
 pub use watch::Revive;

@@ -27,6 +27,9 @@ pub(crate) struct Pacing {
     pid: Option<Pid>,
 }
 
+/// The tower has at least so much of a step, also before it is known how long one takes.
+const LEAST_SLICE: Duration = Duration::from_millis(1);
+
 impl Pacing {
     /// For steps of at most so many tokens.
     pub(crate) fn new(settings: PidSettings, most: usize) -> Self {
@@ -92,7 +95,16 @@ impl RunLoop {
         };
         let Some(gallery) = self.gallery.as_mut().filter(|gallery| gallery.is_busy()) else { return };
         let tokens = prompt.saturating_sub(reads).max(1);
-        let time = target.map(|target| target.mul_f64(if reads > 0 { gallery.share } else { 0.5 }));
+        let time = match target {
+            Some(target) => Some(target.mul_f64(if reads > 0 { gallery.share } else { 0.5 })),
+            // Nothing is aimed at, but a picture can take as long as hundreds of steps: with one as long as their own
+            // beside each, streams get half the time, and all together is done no later.
+            None if streams > 0 => {
+                let own = Duration::from_secs_f64(self.sampled_time.step(streams));
+                Some(own.max(LEAST_SLICE))
+            }
+            None => None,
+        };
         let work = gallery.allowance(tokens, time);
         let began = self.shared.clock.now();
         let Glance { ready, lost, work, read } = gallery.look(work);

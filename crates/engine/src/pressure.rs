@@ -91,7 +91,7 @@ impl RunLoop {
     pub(crate) fn ease(&mut self, relief: Relief) {
         let before = std::mem::replace(&mut self.easing, Easing { relief, starts: 1, due: false }).relief;
         if relief >= Relief::Pictures {
-            self.gallery.iter_mut().for_each(Gallery::clear);
+            self.gallery.iter_mut().for_each(Gallery::empty);
         }
         let holds = self.pages.pool().idle() > 0 || before < Relief::Prefixes;
         self.easing.due = relief >= Relief::Prefixes && holds;

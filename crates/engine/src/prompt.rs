@@ -1,9 +1,12 @@
 //! From what a client sent to token ids.
 
+use std::borrow::Cow;
+
 use models::LoadedModel;
 use models::chat_template::ChatTemplate;
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
+use models::vision::ClipForm;
 use protocol::{Chat, Marks, Prompt, Refusal};
 use serde_json::Value;
 
@@ -31,12 +34,13 @@ impl Reader {
         }
     }
 
-    /// The ids of a prompt, at least one.
-    pub(crate) fn read(&self, prompt: &Prompt) -> Result<Vec<u32>, Refusal> {
+    /// The ids of a prompt, at least one. The steps of its clips are told with their times, in seconds; ids are taken to
+    /// do so already.
+    pub(crate) fn read(&self, prompt: &Prompt, times: &[Vec<f64>]) -> Result<Vec<u32>, Refusal> {
         let ids = match prompt {
             Prompt::Tokens(ids) => ids.clone(),
-            Prompt::Text(text) => self.encode("prompt", text)?,
-            Prompt::Chat(chat) => self.encode("messages", &self.render(chat)?)?,
+            Prompt::Text(text) => self.encode("prompt", &expanded(text, times)?)?,
+            Prompt::Chat(chat) => self.encode("messages", &expanded(&self.render(chat)?, times)?)?,
         };
         if !ids.is_empty() {
             return Ok(ids);
@@ -89,6 +93,18 @@ impl Reader {
             invalid("messages", format!("the chat template refuses the conversation: {error}"))
         })
     }
+}
+
+fn expanded<'a>(text: &'a str, times: &[Vec<f64>]) -> Result<Cow<'a, str>, Refusal> {
+    if times.is_empty() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let expanded = ClipForm::default().expand(text, times);
+    expanded.map(Cow::Owned).ok_or_else(|| {
+        let given = times.len();
+        let told = format!("the prompt has not the {given} places for the {given} videos that were given");
+        invalid("messages", told)
+    })
 }
 
 fn invalid(param: &str, message: String) -> Refusal {

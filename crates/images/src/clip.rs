@@ -108,12 +108,33 @@ pub struct Clip {
     pub seconds: Vec<f64>,
 }
 
-/// The grid that [`clip`] will cut these frames into, told by the headers of the frames that are used.
+/// What headers tell of a clip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipOutline {
+    /// The patches that it will be cut into.
+    pub grid: Grid,
+    /// When each step is shown, as in [`Clip`].
+    pub seconds: Vec<f64>,
+    /// What [`Patches::hash`] will be.
+    pub hash: [u8; 32],
+}
+
+/// What [`clip`] will make of these frames, told by the headers of those that are used.
 ///
 /// # Errors
 /// As for [`clip`], as far as headers tell.
-pub fn clip_grid(frames: &Frames, recipe: &ClipRecipe, limits: &Limits) -> Result<Grid, ImageError> {
-    Ok(plan(frames, recipe, limits)?.grid(recipe))
+pub fn clip_outline(
+    frames: &Frames,
+    recipe: &ClipRecipe,
+    limits: &Limits,
+) -> Result<ClipOutline, ImageError> {
+    let plan = plan(frames, recipe, limits)?;
+    let (pictures, fps) = frames.parts();
+    Ok(ClipOutline {
+        grid: plan.grid(recipe),
+        seconds: plan.seconds(fps, recipe),
+        hash: plan.hash(pictures, recipe),
+    })
 }
 
 /// Chooses frames, decodes them, resizes them and cuts them into patches; an odd number of frames repeats the last.
@@ -124,10 +145,7 @@ pub fn clip(frames: &Frames, recipe: &ClipRecipe, limits: &Limits) -> Result<Cli
     let plan = plan(frames, recipe, limits)?;
     let (pictures, fps) = frames.parts();
     let together = recipe.frame.temporal_patch_size;
-    let mut used = plan.used.clone();
-    while !used.len().is_multiple_of(together) {
-        used.extend(plan.used.last());
-    }
+    let used = plan.filled(together);
     let grid = plan.grid(recipe);
     let mut levels = vec![0; grid.patches() * recipe.frame.patch_values()];
     let step = levels.len() / grid.t;
@@ -138,10 +156,8 @@ pub fn clip(frames: &Frames, recipe: &ClipRecipe, limits: &Limits) -> Result<Cli
             lay(picture, plan.size, &recipe.frame, &mut slot);
         }
     }
-    let time =
-        |numbers: &[usize]| numbers.iter().map(|number| *number as f64 / fps).sum::<f64>() / together as f64;
-    let seconds = used.chunks_exact(together).map(time).collect();
-    let hash = digest(plan.used.iter().map(|number| &*pictures[*number]), &recipe.frame);
+    let seconds = plan.seconds(fps, recipe);
+    let hash = plan.hash(pictures, recipe);
     Ok(Clip { patches: Patches::new(grid, hash, levels, &recipe.frame), seconds })
 }
 
@@ -152,6 +168,27 @@ struct Plan {
 }
 
 impl Plan {
+    /// The frames of all steps; an odd number of them repeats the last.
+    fn filled(&self, together: usize) -> Vec<usize> {
+        let mut used = self.used.clone();
+        while !used.len().is_multiple_of(together) {
+            used.extend(self.used.last());
+        }
+        used
+    }
+
+    fn hash(&self, pictures: &[Arc<[u8]>], recipe: &ClipRecipe) -> [u8; 32] {
+        digest(self.used.iter().map(|number| &*pictures[*number]), &recipe.frame)
+    }
+
+    fn seconds(&self, fps: f64, recipe: &ClipRecipe) -> Vec<f64> {
+        let together = recipe.frame.temporal_patch_size;
+        let time = |numbers: &[usize]| {
+            numbers.iter().map(|number| *number as f64 / fps).sum::<f64>() / together as f64
+        };
+        self.filled(together).chunks_exact(together).map(time).collect()
+    }
+
     fn grid(&self, recipe: &ClipRecipe) -> Grid {
         cut(self.size, self.used.len().div_ceil(recipe.frame.temporal_patch_size), &recipe.frame)
     }

@@ -20,10 +20,10 @@ mod picture;
 mod pool;
 mod recipe;
 
-pub use clip::{Clip, ClipRecipe, Frames, clip, clip_grid};
+pub use clip::{Clip, ClipOutline, ClipRecipe, Frames, clip, clip_outline};
 pub use error::{ImageError, RecipeError};
 pub use grid::{Grid, grid};
 pub use header::{Format, Header, Limits, inspect};
-pub use patches::{Patches, patches};
+pub use patches::{Patches, patches, step_hash, still_hash};
 pub use pool::{Meters, Pool, PoolError, PoolSettings, Preparing, Urgency};
 pub use recipe::Recipe;

@@ -77,6 +77,12 @@ impl Patches {
         });
     }
 
+    /// The rows of a step of time.
+    pub fn step(&self, step: usize) -> Range<usize> {
+        let rows = self.grid.h * self.grid.w;
+        step * rows..(step + 1) * rows
+    }
+
     /// Memory that it takes.
     pub fn bytes(&self) -> usize {
         self.levels.len()
@@ -103,6 +109,19 @@ pub fn patches(bytes: &[u8], recipe: &Recipe, limits: &Limits) -> Result<Patches
     let mut levels = vec![0; size.width * size.height * 3];
     lay(picture, size, recipe, &mut Slot { levels: &mut levels, frame: 0, frames: 1 });
     Ok(Patches::new(grid, digest([bytes], recipe), levels, recipe))
+}
+
+/// What [`Patches::hash`] will be of a still picture.
+pub fn still_hash(bytes: &[u8], recipe: &Recipe) -> [u8; 32] {
+    digest([bytes], recipe)
+}
+
+/// The hash of a step of time of a clip with that hash.
+pub fn step_hash(clip: &[u8; 32], step: usize) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(clip);
+    hash.update((step as u64).to_le_bytes());
+    hash.finalize().into()
 }
 
 /// The hash of pictures that belong together, in order. Lengths are hashed so that no byte can pass from one to the next.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use clip::ClipForm;
-use images::{Patches, Recipe};
+use images::{ClipRecipe, Patches, Recipe};
 pub use layout::{Layout, LayoutError, Placed, lay_out};
 use tensor::Kernels;
 
@@ -19,12 +19,19 @@ pub struct Vision {
     pub marks: Marks,
     /// How a picture becomes patches.
     pub recipe: Recipe,
+    /// How a clip becomes patches, if the model's files say so.
+    pub clips: Option<ClipRecipe>,
 }
 
 impl Vision {
     /// The same, with a tower that has the same weights and working memory of its own.
     pub(crate) fn twin(&self, kernels: Arc<dyn Kernels>) -> Self {
-        Self { tower: self.tower.twin(kernels), marks: self.marks, recipe: self.recipe.clone() }
+        Self {
+            tower: self.tower.twin(kernels),
+            marks: self.marks,
+            recipe: self.recipe.clone(),
+            clips: self.clips.clone(),
+        }
     }
 }
 
@@ -74,8 +81,13 @@ pub struct Frame {
 pub enum Pixels {
     /// The rows themselves.
     Values(Arc<Vec<f32>>),
-    /// What they are made from as they are read.
-    Patches(Arc<Patches>),
+    /// What they are made from as they are read: those of one step of time.
+    Patches {
+        /// A picture or a clip.
+        made: Arc<Patches>,
+        /// The step; 0 of a picture.
+        step: usize,
+    },
 }
 
 impl Pixels {
@@ -89,7 +101,10 @@ impl Pixels {
                 let width = values.len() / patches.len().max(1);
                 values.copy_from_slice(&rows[patches.start * width..patches.end * width]);
             }
-            Self::Patches(made) => made.fill(patches, values),
+            Self::Patches { made, step } => {
+                let first = made.step(*step).start;
+                made.fill(first + patches.start..first + patches.end, values);
+            }
         }
     }
 }
@@ -188,6 +203,11 @@ impl Features {
     pub fn rows(&self, level: usize, tokens: Range<usize>) -> &[f32] {
         let first = level * self.tokens;
         &self.values[(first + tokens.start) * self.width..(first + tokens.end) * self.width]
+    }
+
+    /// All of them: `levels × tokens × width`.
+    pub fn values(&self) -> &[f32] {
+        &self.values
     }
 
     /// Bytes that it holds.

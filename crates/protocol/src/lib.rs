@@ -28,7 +28,7 @@ pub use reading::{
 };
 pub use refusal::Refusal;
 pub use request::{
-    Chat, Content, GenerateRequest, Image, Limits, Message, Part, Priority, Prompt, RequestId, Sampling,
-    Sharing, TenantId,
+    Chat, Clip, Content, GenerateRequest, Image, Limits, Message, Part, Priority, Prompt, RequestId,
+    Sampling, Sharing, TenantId,
 };
 pub use status::{Health, ModelCard, Phase, Status, Task};

@@ -47,6 +47,8 @@ pub struct GenerateRequest {
     pub prompt: Prompt,
     /// The pictures of the conversation, in the order in which its parts of kind `image` or `image_url` stand.
     pub images: Vec<Image>,
+    /// The clips of the conversation, in the order in which its parts of kind `video` stand.
+    pub clips: Vec<Clip>,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// When to stop.
@@ -94,6 +96,7 @@ impl GenerateRequest {
             model: None,
             prompt,
             images: Vec::new(),
+            clips: Vec::new(),
             sampling: Sampling::default(),
             limits: Limits::default(),
             form: None,
@@ -120,6 +123,16 @@ impl fmt::Debug for Image {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Image({} bytes)", self.bytes.len())
     }
+}
+
+/// A clip as it came: its frames, all of which are used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clip {
+    /// The frames in order, all of one size.
+    pub frames: Vec<Image>,
+    /// How many are shown in a second, by which the model is told the time of each; `None` is the rate that its own files
+    /// ask for.
+    pub fps: Option<f64>,
 }
 
 /// What to continue.

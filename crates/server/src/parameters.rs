@@ -74,6 +74,7 @@ impl Parameters {
             model: self.model.clone(),
             prompt,
             images: Vec::new(),
+            clips: Vec::new(),
             sampling: self.sampling.clone(),
             limits: self.limits.clone(),
             form: self.form.clone(),

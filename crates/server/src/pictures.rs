@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures::{StreamExt, TryStreamExt, stream};
-use protocol::Image;
+use protocol::{Clip, Image};
 use serde_json::Value;
 
 use crate::app::App;
@@ -29,7 +29,8 @@ pub(crate) struct Pictures<'a> {
     most: &'a Limits,
     /// Whether pictures may be named that are elsewhere.
     reach: Reach,
-    found: Vec<Found>,
+    stills: Vec<Found>,
+    clips: Vec<Scene>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,30 +52,92 @@ enum Source {
     Named(String),
 }
 
+/// The frames of a clip.
+struct Scene {
+    frames: Vec<Found>,
+    fps: Option<f64>,
+}
+
+/// What a request shows, in the order of its parts.
+#[derive(Default)]
+pub(crate) struct Shown {
+    pub(crate) images: Vec<Image>,
+    pub(crate) clips: Vec<Clip>,
+}
+
 impl<'a> Pictures<'a> {
     pub(crate) fn of(app: &'a App) -> Self {
         let reach = if app.fetcher.is_open() { Reach::Elsewhere } else { Reach::Here };
-        Self { most: &app.settings.limits, reach, found: Vec::new() }
+        Self { most: &app.settings.limits, reach, stills: Vec::new(), clips: Vec::new() }
     }
 
     /// Reads the picture of a part of kind `image_url`: `{"image_url": {"url": …}}`, or the text alone, as some clients
     /// have it. Its header is read, so that whoever sends what cannot be used hears which part it is.
     pub(crate) fn take(&mut self, part: &mut Fields) -> Result<(), Problem> {
-        let path = part.path_of("image_url");
-        let (url, path) = match part.required("image_url")? {
-            Value::String(url) => (url, path),
-            Value::Object(object) => {
-                let mut object = Fields::of(Value::Object(object), path)?;
-                detail(&mut object)?;
-                let url = object.text("url")?.ok_or_else(|| object.missing("url"))?;
-                (url, object.path_of("url"))
-            }
-            other => return Err(fields::wrong_type(path, "an object with 'url'", &other)),
+        let (url, path) = address(part, "image_url")?;
+        self.check_room(&path)?;
+        let found = self.found(url, path)?;
+        self.stills.push(found);
+        Ok(())
+    }
+
+    /// Reads the frames of a part of kind `video`, a list of pictures, and the rate at which they are shown, `fps`.
+    pub(crate) fn take_frames(&mut self, part: &mut Fields) -> Result<(), Problem> {
+        let path = part.path_of("video");
+        let urls = match part.required("video")? {
+            Value::Array(urls) => urls.into_iter().enumerate(),
+            _ => return Err(Problem::invalid(path, FRAMES_WANTED)),
         };
-        if self.found.len() == self.most.images {
-            let most = self.most.images;
-            return Err(Problem::invalid(path, format!("a request may have at most {most} images.")));
+        let urls = urls.map(|(at, url)| match url {
+            Value::String(url) => Ok((url, format!("{path}[{at}]"))),
+            other => Err(fields::wrong_type(format!("{path}[{at}]"), "a string", &other)),
+        });
+        let urls = urls.collect::<Result<Vec<_>, _>>()?;
+        self.take_clip(part, urls, path)
+    }
+
+    /// Reads the frames of a part of kind `video_url`: JPEG files in one data URI, `data:video/jpeg;base64,…,…`.
+    pub(crate) fn take_strip(&mut self, part: &mut Fields) -> Result<(), Problem> {
+        let (url, path) = address(part, "video_url")?;
+        let frames = url.get(..STRIP.len()).filter(|head| head.eq_ignore_ascii_case(STRIP));
+        let frames = frames.map(|head| url[head.len()..].split(','));
+        let frames = frames.ok_or_else(|| Problem::invalid(path.as_str(), FRAMES_WANTED))?;
+        let urls = frames.enumerate().map(|(at, frame)| {
+            let told = format!("{path} (frame {})", at + 1);
+            (format!("data:image/jpeg;base64,{frame}"), told)
+        });
+        self.take_clip(part, urls.collect(), path)
+    }
+
+    fn take_clip(
+        &mut self,
+        part: &mut Fields,
+        urls: Vec<(String, String)>,
+        path: String,
+    ) -> Result<(), Problem> {
+        self.check_room(&path)?;
+        let fps = part.number("fps", 0.01..=1000.0)?.map(f64::from);
+        let (most, before) =
+            (self.most.image.max_frames, self.clips.iter().map(|clip| clip.frames.len()).sum::<usize>());
+        if before + urls.len() > most {
+            let told = format!("the videos of a request may have at most {most} frames together.");
+            return Err(Problem::invalid(path, told));
         }
+        let frames = urls.into_iter().map(|(url, path)| self.found(url, path));
+        let frames = frames.collect::<Result<_, _>>()?;
+        self.clips.push(Scene { frames, fps });
+        Ok(())
+    }
+
+    fn check_room(&self, path: &str) -> Result<(), Problem> {
+        let most = self.most.images;
+        if self.stills.len() + self.clips.len() < most {
+            return Ok(());
+        }
+        Err(Problem::invalid(path, format!("a request may have at most {most} images.")))
+    }
+
+    fn found(&self, url: String, path: String) -> Result<Found, Problem> {
         let source = match self.reach {
             Reach::Elsewhere if is_elsewhere(&url) => Source::Named(url),
             _ => {
@@ -82,19 +145,47 @@ impl<'a> Pictures<'a> {
                 Source::Held(checked(bytes, self.most, &path)?)
             }
         };
-        self.found.push(Found { path, source });
-        Ok(())
+        Ok(Found { path, source })
     }
 
     /// All of them, in order, after those that are elsewhere have been fetched.
     ///
     /// # Errors
     /// When one cannot be fetched or used. All that are fetched together may be as large as a request may be.
-    pub(crate) async fn taken(self, app: &App) -> Result<Vec<Image>, Problem> {
+    pub(crate) async fn taken(self, app: &App) -> Result<Shown, Problem> {
         let room = Room::of(self.most.body_bytes);
         let (most, room) = (self.most, &room);
-        let images = self.found.into_iter().map(|found| image(found, app, (most, room)));
-        stream::iter(images).buffered(AT_ONCE).try_collect().await
+        let clips: Vec<_> = self.clips.iter().map(|clip| (clip.frames.len(), clip.fps)).collect();
+        let frames = self.clips.into_iter().flat_map(|clip| clip.frames);
+        let images = self.stills.into_iter().chain(frames).map(|found| image(found, app, (most, room)));
+        let mut images: Vec<Image> = stream::iter(images).buffered(AT_ONCE).try_collect().await?;
+        let frames: usize = clips.iter().map(|(frames, _)| frames).sum();
+        let mut frames = images.split_off(images.len() - frames).into_iter();
+        let clip = |(count, fps)| Clip { frames: frames.by_ref().take(count).collect(), fps };
+        Ok(Shown { clips: clips.into_iter().map(clip).collect(), images })
+    }
+}
+
+/// How frames in one data URI begin.
+const STRIP: &str = "data:video/jpeg;base64,";
+
+/// What is said of everything else that is called a video.
+const FRAMES_WANTED: &str = "expected the frames of the video, as a list of images under 'video' or as 'data:video/jpeg;base64,' \
+    and one JPEG file after another with commas between; video files are not decoded here, and \
+    'ffmpeg -i clip.mp4 -vf fps=2 %04d.jpg' makes frames of one.";
+
+/// What `{kind: {"url": …}}` or `{kind: …}` says, and the path of that.
+fn address(part: &mut Fields, kind: &str) -> Result<(String, String), Problem> {
+    let path = part.path_of(kind);
+    match part.required(kind)? {
+        Value::String(url) => Ok((url, path)),
+        Value::Object(object) => {
+            let mut object = Fields::of(Value::Object(object), path)?;
+            detail(&mut object)?;
+            let url = object.text("url")?.ok_or_else(|| object.missing("url"))?;
+            Ok((url, object.path_of("url")))
+        }
+        other => Err(fields::wrong_type(path, "an object with 'url'", &other)),
     }
 }
 

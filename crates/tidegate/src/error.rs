@@ -89,6 +89,14 @@ pub enum OpenError {
         /// Why not.
         source: Box<memory::ladder::OpenError>,
     },
+    /// The folder for features of pictures cannot be used.
+    #[error("cannot keep features of images in {}: {source}; give --vision-dir a folder that this process alone writes to", path.display())]
+    VisionDir {
+        /// Which folder.
+        path: PathBuf,
+        /// Why not.
+        source: Box<memory::ladder::OpenError>,
+    },
     /// A file with API keys cannot be read.
     #[error("cannot read the API keys in {}: {source}", path.display())]
     KeysFile {

@@ -1,11 +1,11 @@
-//! Where keys and values go that memory has no room for: a folder for each model.
+//! Where keys, values and features of pictures go that memory has no room for: folders for each model.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::KvTier;
 use engine::trace::{Entry, Recorder, Use};
+use engine::{FeatureTier, KvTier};
 use memory::files::Folder;
 use memory::ladder::{Leftovers, OpenError as LadderOpenError, Writing};
 use memory::rung::{DiskRung, Rung};
@@ -14,7 +14,7 @@ use models::LoadedModel;
 use tensor::Isa;
 
 use crate::OpenError;
-use crate::settings::MemorySettings;
+use crate::settings::{ByteSize, MemorySettings, VisionSettings};
 
 /// Memory for pages on their way.
 const BUFFERS: usize = 64 << 20;
@@ -34,8 +34,7 @@ pub(crate) fn kv_tier(
         return Ok(None);
     };
     let layout = model.model.shape().kv;
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let path = folder.join(format!("kv-{}", name.chars().take(100).map(plain).collect::<String>()));
+    let path = folder.join(format!("kv-{}", plain(name)));
     let settings = LadderSettings {
         host_bytes: BUFFERS.max(BUFFERED_PAGES * layout.page_bytes()),
         below_bytes: usize::try_from(settings.kv_disk.0).unwrap_or(usize::MAX),
@@ -58,6 +57,34 @@ fn uses(recorder: &Recorder) -> replay::Recorder {
     replay::Recorder::new(move |used| {
         recorder.record(Entry::Use(Use { object: drawn.hash_one(used.key), bytes: used.bytes }));
     })
+}
+
+/// The place for features of pictures, if the model sees and there is to be one.
+pub(crate) fn feature_tier(
+    settings: &VisionSettings,
+    model: &LoadedModel,
+    name: &str,
+) -> Result<Option<FeatureTier>, OpenError> {
+    let Some(folder) = settings.vision_dir.as_ref().filter(|_| model.vision.is_some()) else {
+        return Ok(None);
+    };
+    let path = folder.join(format!("vision-{}", plain(name)));
+    let size = |bytes: ByteSize| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    let settings = LadderSettings {
+        host_bytes: BUFFERS.max(size(settings.vision_cache) / 4),
+        below_bytes: size(settings.vision_disk),
+        writing: Writing::Through,
+        ..LadderSettings::default()
+    };
+    let ladder =
+        open(&path, &settings).map_err(|source| OpenError::VisionDir { path, source: Box::new(source) })?;
+    Ok(Some(FeatureTier::new(ladder)))
+}
+
+/// A model's name as that of a folder.
+fn plain(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    name.chars().take(100).map(plain).collect()
 }
 
 fn open(path: &Path, settings: &LadderSettings) -> Result<Ladder, LadderOpenError> {

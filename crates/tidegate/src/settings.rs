@@ -110,6 +110,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "max_images", section: "vision", name: "images", unset: "" },
     Key { id: "image_memory", section: "vision", name: "memory", unset: "" },
     Key { id: "vision_cache", section: "vision", name: "cache", unset: "" },
+    Key { id: "vision_dir", section: "vision", name: "dir", unset: "nothing is kept" },
+    Key { id: "vision_disk", section: "vision", name: "disk", unset: "" },
     Key { id: "vision_share", section: "vision", name: "share", unset: "" },
     Key { id: "coalesce", section: "reuse", name: "coalesce", unset: "" },
     Key { id: "result_cache", section: "reuse", name: "results", unset: "" },

@@ -70,8 +70,9 @@ pub(crate) async fn ask(server: &Server, wish: &Wish) -> Result<Heard> {
 async fn listen(server: &Server, wish: &Wish, (began, heard): (Instant, &mut Heard)) -> Result<End> {
     let mut stream = TcpStream::connect(server.address()).await.context("cannot connect")?;
     let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+        "POST {} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
+        wish.path,
         server.address(),
         wish.key(),
         wish.body.len()

@@ -22,6 +22,8 @@ pub(crate) enum Tier {
 pub(crate) struct Wish {
     pub(crate) tenant: usize,
     pub(crate) tier: Tier,
+    /// What is asked.
+    pub(crate) path: &'static str,
     /// The body of the request.
     pub(crate) body: String,
     /// It goes away after so many pieces of the reply.
@@ -59,6 +61,11 @@ impl Mix {
         Self { wishes: (0..count).map(wish).collect() }
     }
 
+    /// These requests.
+    pub(crate) fn of(wishes: Vec<Wish>) -> Self {
+        Self { wishes }
+    }
+
     /// The same with clients that ask properly and stay.
     pub(crate) fn of_whole_replies(mut self) -> Self {
         self.wishes.retain(|wish| !wish.is_malformed);
@@ -94,7 +101,7 @@ fn draw(chance: &mut Chance, tenant: usize) -> Wish {
     let leaves = chance.below(100) < CANCELLED;
     let leaves_after = leaves.then(|| chance.below(max_tokens) as usize);
     let body = if is_malformed { malformed(chance, body) } else { body.to_string() };
-    Wish { tenant, tier, body, leaves_after, is_malformed }
+    Wish { tenant, tier, path: "/v1/completions", body, leaves_after, is_malformed }
 }
 
 /// A body that cannot be answered.
@@ -110,14 +117,18 @@ fn malformed(chance: &mut Chance, mut body: Value) -> String {
 }
 
 /// The generator of Steele, Lea and Flood (2014).
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(mixed ^ (mixed >> 31)) * u128::from(bound)) >> 64) as u64
+        mixed ^ (mixed >> 31)
     }
 }
 

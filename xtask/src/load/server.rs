@@ -26,8 +26,12 @@ pub(crate) struct Server {
 pub(crate) struct Metrics(Vec<(String, f64)>);
 
 impl Server {
-    /// Starts one that lets so many requests wait.
-    pub(crate) async fn start((binary, model): (&Path, Option<&Path>), queue: usize) -> Result<Self> {
+    /// Starts one that lets so many requests wait, with settings beside those.
+    pub(crate) async fn start(
+        (binary, model): (&Path, Option<&Path>),
+        queue: usize,
+        more: &[&str],
+    ) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("tidegate-load-{}-{queue}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let keys: String = TENANTS.iter().map(|(name, _)| format!("{name} {name}\n")).collect();
@@ -38,6 +42,7 @@ impl Server {
         command.args(["serve", "--port", "0", "--queue-policy", "fair_share", "--log", "error"]);
         command.args(["--max-sequences", &SEQUENCES.to_string(), "--max-queue", &queue.to_string()]);
         command.args(["--tenant-weight", &weights.join(",")]).arg("--api-keys-file").arg(key_file);
+        command.args(more);
         model.into_iter().for_each(|model| _ = command.arg("--model").arg(model));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&said)?);
         let process = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;

@@ -23,6 +23,11 @@ impl Tally {
         Self { competing_until: Some(end), ..self }
     }
 
+    /// What each heard.
+    pub(crate) fn heard(&self) -> &[Heard] {
+        &self.heard
+    }
+
     /// Requests.
     pub(crate) fn len(&self) -> usize {
         self.heard.len()

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use protocol::{Content, GenerateRequest, Prompt, TenantId};
+use protocol::{Content, GenerateRequest, Image, Prompt, TenantId};
 use sha2::{Digest, Sha256};
 
 use super::likeness::Likeness;
@@ -33,6 +33,7 @@ impl Key {
             model,
             prompt,
             images,
+            clips,
             sampling,
             limits,
             form,
@@ -47,7 +48,10 @@ impl Key {
         let greedy = sampling.temperature == Some(0.0);
         let determined = if greedy || sampling.seed.is_some() { Determined::Yes } else { Determined::No };
         // A run has one priority: whoever is more urgent does not wait with those who are less.
-        let looks: Vec<[u8; 32]> = images.iter().map(|image| Sha256::digest(&image.bytes).into()).collect();
+        let look = |image: &Image| -> [u8; 32] { Sha256::digest(&image.bytes).into() };
+        let looks = |images: &[Image]| images.iter().map(look).collect::<Vec<_>>();
+        let scenes: Vec<_> = clips.iter().map(|clip| (looks(&clip.frames), clip.fps)).collect();
+        let looks = (looks(images), scenes);
         let other = (choices, logprobs, priority, cache_salt, looks);
         let frame = (model, sampling, limits, form, other, options(prompt));
         Self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use protocol::scripted::{Gate, Script, Scripted};
-use protocol::{Event, Failure, GenerateRequest, Image, Prompt, Relief, TenantId};
+use protocol::{Clip, Event, Failure, GenerateRequest, Image, Prompt, Relief, TenantId};
 
 use super::*;
 use crate::tests::bench::ManualClock;
@@ -105,6 +105,7 @@ fn what_differs_in_anything_that_counts_is_run() {
     let gate = Gate::new();
     let script = Script::new().started().gate(&gate).finish_and_done();
     let bench = bench(Scripted::new().always(script), 1 << 20);
+    let clip = |fps| Clip { frames: vec![Image { bytes: Arc::from([1_u8]) }; 2], fps };
     let differing = [
         asking("hi"),
         asking("ho"),
@@ -115,6 +116,8 @@ fn what_differs_in_anything_that_counts_is_run() {
         GenerateRequest { logprobs: Some(1), ..asking("hi") },
         GenerateRequest { images: vec![Image { bytes: Arc::from([1_u8]) }], ..asking("hi") },
         GenerateRequest { images: vec![Image { bytes: Arc::from([2_u8]) }], ..asking("hi") },
+        GenerateRequest { clips: vec![clip(None)], ..asking("hi") },
+        GenerateRequest { clips: vec![clip(Some(4.0))], ..asking("hi") },
         GenerateRequest::new("free", Prompt::Text("hi".to_owned())),
         GenerateRequest::new("free", Prompt::Text("hi".to_owned())),
     ];

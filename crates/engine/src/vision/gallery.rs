@@ -11,7 +11,7 @@ use models::vision::{Features, Frame, Grid, Pixels, Tower};
 use protocol::Failure;
 
 use super::shelf::{Name, Shelf};
-use super::{Picture, VisionSettings};
+use super::{Picture, Sight, VisionSettings};
 use crate::compute::message;
 use crate::plan::Rank;
 use crate::prefix::Scope;
@@ -80,7 +80,7 @@ impl Gallery {
         let token_work = parameters.saturating_sub(tower.shape().parameters).max(1);
         Self {
             tower,
-            shelf: Shelf::new(settings.feature_bytes),
+            shelf: Shelf::new(settings.feature_bytes, settings.below.clone()),
             budget: settings.feature_bytes,
             viewers: Vec::new(),
             current: None,
@@ -115,12 +115,17 @@ impl Gallery {
         for picture in pictures {
             let name = Name { scope: Arc::clone(scope), hash: picture.hash };
             self.queries.0 += 1;
-            looks.push(match self.shelf.find(&name) {
-                Some(features) => {
+            looks.push(match (self.shelf.find(&name), &picture.sight) {
+                (Some(features), _) => {
                     self.queries.1 += 1;
                     Look::Seen(features)
                 }
-                None => Look::Waiting(picture),
+                (None, Sight::Features(features)) => {
+                    self.queries.1 += 1;
+                    self.shelf.keep(name, Arc::clone(features));
+                    Look::Seen(Arc::clone(features))
+                }
+                (None, Sight::Patches { .. }) => Look::Waiting(picture),
             });
         }
         let viewer = Viewer { rank, scope: Arc::clone(scope), looks };
@@ -169,9 +174,14 @@ impl Gallery {
         self.shelf.bytes()
     }
 
-    /// Forgets the features that nobody needs.
+    /// Forgets the features that nobody needs, on all rungs of memory.
     pub(crate) fn clear(&mut self) {
         self.shelf.clear();
+    }
+
+    /// Lets the features go that nobody needs, down the ladder if there is one.
+    pub(crate) fn empty(&mut self) {
+        self.shelf.empty();
     }
 
     /// Multiplications that `tokens` of a prompt stand for, but no more than fit into `time` at the pace that was measured.
@@ -229,12 +239,12 @@ impl Gallery {
         }
         self.viewers.iter().find_map(|viewer| {
             viewer.looks.iter().find_map(|look| match look {
-                Look::Waiting(picture) => {
-                    let pixels = Pixels::Patches(Arc::clone(&picture.patches));
-                    let frame = Frame { grid: picture.grid, pixels };
-                    Some((Name { scope: Arc::clone(&viewer.scope), hash: picture.hash }, Some(frame)))
+                Look::Waiting(Picture { hash, grid, sight: Sight::Patches { made, step }, .. }) => {
+                    let pixels = Pixels::Patches { made: Arc::clone(made), step: *step };
+                    let frame = Frame { grid: *grid, pixels };
+                    Some((Name { scope: Arc::clone(&viewer.scope), hash: *hash }, Some(frame)))
                 }
-                Look::Seen(_) => None,
+                Look::Waiting(_) | Look::Seen(_) => None,
             })
         })
     }

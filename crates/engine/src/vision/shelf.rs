@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use models::vision::Features;
 
+use super::attic::FeatureTier;
 use crate::prefix::Scope;
 
 /// A picture of a scope. Scopes never meet: nobody can learn, not even by the clock, which pictures another one has shown.
@@ -14,7 +15,8 @@ pub(crate) struct Name {
     pub(crate) hash: [u8; 32],
 }
 
-/// Features by name, within a budget of bytes; what was used longest ago goes first, and nothing that a request holds.
+/// Features by name, within a budget of bytes; what was used longest ago goes first, and nothing that a request holds. What
+/// goes is kept below, if there is such a place.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     budget: usize,
@@ -23,6 +25,7 @@ pub(crate) struct Shelf {
     /// By the time of use, which only counts uses.
     order: BTreeMap<u64, Name>,
     uses: u64,
+    below: Option<FeatureTier>,
 }
 
 #[derive(Debug)]
@@ -33,8 +36,8 @@ struct Entry {
 
 impl Shelf {
     /// An empty shelf.
-    pub(crate) fn new(budget: usize) -> Self {
-        Self { budget, bytes: 0, entries: HashMap::new(), order: BTreeMap::new(), uses: 0 }
+    pub(crate) fn new(budget: usize, below: Option<FeatureTier>) -> Self {
+        Self { budget, bytes: 0, entries: HashMap::new(), order: BTreeMap::new(), uses: 0, below }
     }
 
     /// The features of a picture, if they are there.
@@ -65,12 +68,13 @@ impl Shelf {
         if self.bytes <= self.budget {
             return;
         }
-        let Self { budget, bytes, entries, order, .. } = self;
+        let Self { budget, bytes, entries, order, below, .. } = self;
         order.retain(|_, name| {
             let goes = *bytes > *budget
                 && entries.get(name).is_some_and(|entry| Arc::strong_count(&entry.features) == 1);
             if goes && let Some(entry) = entries.remove(name) {
                 *bytes -= entry.features.bytes();
+                below.iter().for_each(|below| below.keep(name, &entry.features));
             }
             !goes
         });
@@ -81,8 +85,16 @@ impl Shelf {
         self.bytes
     }
 
-    /// Forgets all that no request holds.
+    /// Forgets all that no request holds, also below.
     pub(crate) fn clear(&mut self) {
+        let below = self.below.take();
+        self.empty();
+        below.iter().for_each(FeatureTier::clear);
+        self.below = below;
+    }
+
+    /// Lets go of all that no request holds.
+    pub(crate) fn empty(&mut self) {
         let budget = std::mem::replace(&mut self.budget, 0);
         self.fit();
         self.budget = budget;

@@ -4,12 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use memory::ladder::Writing;
+use memory::rung::HostRung;
+use memory::{Ladder, LadderSettings};
 use models::vision::{Features, Frame, Grid, Tower, TowerShape};
 use models::{LoadOptions, LoadedModel, Repository};
-use protocol::{Event, Failure, GenerateRequest, Image, Inference, Prompt, Refusal, TenantId};
+use protocol::{
+    Chat, Clip, Content, Event, Failure, GenerateRequest, Image, Inference, Message, Part, Prompt, Refusal,
+    TenantId,
+};
 use tensor::{Dtype, Isa, Kernels, TensorError};
 
 use super::VisionSettings;
+use super::attic::FeatureTier;
 use super::gallery::Gallery;
 use crate::tests::bench::{Bench, ManualClock, Transcript, settings};
 use crate::tests::model::HashModel;
@@ -147,6 +154,117 @@ fn pictures_beside_others_give_the_same_bits_as_alone() {
     let [one, other] = [1, 2].map(|seed| showing(&[picture(40, 24, seed)], 2));
     let said = serve(bench(load(), narrow(40)), &[one, other], 2);
     assert_ne!(said[0].said, said[1].said, "another picture in the same text is another prompt");
+}
+
+/// A request about pictures and clips, in this order.
+fn watching(images: &[Image], clips: &[Clip]) -> GenerateRequest {
+    let part = |kind: &str, text: Option<&str>| Part {
+        kind: kind.to_owned(),
+        fields: text.into_iter().map(|text| ("text".to_owned(), text.into())).collect(),
+    };
+    let stills = images.iter().map(|_| part("image", None));
+    let moving = clips.iter().map(|_| part("video", None));
+    let parts = stills.chain(moving).chain([part("text", Some("What?"))]).collect();
+    let mut message = Message::text("user", "");
+    message.content = Some(Content::Parts(parts));
+    let chat = Chat { messages: vec![message], ..Chat::default() };
+    let mut request = GenerateRequest::new("watching", Prompt::Chat(chat));
+    (request.images, request.clips) = (images.to_vec(), clips.to_vec());
+    request.limits.max_tokens = Some(8);
+    request.limits.ignore_eos = true;
+    request.sampling.temperature = Some(0.0);
+    request
+}
+
+fn clip(frames: u32, fps: Option<f64>) -> Clip {
+    Clip { frames: (0..frames).map(|frame| picture(16, 16, 40 + frame)).collect(), fps }
+}
+
+#[test]
+fn clips_are_read_step_by_step_and_give_the_same_bits_beside_others() {
+    let image = picture(16, 16, 1);
+    let requests = [
+        watching(&[], &[clip(4, Some(4.0))]),
+        watching(std::slice::from_ref(&image), &[clip(3, None)]),
+        showing(std::slice::from_ref(&image), 4),
+        watching(&[], &[clip(2, None)]),
+        watching(&[], &[clip(4, Some(2.0))]),
+    ];
+    let alone = serve(bench(load(), settings(60, 100, 8)), &requests, 1);
+    assert_eq!(serve(bench(load(), narrow(40)), &requests, requests.len()), alone);
+    assert_ne!(alone[0].said, alone[4].said, "the same frames at another pace are another prompt");
+
+    let mut bench = bench(load(), settings(60, 100, 8));
+    let mut tokens = |request: &GenerateRequest| {
+        let mut asked = bench.show(request.clone()).unwrap();
+        bench.finish();
+        let encoded = bench.engine.status().vision.unwrap().encoded;
+        match heard(&mut asked).pop() {
+            Some(Event::Done { usage, .. }) => (usage.prompt_tokens, encoded),
+            end => panic!("{end:?}"),
+        }
+    };
+    let (one, first) = tokens(&watching(&[], &[clip(2, None)]));
+    let (two, second) = tokens(&watching(&[], &[clip(4, None)]));
+    assert_eq!((first, second), (1, 3), "the tower reads a step of two frames at a time");
+    assert!(two > one, "each step has tokens of its own, {two} and {one}");
+    let (_, third) = tokens(&watching(&[], &[clip(4, Some(7.0))]));
+    assert_eq!(third, 3, "the pace changes no picture, so nothing is read again");
+}
+
+#[test]
+fn features_that_leave_memory_come_back_to_their_tenant() {
+    let ladder = LadderSettings { writing: Writing::Through, ..LadderSettings::default() };
+    let ladder = Ladder::open(&ladder, Some(Arc::new(HostRung::new()))).unwrap();
+    let mut small = settings(60, 100, 8);
+    // Room for the features of one or two pictures.
+    small.vision.feature_bytes = 8_000;
+    small.vision.below = Some(FeatureTier::new(ladder));
+    let mut bench = bench(load(), small);
+    let images: Vec<Image> = (0..6).map(|seed| picture(32, 32, seed)).collect();
+    let mut ask = |image: &Image, tenant: &str| {
+        let mut request = showing(std::slice::from_ref(image), 4);
+        request.tenant = TenantId(tenant.to_owned());
+        let mut asked = bench.show(request).unwrap();
+        bench.finish();
+        let said = Transcript::of(&heard(&mut asked)).said;
+        let vision = bench.engine.status().vision.unwrap();
+        assert!(vision.feature_bytes <= 8_000, "{} bytes", vision.feature_bytes);
+        (said, vision.encoded, vision.prepared)
+    };
+    let first: Vec<_> = images.iter().map(|image| ask(image, "a").0).collect();
+    for (image, first) in images.iter().zip(&first) {
+        let (said, encoded, prepared) = ask(image, "a");
+        assert_eq!((&said, encoded), (first, 6), "the same bits, and nothing is read again");
+        assert!(prepared <= 7, "what was kept is not even decoded, but {prepared} were");
+    }
+    let (said, encoded, _) = ask(&images[0], "b");
+    assert_eq!((&said, encoded), (&first[0], 7), "another tenant's picture is read anew");
+}
+
+#[test]
+fn clips_that_cannot_be_shown_are_refused_with_advice() {
+    let refused = |bench: &Bench, request: GenerateRequest, told: &str| {
+        let refusal = bench.show(request).err().map(|refusal| refusal.to_string()).unwrap_or_default();
+        assert!(refusal.contains(told), "'{refusal}' lacks '{told}'");
+    };
+    let mut model = load();
+    let able = bench(load(), narrow(40));
+    let mut unequal = clip(4, None);
+    unequal.frames[2] = picture(16, 24, 1);
+    refused(&able, watching(&[], &[clip(2, None), unequal]), "video 2: frame 2 of the clip is 16x24");
+    refused(&able, watching(&[], &[clip(1, None)]), "video 1: the clip has 1 frames, and at least 2");
+    refused(&able, watching(&[], &[clip(2, Some(0.0))]), "the rate must be a positive number");
+    refused(&able, watching(&[], &[clip(120, None)]), "the model's context holds 160 tokens");
+    let mut text = watching(&[], &[clip(2, None)]);
+    text.prompt = Prompt::Text("no place".to_owned());
+    refused(&able, text, "has not the 1 places for the 1 videos");
+    if let Some(vision) = &mut model.vision {
+        vision.clips = None;
+    }
+    refused(&bench(model, narrow(40)), watching(&[], &[clip(2, None)]), "do not say how videos are read");
+    let blind = Bench::new(HashModel::default(), settings(10, 8, 4));
+    refused(&blind, watching(&[], &[clip(2, None)]), "cannot see");
 }
 
 #[test]

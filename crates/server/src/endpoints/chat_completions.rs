@@ -47,7 +47,8 @@ async fn create(
     let fields = body::read(request, &app.settings).await?;
     let Asked { parameters: asked, chat, pictures, language } = Asked::read(fields, &app)?;
     let mut request = asked.request(call.id.to_string(), call.tenant(), Prompt::Chat(chat));
-    request.images = pictures.taken(&app).await?;
+    let shown = pictures.taken(&app).await?;
+    (request.images, request.clips) = (shown.images, shown.clips);
     let reply = reply::admit(&app, &call, vec![request], "messages").await?;
     let speech = Speech::new(language, reply.begins);
     let reused = reply.reused;
@@ -198,9 +199,19 @@ fn part(mut part: Fields, pictures: &mut Pictures<'_>) -> Result<Part, Problem> 
             // Templates mark the place of a picture; its bytes are none of their business.
             Ok(Part { kind: "image".to_owned(), fields: Map::new() })
         }
+        "video" => {
+            pictures.take_frames(&mut part)?;
+            Ok(Part { kind: "video".to_owned(), fields: Map::new() })
+        }
+        "video_url" => {
+            pictures.take_strip(&mut part)?;
+            Ok(Part { kind: "video".to_owned(), fields: Map::new() })
+        }
         other => Err(Problem::unsupported(
             part.path_of("type"),
-            format!("a part of kind '{other}' cannot be read; send parts of kind 'text' or 'image_url'."),
+            format!(
+                "a part of kind '{other}' cannot be read; send parts of kind 'text', 'image_url', 'video' or 'video_url'."
+            ),
         )),
     }
 }

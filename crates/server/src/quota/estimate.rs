@@ -8,6 +8,9 @@ const TOKEN_BYTES: usize = 4;
 /// Tokens of a picture; one of 512 by 512 pixels has as many for Qwen3-VL.
 const PICTURE_TOKENS: usize = 256;
 
+/// Tokens of a frame of a clip; two of them are one step of time.
+const FRAME_TOKENS: usize = PICTURE_TOKENS / 2;
+
 /// Tokens that a request is likely to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Estimate {
@@ -24,7 +27,9 @@ impl From<&[GenerateRequest]> for Estimate {
                 Prompt::Tokens(ids) => ids.len(),
                 prompt => tokens(prompt.text_bytes()),
             };
-            let read = prompt.saturating_add(request.images.len() * PICTURE_TOKENS);
+            let frames: usize = request.clips.iter().map(|clip| clip.frames.len()).sum();
+            let pictures = request.images.len() * PICTURE_TOKENS + frames * FRAME_TOKENS;
+            let read = prompt.saturating_add(pictures);
             let (written, open) = match request.limits.max_tokens {
                 Some(most) => (most.saturating_mul(request.choices), 0),
                 None => (0, request.choices),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use protocol::{Chat, Content, GenerateRequest, Image, Inference, Limits, Message, Part, Prompt, Sampling};
+use protocol::{
+    Chat, Clip, Content, GenerateRequest, Image, Inference, Limits, Message, Part, Prompt, Sampling,
+};
 use serde_json::{Map, Value};
 use tidegate::settings::{InferenceSettings, LogSettings, TimeSpan};
 use tokio::runtime::{Builder, Runtime};
@@ -29,6 +31,13 @@ pub(super) struct Arguments {
     /// Picture that the prompt is about: a PNG, JPEG, WebP or GIF file, of a GIF its first frame; may be repeated.
     #[arg(long, value_name = "FILE", conflicts_with = "raw")]
     image: Vec<PathBuf>,
+    /// Folder with the frames of a video that the prompt is about: images of one size, shown in the order of their names;
+    /// may be repeated.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "raw")]
+    video_frames: Vec<PathBuf>,
+    /// Frames that are shown in a second of the video; left out, as many as the model's files say.
+    #[arg(long, value_name = "N", requires = "video_frames", value_parser = rate)]
+    video_fps: Option<f64>,
     /// System message that stands before the conversation.
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
@@ -98,27 +107,37 @@ impl Asking {
     }
 
     /// A single question, which may be about pictures.
-    fn question(&self, text: String, images: Vec<Image>) -> GenerateRequest {
+    fn question(&self, text: String, (images, clips): Shown) -> GenerateRequest {
         let prompt = match self.style {
             Style::Raw => Prompt::Text(text),
             Style::Chat => {
                 let system = self.system.iter().map(|text| Message::text("system", text.as_str()));
-                let messages = system.chain([turn(text, images.len())]).collect();
+                let messages = system.chain([turn(text, (images.len(), clips.len()))]).collect();
                 Prompt::Chat(Chat { messages, ..Chat::default() })
             }
         };
-        GenerateRequest { images, ..self.request(prompt) }
+        GenerateRequest { images, clips, ..self.request(prompt) }
     }
 }
 
-/// What a person says, after so many pictures.
-fn turn(text: String, images: usize) -> Message {
+/// What a prompt is about beside its text.
+type Shown = (Vec<Image>, Vec<Clip>);
+
+/// A number of frames a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: Option<f64> = text.parse().ok().filter(|rate| (0.01..=1000.0).contains(rate));
+    rate.ok_or_else(|| format!("'{text}' is no number from 0.01 to 1000, such as 2"))
+}
+
+/// What a person says, after so many pictures and clips.
+fn turn(text: String, (images, clips): (usize, usize)) -> Message {
     let mut message = Message::text("user", text);
-    if let (1.., Some(Content::Text(text))) = (images, &message.content) {
+    if let (1.., Some(Content::Text(text))) = (images + clips, &message.content) {
         let part = |kind: &str, fields| Part { kind: kind.to_owned(), fields };
         let text = part("text", Map::from_iter([("text".to_owned(), Value::from(text.as_str()))]));
         let images = (0..images).map(|_| part("image", Map::new()));
-        message.content = Some(Content::Parts(images.chain([text]).collect()));
+        let clips = (0..clips).map(|_| part("video", Map::new()));
+        message.content = Some(Content::Parts(images.chain(clips).chain([text]).collect()));
     }
     message
 }
@@ -127,8 +146,10 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     logging::start(&arguments.log, "warn")?;
     let stdin_is = if stdin().is_terminal() { Stdin::Terminal } else { Stdin::Pipe };
     let source = source(arguments.prompt.as_deref(), stdin_is, stdin().lock())?;
-    let images = pictures::read(&arguments.image)?;
-    if source == Source::Chat && !images.is_empty() {
+    let clips = pictures::read_clips(&arguments.video_frames, arguments.video_fps)?;
+    let shown = (pictures::read(&arguments.image)?, clips);
+    let shows = !shown.0.is_empty() || !shown.1.is_empty();
+    if source == Source::Chat && shows {
         let advice = "say what to ask about the image: tidegate run --image FILE \"What is this?\"";
         return Err(Misuse(advice.to_owned()).into());
     }
@@ -138,9 +159,9 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     };
     let has_template = opened.summary.card.chat;
     let style = if arguments.raw || !has_template { Style::Raw } else { Style::Chat };
-    if !images.is_empty() && style == Style::Raw {
+    if shows && style == Style::Raw {
         let model = &opened.summary.card.id;
-        let advice = format!("'{model}' has no chat template, so it takes no images; leave --image out");
+        let advice = format!("'{model}' has no chat template, so it takes no images; leave them out");
         return Err(Misuse(advice).into());
     }
     let asking = Asking::new(&arguments, style)?;
@@ -154,7 +175,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
         }
         Source::Prompt(text) => {
             let form = arguments.json.unwrap_or(Form::Text);
-            let answer = once(&runtime, &inference, asking.question(text, images), form)?;
+            let answer = once(&runtime, &inference, asking.question(text, shown), form)?;
             if talk == Talk::Normal && form == Form::Text && stdout().is_terminal() && stderr().is_terminal()
             {
                 eprintln!("({})", answer.remark());

@@ -20,7 +20,7 @@ use super::devices::{self, Place};
 use super::found::Found;
 use super::room::{Fitting, Room};
 use crate::OpenError;
-use crate::kv_tier::kv_tier;
+use crate::kv_tier::{feature_tier, kv_tier};
 use crate::settings::{BatchSettings, InferenceSettings, ModelChoice, Precision, Switch};
 
 /// The share of available memory that keys and values may take where no size is set.
@@ -180,13 +180,17 @@ impl Machine {
         let part = part_of(whole, self.places.len());
         let mut below = self.settings.memory.clone();
         below.kv_disk.0 /= self.places.len() as u64;
+        let mut sight = self.settings.vision.clone();
+        sight.vision_disk.0 /= self.places.len() as u64;
         let (mut engines, mut memory) = (Vec::<Arc<dyn Inference>>::new(), MemoryPlan::default());
         for (at, model) in self.replicas(repository, model)?.into_iter().enumerate() {
             // What several write down would not be told apart.
             let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
             let tier = kv_tier((&below, recorder.as_ref()), &model, (&folder(name, at), self.isa))?;
             let revive = Some(self.revive(repository, at));
-            let settings = EngineSettings { recorder, tier, revive, ..part.clone() };
+            let features = feature_tier(&sight, &model, &folder(name, at))?;
+            let mut settings = EngineSettings { recorder, tier, revive, ..part.clone() };
+            settings.vision.below = features;
             let engine = Engine::start_beside(model, settings, &self.places[at].turns)?;
             memory = memory.and(engine.memory());
             engines.push(engine);

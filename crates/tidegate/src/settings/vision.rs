@@ -1,8 +1,9 @@
 //! How pictures are read, where the model sees.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use images::PoolSettings;
 
 use super::{ByteSize, positive};
@@ -23,6 +24,13 @@ pub struct VisionSettings {
     /// Memory for what the vision tower has made of images, which is used again for the same image of the same tenant.
     #[arg(long, env = "TIDEGATE_VISION_CACHE", value_name = "BYTES", default_value_t = Self::default().vision_cache)]
     pub vision_cache: ByteSize,
+    /// Folder where that goes when it has to make room, instead of being made again; emptied at each start. Give each process
+    /// a folder of its own, that nobody else may read.
+    #[arg(long, env = "TIDEGATE_VISION_DIR", value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub vision_dir: Option<PathBuf>,
+    /// Most that it may take there, for each model.
+    #[arg(long, env = "TIDEGATE_VISION_DISK", value_name = "BYTES", default_value_t = Self::default().vision_disk)]
+    pub vision_disk: ByteSize,
     /// Share of a step in percent that images may take while prompts are read too.
     #[arg(long, env = "TIDEGATE_VISION_SHARE", value_name = "PERCENT", default_value_t = Self::default().vision_share,
         value_parser = clap::value_parser!(u8).range(1..=99))]
@@ -36,13 +44,15 @@ impl Default for VisionSettings {
             max_images: positive(64),
             image_memory: ByteSize(128 << 20),
             vision_cache: ByteSize(256 << 20),
+            vision_dir: None,
+            vision_disk: ByteSize(4 << 30),
             vision_share: 50,
         }
     }
 }
 
 impl VisionSettings {
-    /// The same for an [`engine::Engine`].
+    /// The same for an [`engine::Engine`], but for what stands in `vision_dir`: that is a folder for each model.
     pub fn vision(&self) -> engine::VisionSettings {
         let size = |bytes: ByteSize| usize::try_from(bytes.0).unwrap_or(usize::MAX);
         engine::VisionSettings {
@@ -51,6 +61,7 @@ impl VisionSettings {
             patch_bytes: size(self.image_memory),
             feature_bytes: size(self.vision_cache),
             share: f32::from(self.vision_share) / 100.0,
+            below: None,
         }
     }
 }

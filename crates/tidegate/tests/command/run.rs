@@ -118,6 +118,11 @@ fn images_that_cannot_be_used_exit_with_2() {
     );
     check(&["run", "--image", "cut.png", "hi"], &["cut.png: the PNG image cannot be decoded"]);
     check(&["run", "--image", "red.png", "--raw", "hi"], &["cannot be used with"]);
+    let wanted = "--video-frames takes a folder of images";
+    check(&["run", "--video-frames", "none", "hi"], &["cannot read the folder none: No such file", wanted]);
+    check(&["run", "--video-frames", ".", "hi"], &["the PNG image cannot be decoded"]);
+    check(&["run", "--video-fps", "2", "hi"], &["--video-frames"]);
+    check(&["run", "--video-frames", ".", "--video-fps", "0", "hi"], &["'0' is no number from 0.01"]);
     check(
         &["run", "--image", "red.png", "hi"],
         &["'tidegate-tiny' reads text and cannot see", "leave the images out"],

@@ -212,6 +212,37 @@ async fn pictures_reach_the_engine_in_order() {
 }
 
 #[tokio::test]
+async fn frames_of_clips_reach_the_engine_in_order() {
+    let bare = RED.strip_prefix("data:image/png;base64,").unwrap();
+    let turns = format!(
+        r#"{{"messages": [{{"role": "user", "content": [
+  {{"type": "video", "video": ["{RED}", "{RED}", "{RED}"], "fps": 4}}, {{"type": "image_url", "image_url": "{RED}"}},
+  {{"type": "video_url", "video_url": {{"url": "data:video/jpeg;base64,{bare},{bare}"}}}}, {{"type": "text", "text": "What moves?"}}]}}]}}"#
+    );
+    check_request("chat/request_clips", &turns).await;
+}
+
+#[tokio::test]
+async fn clips_that_cannot_be_used_are_named() {
+    let clips = [
+        r#""type": "video", "video": "https://example.org/a.mp4""#.to_owned(),
+        r#""type": "video", "video": [7]"#.to_owned(),
+        format!(r#""type": "video", "video": ["{RED}", "{GIANT}"]"#),
+        format!(r#""type": "video", "video": ["{RED}", "{RED}"], "fps": 0"#),
+        r#""type": "video""#.to_owned(),
+        r#""type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}"#.to_owned(),
+        r#""type": "video_url", "video_url": {"url": "data:video/jpeg;base64,AA*A,AAAA"}"#.to_owned(),
+        format!(r#""type": "video", "video": [{}]"#, vec![format!("\"{RED}\""); 5].join(", ")),
+    ];
+    let body = |clip: &String| format!(r#"{{"messages": [{{"role": "user", "content": [{{{clip}}}]}}]}}"#);
+    let bodies: Vec<String> = clips.iter().map(body).collect();
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    let mut settings = Settings::default();
+    settings.limits.image.max_frames = 4;
+    check_refusals("chat/clips_refused", &Bench::with(Scripted::new(), settings), PATH, &bodies).await;
+}
+
+#[tokio::test]
 async fn pictures_that_cannot_be_used_are_named() {
     let urls = [
         "7".to_owned(),
