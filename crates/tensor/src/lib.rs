@@ -46,7 +46,7 @@ pub fn kernels(isa: Isa, threads: usize) -> Arc<dyn Kernels> {
     kernels_on(isa, threads, &Cores::default())
 }
 
-/// As [`kernels`], with threads that stay on these processors, but for the caller's.
+/// As [`kernels()`], with threads that stay on these processors, but for the caller's.
 pub fn kernels_on(isa: Isa, threads: usize, cores: &Cores) -> Arc<dyn Kernels> {
     match isa {
         Isa::Scalar => Arc::new(reference::Reference),
