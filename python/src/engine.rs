@@ -178,6 +178,11 @@ impl Engine {
         self.adjust(Adjustment::KeepResults { bytes })
     }
 
+    /// Lets requests that wait for a device with more to do wait for one with less.
+    fn rebalance(&self) -> PyResult<Awaitable> {
+        self.adjust(Adjustment::Rebalance)
+    }
+
     /// Serves what waits by another policy.
     fn set_policy(&self, policy: String) -> PyResult<Awaitable> {
         self.adjust(Adjustment::Queue { policy: Some(policy), age_step: None, weights: Vec::new() })

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import threading
 import time
@@ -97,6 +98,22 @@ async def test_example_multi_gpu_setup() -> None:
     engine.rebalance_gpus()
     assert list(gpu_usage) == [0, 1, 2, 3] and all(share > 0.0 for share in gpu_usage.values())
     assert engine.get_gpu_memory_usage()[3]["total_mb"] > 0.0
+    await engine.stop()
+
+
+async def test_a_native_model_has_a_replica_on_each_device() -> None:
+    config = InferenceConfig()
+    config.device.multi_gpu.enabled = True
+    config.device.multi_gpu.device_ids = [3, 5]
+    engine = InferenceEngine(None, config, EngineConfig(cache_enabled=False))
+    await engine.start()
+    prompts = [f"Story {number}:" for number in range(4)]
+    answers = await asyncio.gather(*(engine.process_request(prompt, max_tokens=4) for prompt in prompts))
+    engine.rebalance_gpus()
+    devices = [3, 5][: len(os.sched_getaffinity(0))]
+    assert len(answers) == 4 and list(engine.get_gpu_utilization()) == devices
+    assert all(share > 0.0 for share in engine.get_gpu_utilization().values())
+    assert all(memory["used_mb"] > 0.0 for memory in engine.get_gpu_memory_usage().values())
     await engine.stop()
 
 

@@ -285,6 +285,10 @@ class Engine:
         summary: dict[str, Any] = json.loads(self._native.summary())
         return summary
 
+    async def rebalance(self) -> None:
+        """Lets requests that wait for a device with more to do wait for one with less; see ``devices``."""
+        await self._native.rebalance()
+
     async def clear_prefix_cache(self) -> None:
         """Forgets the keys and values of all prompts."""
         await self._native.forget("prefixes")

@@ -22,7 +22,8 @@ from .metrics import AsyncMetrics
 
 @dataclass
 class MultiGPUConfig:
-    """Devices that share the work. On a machine without GPUs each is a lane of its own on the processor."""
+    """Devices that share the work. On a machine without GPUs each is a lane of its own on the processor, and of a native model
+    a replica on a group of processors, as far as there are processors."""
 
     enabled: bool = False
     strategy: str = "data_parallel"
@@ -163,7 +164,7 @@ class InferenceEngine:
             elif isinstance(self.model, Engine):
                 self._engine = self.model
             else:
-                self._engine = Engine(self.model, max_queue=self.config.batch.max_queue)
+                self._engine = Engine(self.model, max_queue=self.config.batch.max_queue, devices=self._native_devices())
             if self._engine is not None and self._caching:
                 asyncio.run(self._engine.keep_results(self._kept_bytes()))
             self._processor_time = time.process_time()
@@ -365,12 +366,18 @@ class InferenceEngine:
 
     def get_gpu_utilization(self) -> dict[int, float]:
         """The share of the time since the start in which each device worked, 0 to 1; see :class:`MultiGPUConfig`."""
-        return {device: lane.busy / max(self._uptime(), 1e-9) for device, lane in self._devices().items()}
+        uptime = max(self._uptime(), 1e-9)
+        if self._engine is not None:
+            return {number: min(1.0, device["busy_seconds"] / uptime) for number, device in self._placed().items()}
+        return {device: lane.busy / uptime for device, lane in self._devices().items()}
 
     def get_gpu_memory_usage(self) -> dict[int, dict[str, float]]:
-        """Memory of each device in MB. Lanes on the processor share that of the process."""
+        """Memory of each device in MB: what a native model plans with there; lanes of a function share that of the process."""
         memory = self._metrics.get_memory_stats()
         used, total = (float(memory[name] or 0) / 1e6 for name in ("process_bytes", "total_bytes"))
+        if self._engine is not None:
+            planned = {number: device["memory_bytes"] / 1e6 for number, device in self._placed().items()}
+            return {number: {"used_mb": used, "total_mb": total} for number, used in planned.items()}
         return {device: {"used_mb": used, "total_mb": total} for device in self._devices()}
 
     def rebalance_gpus(self) -> None:
@@ -379,6 +386,9 @@ class InferenceEngine:
         What comes goes to the device with least to do anyway; this helps where batches of some took longer than those of
         others. Each input is computed once, wherever it is.
         """
+        if self._engine is not None:
+            _at_once(self._engine.rebalance())
+            return
         with self._state:
             lanes = sorted(self._lanes, key=lambda lane: lane.load)
             for fullest in reversed(lanes):
@@ -388,6 +398,18 @@ class InferenceEngine:
                         break
             for lane in lanes:
                 lane.served = 0
+
+    def _native_devices(self) -> int:
+        """On how many groups of processors a native model has a replica: no more than there are processors."""
+        wanted = len(self.config.device.multi_gpu.device_ids) if self._multi else 1
+        return max(1, min(wanted, len(os.sched_getaffinity(0))))
+
+    def _placed(self) -> dict[int, dict[str, Any]]:
+        """What a native model says of its devices."""
+        assert self._engine is not None
+        devices = self._engine.status()["devices"]
+        ids = self.config.device.multi_gpu.device_ids if self._multi else range(len(devices))
+        return dict(zip(ids, devices, strict=False))
 
     def _devices(self) -> dict[int, Lane]:
         ids = self.config.device.multi_gpu.device_ids if self._multi else range(len(self._lanes))
