@@ -57,7 +57,13 @@ async fn a_fan_of_ten_thousand_nodes_never_runs_more_at_once_than_it_may() {
                 let (running, most) = (Arc::clone(&running), Arc::clone(&most));
                 async move {
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
+                    // The first ones stay until every place was taken once, so that the most does not depend on the threads.
+                    for _ in 0..1_000 {
+                        tokio::task::yield_now().await;
+                        if most.load(Ordering::SeqCst) >= 7 {
+                            break;
+                        }
+                    }
                     running.fetch_sub(1, Ordering::SeqCst);
                     Ok::<_, Infallible>(*start + number)
                 }
@@ -73,8 +79,7 @@ async fn a_fan_of_ten_thousand_nodes_never_runs_more_at_once_than_it_may() {
     for answer in futures::future::join_all(asked).await {
         assert_eq!(*answer.unwrap().unwrap(), sum(2));
     }
-    let most = most.load(Ordering::SeqCst);
-    assert!((2..=7).contains(&most), "{most} at once");
+    assert_eq!(most.load(Ordering::SeqCst), 7);
     assert_eq!(graph.stats().runs, 2 * (WIDTH + 1));
     graph.assert_rest().await;
 }
