@@ -30,6 +30,7 @@ MIX = (
 )
 CONVERSATION_SHARE = 0.02
 SYSTEM_SHARE = 0.15
+DRILL_SHARE = 0.5
 
 
 def is_reserved(key):
@@ -70,8 +71,8 @@ def with_system(rng, example):
 
 
 def picture_document(rng):
-    """A chat about a picture; some wander off to other things."""
-    example = pictures.picture(rng)
+    """A chat about a picture, or many questions about one; some wander off to other things."""
+    example = pictures.drill(rng) if rng.random() < DRILL_SHARE else pictures.picture(rng)
     if rng.random() < 0.06 and (more := document(rng)).messages and more.messages[0][0] != "system":
         example = replace(example, keys=example.keys + more.keys, messages=example.messages + more.messages)
     return with_system(rng, example)

@@ -31,7 +31,7 @@ from optimiser import learning_rate, optimisers, set_rates
 
 TALK, SEE = ("text",) * 4, ("text", "pictures", "pictures", "look")  # the batches of a step
 LOOK_WEIGHT = 0.1  # of the dense labels' loss beside that of the chats
-LOOK_BATCH = 48
+LOOK_BATCH = 24
 GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9}
 
 
@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--keep", type=Path, help="an exported folder that the model is not to forget the text of")
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)  # of the optimiser; each batch has one thread
     torch.manual_seed(args.seed)
 
     documents = read(args.corpus / "train.jsonl")

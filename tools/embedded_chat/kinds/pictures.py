@@ -172,6 +172,7 @@ def ask_json(rng, scene):
 
 
 ASKS = ((20, ask_description), (17, ask_colour), (17, ask_shape), (17, ask_count), (17, ask_position), (9, ask_whether), (4, ask_ground), (3, ask_json))
+LOOKUPS = ((6, ask_position), (6, ask_colour), (4, ask_shape), (4, ask_count), (3, ask_whether))
 
 
 def exchange(rng, scene):
@@ -207,6 +208,21 @@ def picture(rng):
                 question = question + ("\n" if rng.random() < 0.3 else "") + PICTURE if rng.random() < 0.35 else PICTURE + ("\n" if rng.random() < 0.1 else "") + question
             turns += [("user", question), ("assistant", answer)]
     return Example(KIND, tuple(keys), tuple(turns), pictures=tuple(shown))
+
+
+def drill(rng):
+    """Several shapes, and many questions for each of which one of them has to be found: what a small model learns last, and only from many at once."""
+    scene = scenes.scene(rng, count=rng.choice((2, 3, 3, 4, 4)), word=False)
+    weights, asks = zip(*LOOKUPS)
+    turns, answers = [], set()
+    for ask in rng.choices(asks, weights, k=rng.randint(10, 20)):
+        made = ask(rng, scene)
+        if made is None or made[2] in answers:
+            continue
+        _, question, answer = made
+        answers.add(answer)
+        turns += [("user", question if turns else PICTURE + question), ("assistant", answer)]
+    return Example(KIND, (subject(scene),), tuple(turns), pictures=(scene,))
 
 
 def blind(rng):
