@@ -104,7 +104,7 @@ impl From<Usage> for Spent {
 
 impl From<Timing> for Times {
     fn from(timing: Timing) -> Self {
-        let Timing { queued, first_token, total } = timing;
+        let Timing { queued, first_token, total, .. } = timing;
         Self {
             queued: queued.as_secs_f64(),
             first_token: first_token.as_secs_f64(),

@@ -24,22 +24,24 @@ use flow::queue::Permit;
 use flow::work::Classed;
 use flow::{Batcher, Capacity, Gate, Ticket};
 use futures::future::join_all;
-use protocol::{Failure, Phase, Priority, Refusal, Status, TenantId, Unserved};
+use protocol::{Failure, Phase, Priority, Refusal, Status, TenantId, Timing, Unserved};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use batches::{Cell, rules};
+pub(crate) use batches::Care;
+use batches::{Cell, Place, Runner, rules};
 
 pub use model::BatchModel;
 pub use settings::DynamicSettings;
 
-use crate::EngineError;
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{StopReport, refusal};
 use crate::meters::{Meters, Stage};
 use crate::roll::{Member, Roll};
+use crate::turns::Turns;
+use crate::{EngineError, Revive};
 use turnstile::{Load, Turnstile};
 
 /// Serves a model in batches. Dropping it fails what is still running; use [`Dynamic::drain`] to let that finish.
@@ -94,13 +96,14 @@ pub(crate) struct Admitted {
     member: Member,
     terms: Terms,
     at: Duration,
+    /// How long it took from then to read its inputs.
+    prepared: Duration,
 }
 
-/// The outputs of one request, and how long the last of its inputs waited.
+/// The outputs of one request, and where its time went: how long the last of its inputs waited.
 pub(crate) struct Served<O> {
     pub(crate) outputs: Vec<Result<O, ItemError>>,
-    pub(crate) queued: Duration,
-    pub(crate) total: Duration,
+    pub(crate) timing: Timing,
 }
 
 impl<M: BatchModel> Dynamic<M> {
@@ -109,13 +112,35 @@ impl<M: BatchModel> Dynamic<M> {
     /// # Errors
     /// When a setting cannot work, or the system refuses the threads.
     pub fn start(model: M, settings: &DynamicSettings) -> Result<Self, EngineError> {
+        Self::start_with(model, settings, Care { turns: Turns::default(), revive: None })
+    }
+
+    /// As [`Dynamic::start`], and goes on with what `revive` gives when the model has not come back from a batch for
+    /// [`DynamicSettings::restart_after`]. The thread that runs it cannot be ended and is left to itself.
+    ///
+    /// # Errors
+    /// As [`Dynamic::start`].
+    pub fn start_revivable(
+        model: M,
+        settings: &DynamicSettings,
+        revive: Revive<M>,
+    ) -> Result<Self, EngineError> {
+        Self::start_with(model, settings, Care { turns: Turns::default(), revive: Some(revive) })
+    }
+
+    pub(crate) fn start_with(
+        model: M,
+        settings: &DynamicSettings,
+        care: Care<M>,
+    ) -> Result<Self, EngineError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("tidegate-dynamic")
             .enable_time()
             .build()
             .map_err(EngineError::Thread)?;
-        let shared = Shared::new(model, settings, runtime.handle().clone(), Arc::new(SystemClock::new()))?;
+        let clock = Arc::new(SystemClock::new());
+        let shared = Shared::new((model, care), settings, runtime.handle().clone(), clock)?;
         Ok(Self { shared, runtime: Some(runtime) })
     }
 
@@ -154,7 +179,7 @@ impl<M: BatchModel> Dynamic<M> {
             self.shared.meters.check_ready()?;
             let (tenant, at) = (Arc::from(terms.tenant.0.as_str()), clock.now());
             let permit = gate.enter(&tenant, at).map_err(refusal)?;
-            Ok(Admitted { permit, member, terms: terms.clone(), at })
+            Ok(Admitted { permit, member, terms: terms.clone(), at, prepared: Duration::ZERO })
         };
         admit().inspect_err(|refusal| self.shared.meters.refused(refusal))
     }
@@ -167,7 +192,9 @@ impl<M: BatchModel> Dynamic<M> {
     ) -> Result<Served<M::Output>, Unserved> {
         let shared = &self.shared;
         let costs = inputs.iter().map(M::cost).fold(0u64, u64::saturating_add);
-        let weighed = admitted.permit.weigh(costs, 0, shared.clock.now()).map_err(refusal);
+        let now = shared.clock.now();
+        admitted.prepared = now.saturating_sub(admitted.at);
+        let weighed = admitted.permit.weigh(costs, 0, now).map_err(refusal);
         weighed.inspect_err(|refusal| shared.meters.refused(refusal))?;
         shared.meters.accepted.fetch_add(1, Relaxed);
         let task = shared.handle.spawn(Arc::clone(shared).run(admitted, inputs));
@@ -254,7 +281,7 @@ impl<M: BatchModel> Drop for Cancelling<'_, M> {
 
 impl<M: BatchModel> Shared<M> {
     fn new(
-        model: M,
+        (model, care): (M, Care<M>),
         settings: &DynamicSettings,
         handle: Handle,
         clock: Arc<dyn Clock>,
@@ -269,7 +296,9 @@ impl<M: BatchModel> Shared<M> {
         let roll: Arc<Roll> = Arc::default();
         let rules = rules::<M>(settings);
         let cell = Cell {
-            model: Mutex::new(model),
+            place: tokio::sync::Mutex::new(Place::Here(Runner::new(model, &care.turns))),
+            care,
+            patience: settings.restart_after,
             meters: meters.clone(),
             roll: roll.clone(),
             clock: clock.clone(),
@@ -298,7 +327,7 @@ impl<M: BatchModel> Shared<M> {
         admitted: Admitted,
         inputs: Vec<M::Input>,
     ) -> Result<Served<M::Output>, Failure> {
-        let Admitted { permit, member: _member, terms, at } = admitted;
+        let Admitted { permit, member: _member, terms, at, prepared } = admitted;
         let now = self.clock.now();
         let _last = LastOut(&self);
         if self.turnstile.passed() == Load::default() && self.turnstile.waiting() == 0 {
@@ -327,10 +356,13 @@ impl<M: BatchModel> Shared<M> {
         let outputs = outputs.into_iter();
         let outputs = outputs.map(|output| output.map_err(|error| ItemError { message: error.to_string() }));
         let now = self.clock.now();
-        let (queued, total) = (started.saturating_sub(at), now.saturating_sub(at));
+        let accepted = at.saturating_add(prepared);
+        let (queued, total) = (started.saturating_sub(accepted), now.saturating_sub(accepted));
         self.meters.queue.observe(queued);
         self.meters.request.observe(total);
-        Ok(Served { outputs: outputs.collect(), queued, total })
+        // What there is comes all at once.
+        let timing = Timing { prepared, queued, vision: Duration::ZERO, first_token: total, total };
+        Ok(Served { outputs: outputs.collect(), timing })
     }
 
     /// Takes every input through the turnstile and the batcher; the room in the queue is given back when the last one has

@@ -11,12 +11,11 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::LoadedModel;
 use models::generation::GenerationDefaults;
-use protocol::status::{Load, ModelStatus, PidState, StreamedStatus, TierStatus};
+use protocol::status::{Load, ModelStatus, PidState, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
     Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
 };
-use tensor::packed::streamed::StreamedWeights;
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
 
@@ -36,6 +35,7 @@ use crate::turns::Turns;
 use crate::vision::gallery::Gallery;
 use crate::vision::{Asking, Eyes, Picture, View};
 use crate::watch::{Care, Threads};
+use crate::weights::Weights;
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
@@ -48,7 +48,6 @@ pub struct Engine {
     settings: EngineSettings,
     card: ModelCard,
     memory: MemoryPlan,
-    streamed: Option<StreamedWeights>,
     pages: usize,
     reader: Reader,
     /// Where the model sees.
@@ -130,7 +129,9 @@ impl Engine {
         let mut runner = Runner::new(loaded.model, KvArena::new(shape.kv, pages)?);
         runner.warm_up().map_err(|message| EngineError::WarmUp { message })?;
         let compute = Compute::new(runner);
-        let shared = Shared { meters: Arc::new(Meters::new()), gate: gate(&settings), clock };
+        let (meters, weights) = (Arc::new(Meters::new()), Arc::new(Weights::default()));
+        weights.renew(loaded.streamed);
+        let shared = Shared { meters, weights, gate: gate(&settings), clock };
         shared.meters.enter(Phase::Ready);
         let (commands, inbox) = mpsc::channel();
         let width = Width {
@@ -150,7 +151,6 @@ impl Engine {
         let engine = Self {
             card,
             memory,
-            streamed: loaded.streamed,
             settings,
             pages,
             reader,
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     async fn accept(&self, request: GenerateRequest) -> Result<Generation, Refusal> {
-        let member = self.roll.join();
+        let (member, asked) = (self.roll.join(), self.shared.clock.now());
         self.shared.meters.check_ready()?;
         self.check_model(request.model.as_ref())?;
         self.check_images(&request)?;
@@ -197,7 +197,7 @@ impl Engine {
         let (id, parameters, pictures) = prepared?;
         let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
         let reasons_at_once = parameters.reasoning.is_inside();
-        let events = self.submit((parameters, pictures), tenant, (permit, member))?;
+        let events = self.submit((parameters, pictures), (tenant, asked), (permit, member))?;
         let mut generation = Generation::new(id, self.card.id.clone(), prompt_tokens, events);
         generation.reasons_at_once = reasons_at_once;
         Ok(generation)
@@ -206,7 +206,7 @@ impl Engine {
     fn submit(
         &self,
         (mut parameters, pictures): (Parameters, Vec<Picture>),
-        tenant: Arc<str>,
+        (tenant, asked): (Arc<str>, Duration),
         (mut permit, member): (Permit, Member),
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
         let now = self.shared.clock.now();
@@ -222,24 +222,12 @@ impl Engine {
         let (outbox, events) = outbox(cancel);
         let mut request = Request::new((order, now), parameters, tenant, Seat { permit, member }, outbox);
         request.pictures = pictures;
+        request.prepared = now.saturating_sub(asked);
         if self.commands.send(Command::Submit(Box::new(request))).is_err() {
             return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
         }
         self.shared.meters.accepted.fetch_add(1, Relaxed);
         Ok(events)
-    }
-
-    fn streamed_status(&self) -> StreamedStatus {
-        let Some(streamed) = &self.streamed else { return StreamedStatus::default() };
-        let held = streamed.statistics();
-        StreamedStatus {
-            bytes: held.bytes as u64,
-            limit_bytes: held.budget as u64,
-            held_bytes: held.held as u64,
-            read_bytes: held.read,
-            waited_seconds: held.waited.as_secs_f64(),
-            faults: held.faults,
-        }
     }
 
     fn tier_status(&self) -> TierStatus {
@@ -398,7 +386,7 @@ impl Inference for Engine {
     }
 
     fn status(&self) -> Status {
-        let Shared { meters, gate, clock } = &self.shared;
+        let Shared { meters, gate, clock, weights } = &self.shared;
         let now = clock.now();
         let oldest = Duration::from_micros(meters.oldest_queued.load(Relaxed));
         let (phase, health) = (meters.phase(), meters.health(now, self.settings.stall_after));
@@ -432,7 +420,7 @@ impl Inference for Engine {
                 error_seconds: f64::from_bits(meters.pid_error.load(Relaxed)),
                 output_tokens: meters.pid_output.load(Relaxed),
             },
-            weights: self.streamed_status(),
+            weights: weights.status(),
             tier: self.tier_status(),
             counters: meters.counters(),
             latency: meters.latencies(),

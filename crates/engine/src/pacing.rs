@@ -3,18 +3,24 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use models::vision::Features;
+
 use crate::meters::micros;
 use crate::pid::{Pid, PidSettings};
 use crate::request::Request;
 use crate::run_loop::RunLoop;
 use crate::simulation::attended;
 use crate::trace::{Entry, Start, Step};
-use crate::vision::gallery::{Gallery, Glance};
+use crate::vision::gallery::{Gallery, Glance, Reading};
 
 /// What the tower did in a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
+    /// When it began the picture that it reads now, or went on with it.
+    began: Duration,
     took: Duration,
+    /// Multiplications that it may still do.
+    left: u64,
     /// The prompt tokens that it stands for.
     tokens: usize,
 }
@@ -84,8 +90,9 @@ impl RunLoop {
         self.gallery.as_ref().is_some_and(Gallery::is_busy)
     }
 
-    /// Reads pictures in the room that the plan has left for it: its share of the step, and what prompts do not use.
-    pub(crate) fn look(&mut self) {
+    /// Decides how much the tower reads in the room that the plan has left for it: its share of the step, and what prompts
+    /// do not use.
+    pub(crate) fn plan_look(&mut self) {
         self.seen = Seen::default();
         let streams = self.streams();
         let reads: usize = self.plan.work.iter().map(|work| work.rows).sum::<usize>().saturating_sub(streams);
@@ -105,12 +112,26 @@ impl RunLoop {
             }
             None => None,
         };
-        let work = gallery.allowance(tokens, time);
-        let began = self.shared.clock.now();
-        let Glance { ready, lost, work, read } = gallery.look(work);
-        let took = self.shared.clock.now().saturating_sub(began);
+        self.seen.left = gallery.allowance(tokens, time);
+    }
+
+    /// The next picture for the tower, while it has time for one.
+    pub(crate) fn look(&mut self) -> Option<Reading> {
+        self.seen.began = self.shared.clock.now();
+        self.gallery.as_mut()?.lend(self.seen.left)
+    }
+
+    /// Goes on with what the tower has read.
+    pub(crate) fn saw(&mut self, reading: Reading, read: Result<Option<Features>, String>) {
+        let Some(gallery) = &mut self.gallery else { return };
+        let is_whole = !matches!(read, Ok(None));
+        let Glance { ready, lost, work, read } = gallery.take_back(reading, read);
+        let took = self.shared.clock.now().saturating_sub(self.seen.began);
         gallery.observe(work, took);
-        self.seen = Seen { took, tokens: gallery.tokens(work) };
+        self.seen.took += took;
+        self.seen.tokens += gallery.tokens(work);
+        // A picture that is not whole has used up all that there was.
+        self.seen.left = if is_whole { self.seen.left.saturating_sub(work) } else { 0 };
         self.shared.meters.sight.count(read, took);
         for (rank, features) in ready {
             self.seat_seeing(rank, features);

@@ -27,11 +27,15 @@ pub(crate) struct Request {
     pub(crate) tenant: Arc<str>,
     /// When it was accepted.
     pub(crate) accepted_at: Duration,
+    /// How long it took to read what was asked for.
+    pub(crate) prepared: Duration,
     outbox: Outbox,
     permit: Option<Permit>,
     _member: Member,
     ahead: Option<u32>,
     started_at: Option<Duration>,
+    /// When the tower had read its pictures.
+    pub(crate) seen_at: Option<Duration>,
     first_token_at: Option<Duration>,
     open: u32,
     sampled: u32,
@@ -69,11 +73,13 @@ impl Request {
             order,
             tenant,
             accepted_at,
+            prepared: Duration::ZERO,
             outbox,
             permit: Some(seat.permit),
             _member: seat.member,
             ahead: None,
             started_at: None,
+            seen_at: None,
             first_token_at: None,
             open: parameters.choices,
             sampled: 0,
@@ -199,8 +205,10 @@ impl Request {
             reasoning_tokens: self.reasoned,
         };
         let total = now.saturating_sub(self.accepted_at);
-        let timing =
-            Timing { queued: since(self.started_at), first_token: since(self.first_token_at), total };
+        let queued = since(self.started_at);
+        let vision = since(self.seen_at).saturating_sub(queued);
+        let (prepared, first_token) = (self.prepared, since(self.first_token_at));
+        let timing = Timing { prepared, queued, vision, first_token, total };
         self.outbox.end(Event::Done { usage, timing });
     }
 

@@ -32,7 +32,8 @@ use crate::step_time::StepTime;
 use crate::tier::{KvTier, Tier};
 use crate::trace::Recorder;
 use crate::turns::{Seat, Turns};
-use crate::vision::gallery::Gallery;
+use crate::vision::gallery::{Gallery, Reading};
+use crate::weights::Weights;
 
 /// Everything that can reach the engine's thread.
 pub(crate) enum Command {
@@ -63,6 +64,7 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) meters: Arc<Meters>,
+    pub(crate) weights: Arc<Weights>,
     pub(crate) gate: Gate,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -91,6 +93,8 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// What the loop has come to.
 pub(crate) enum Doing {
+    /// The tower is to be run on this; then comes [`RunLoop::saw`].
+    Look(Reading),
     /// The model is to be run on this; then come [`RunLoop::settle`] and [`RunLoop::take_back`].
     Compute(Box<Runner>),
     /// It has looked around, or ended a step.
@@ -208,6 +212,9 @@ impl RunLoop {
             self.turn = Some(self.seat.begin());
             self.begin_step();
         }
+        if let Some(reading) = self.look() {
+            return Doing::Look(reading);
+        }
         if let Some(runner) = self.gather() {
             return Doing::Compute(runner);
         }
@@ -216,9 +223,9 @@ impl RunLoop {
         Doing::Looked
     }
 
-    /// Whether the model runs.
+    /// Whether the model runs, or the tower.
     pub(crate) fn is_computing(&self) -> bool {
-        self.compute.is_running()
+        self.compute.is_running() || self.gallery.as_ref().is_some_and(Gallery::is_reading)
     }
 
     /// Takes back what the model ran on.

@@ -156,7 +156,9 @@ impl RunLoop {
 
     /// Seats the first choice of a request, all of whose pictures have been seen.
     pub(crate) fn seat_seeing(&mut self, rank: Rank, features: Vec<Arc<Features>>) {
+        let now = self.shared.clock.now();
         let Some(request) = self.requests.get_mut(&rank.order) else { return };
+        request.seen_at = Some(now);
         request.features = features.into();
         let sequence = Sequence::new(rank, request.parameters.clone()).seeing(&request.features);
         insert_by_rank(&mut self.lobby, sequence);

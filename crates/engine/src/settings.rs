@@ -10,12 +10,11 @@ use models::{LoadedModel, ModelShape};
 use protocol::status::MemoryStatus;
 use tensor::PAGE_TOKENS;
 
-use crate::EngineError;
 use crate::pid::PidSettings;
 use crate::tier::KvTier;
 use crate::trace::Recorder;
 use crate::vision::VisionSettings;
-use crate::watch::Revive;
+use crate::{EngineError, Revive};
 
 /// How an engine works.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +62,7 @@ pub struct EngineSettings {
     /// fails. `None` waits for ever.
     pub restart_after: Option<Duration>,
     /// How the model is loaded again.
-    pub revive: Option<Revive>,
+    pub revive: Option<Revive<LoadedModel>>,
 }
 
 impl Default for EngineSettings {

@@ -1,7 +1,8 @@
 //! One step of the engine: admit, plan, look, forward, sample, emit.
 //!
-//! The model is run by whoever drives the loop: [`RunLoop::begin_step`] and [`RunLoop::gather`] come before it,
-//! [`RunLoop::settle`] after, and [`RunLoop::emit`] when all of the plan is computed.
+//! The tower and the model are run by whoever drives the loop, behind [`RunLoop::begin_step`]: [`RunLoop::look`] and
+//! [`RunLoop::saw`] come before and after the tower, [`RunLoop::gather`] and [`RunLoop::settle`] before and after the model,
+//! and [`RunLoop::emit`] when all of the plan is computed.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use crate::compute::{Outcome, Runner};
 use crate::plan::{self, Admission, Work};
 use crate::request::Request;
 use crate::run_loop::RunLoop;
+use crate::vision::gallery::Gallery;
 
 /// How far a step is.
 #[derive(Default)]
@@ -31,6 +33,10 @@ impl RunLoop {
     /// Makes one step, the model's part included.
     pub(crate) fn step(&mut self) {
         self.begin_step();
+        while let Some(mut reading) = self.look() {
+            let read = reading.run();
+            self.saw(reading, read);
+        }
         while let Some(mut runner) = self.gather() {
             self.settle(runner.run());
             self.compute.take_back(runner);
@@ -45,7 +51,7 @@ impl RunLoop {
         self.land(began);
         self.admit(began);
         self.plan();
-        self.look();
+        self.plan_look();
         self.spill();
         let is_suspect = |work: &Work| self.suspects.contains(&self.running[work.index].rank.order);
         let alone = self.plan.work.iter().any(is_suspect);
@@ -133,8 +139,9 @@ impl RunLoop {
         }
     }
 
-    /// Goes on without the runner, which does not come back: all that ran is computed again from its tokens.
-    pub(crate) fn leave_runner(&mut self) {
+    /// Goes on without the model or the tower, whichever does not come back: all that ran is computed again from its tokens,
+    /// and the picture that was read from its beginning.
+    pub(crate) fn leave_behind(&mut self) {
         let now = self.shared.clock.now();
         let message = "a step did not end; the model was loaded again";
         self.shared.meters.fault(message, now);
@@ -142,25 +149,27 @@ impl RunLoop {
         self.compute.return_guides(&mut self.running, &mut self.outcome);
         self.outcome = Outcome::default();
         let work = &self.plan.work[self.flight.now.clone()];
-        let orders: BTreeSet<u64> = work.iter().map(|work| self.running[work.index].rank.order).collect();
-        let is_alone = orders.len() == 1;
+        let computed: BTreeSet<u64> = work.iter().map(|work| self.running[work.index].rank.order).collect();
+        let viewers = self.gallery.as_mut().map(Gallery::leave_behind).unwrap_or_default();
+        // A picture is read alone, whoever waits for it.
+        let is_known = computed.len() == 1 || !viewers.is_empty();
         self.plan.work.clear();
         self.flight = Flight::default();
         self.preempt_from(0);
         // What the pages held is gone, and what leaves them would be something else.
         self.pages.clear();
         self.pages.take_leaving();
-        for order in &orders {
+        for order in computed.iter().chain(&viewers) {
             let stalls = self.requests.get_mut(order).map_or(0, |request| {
                 request.stalls += 1;
                 request.stalls
             });
-            if is_alone && stalls > 1 {
+            if is_known && stalls > 1 {
                 let message = "the model did not come back from computing it, twice".to_owned();
                 self.fail(*order, Failure::Engine { message });
             }
         }
-        self.suspects.extend(orders);
+        self.suspects.extend(computed);
         self.turn = None;
         self.seat.rest();
         self.publish();

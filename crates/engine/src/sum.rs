@@ -109,7 +109,7 @@ fn add_vision(sum: &mut Option<VisionStatus>, next: Option<VisionStatus>) {
     sum.feature_bytes += next.feature_bytes;
 }
 
-fn add_streamed(sum: &mut StreamedStatus, next: StreamedStatus) {
+pub(crate) fn add_streamed(sum: &mut StreamedStatus, next: StreamedStatus) {
     sum.bytes += next.bytes;
     sum.limit_bytes += next.limit_bytes;
     sum.held_bytes += next.held_bytes;

@@ -12,4 +12,4 @@ mod simulation;
 mod soak;
 mod tier;
 mod together;
-mod watch;
+pub(crate) mod watch;

@@ -167,12 +167,15 @@ impl Seat {
         Instant::now()
     }
 
-    /// Counts the time of a step that has ended.
+    /// Counts the time of a step that has ended. One of a turn that was ended before it counts nothing: it has computed
+    /// beside others.
     pub(crate) fn end(&self, began: Instant) {
         let mut state = self.turns.lock();
-        let took = began.elapsed();
-        state.seats[self.index].used += took;
-        state.busy += took;
+        if state.owner == Some(self.index) {
+            let took = began.elapsed();
+            state.seats[self.index].used += took;
+            state.busy += took;
+        }
     }
 
     /// Keeps the calling thread on the processors of the device.
@@ -183,7 +186,7 @@ impl Seat {
         }
     }
 
-    /// Says that nothing is left to do for now, so that others need not wait for this model.
+    /// Says that nothing is left to do for now, or nothing comes of it, so that others need not wait for this model.
     pub fn rest(&self) {
         let mut state = self.turns.lock();
         state.seats[self.index].stage = Stage::Resting;

@@ -1,12 +1,11 @@
 //! The threads of an engine: the one that serves, and the one that watches that the model comes back.
 //!
-//! The loop stands behind a lock that is open while the model runs. A model that does not come back therefore holds the
+//! The loop stands behind a lock that is open while the model or its tower runs. A model that does not come back therefore holds the
 //! thread that called it and what it computes with, and nothing else: those are left behind, the model is loaded again, and
 //! a new thread goes on. Every sequence is computed again from its tokens, which gives the same bits; whoever waits notices
 //! nothing but the time. A thread that comes back after all finds that the loop is not its own any more, and ends.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -17,37 +16,15 @@ use std::time::Duration;
 use models::LoadedModel;
 use tensor::KvArena;
 
+use crate::Revive;
 use crate::compute::Runner;
 use crate::run_loop::{Doing, RunLoop, Shared};
-
-/// Loads the model of an engine once more, on threads of its own.
-#[derive(Clone)]
-pub struct Revive(Arc<dyn Fn() -> Result<LoadedModel, String> + Send + Sync>);
-
-impl Revive {
-    /// `load` gives the same model as the engine was started with: of the same files, and as it was told then.
-    pub fn new(load: impl Fn() -> Result<LoadedModel, String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(load))
-    }
-}
-
-impl fmt::Debug for Revive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revive").finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for Revive {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
 
 /// How a model that does not come back is dealt with.
 pub(crate) struct Care {
     /// After so long it is given up.
     pub(crate) after: Duration,
-    pub(crate) revive: Revive,
+    pub(crate) revive: Revive<LoadedModel>,
     /// What the files of the model were.
     pub(crate) identity: Option<String>,
 }
@@ -94,6 +71,10 @@ impl Cell {
                     let ran = runner.run();
                     self.with(epoch, |run_loop| run_loop.settle(ran))?;
                     self.with(epoch, |run_loop| run_loop.take_back(runner))?;
+                }
+                Doing::Look(mut reading) => {
+                    let read = reading.run();
+                    self.with(epoch, |run_loop| run_loop.saw(reading, read))?;
                 }
                 Doing::Looked => {}
                 Doing::End => {
@@ -194,13 +175,13 @@ impl Watcher {
         };
         let run_loop = state.run_loop.as_mut().filter(|run_loop| run_loop.is_computing())?;
         tracing::error!("a step has not ended for {:?}; the model is loaded again", self.care.after);
-        run_loop.leave_runner();
+        run_loop.leave_behind();
         state.epoch += 1;
         Some(state.epoch)
     }
 
     fn revive(&self, epoch: u64) -> Result<(), String> {
-        let loaded = (self.care.revive.0)()?;
+        let loaded = self.care.revive.load()?;
         if loaded.identity != self.care.identity {
             return Err("its files are not the ones that it was loaded from first".to_owned());
         }
@@ -208,6 +189,7 @@ impl Watcher {
         let kv = KvArena::new(loaded.model.shape().kv, pages).map_err(|error| error.to_string())?;
         let tower = loaded.vision.map(|vision| vision.tower);
         let runner = Runner::new(loaded.model, kv);
+        self.shared.weights.renew(loaded.streamed);
         self.cell.with(epoch, |run_loop| run_loop.renew(runner, tower)).ok_or("it has ended")?;
         let thread = self.cell.start(epoch, &self.shared).map_err(|error| error.to_string())?;
         // The thread before this one is on its own from here.

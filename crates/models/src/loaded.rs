@@ -272,7 +272,11 @@ fn require_as_stored(
 }
 
 /// What the packed weights follow from, if the model is on a disk.
-fn key(repository: &Repository, checkpoint: &Checkpoint, held: (Dtype, ModelHolding)) -> Option<Key> {
+pub(crate) fn key(
+    repository: &Repository,
+    checkpoint: &Checkpoint,
+    held: (Dtype, ModelHolding),
+) -> Option<Key> {
     let mut files = checkpoint.files();
     let config = repository.path("config.json");
     files.push(&config);

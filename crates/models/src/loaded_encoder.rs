@@ -12,7 +12,7 @@ use crate::encoder::{Encoder, EncoderBatch, EncoderShape};
 use crate::family::{LoadFamily, ModelKind, Source};
 use crate::head::{Head, HeadStep, Squash};
 use crate::layers::{Classifier, Packing};
-use crate::loaded::{arithmetic, family, other_kind};
+use crate::loaded::{arithmetic, family, key, other_kind};
 use crate::progress::{Loading, Progress};
 use crate::sentence::{Case, Prompts, SentenceSettings};
 use crate::tokenizer::{Sentence, SentenceTokenizer};
@@ -35,6 +35,8 @@ pub struct LoadedEncoder {
     pub dtype: Dtype,
     /// How weights are quantised, if they are.
     pub quantised: Option<Quantisation>,
+    /// Changes when the files change; none if that cannot be told.
+    pub identity: Option<String>,
     /// The hidden states.
     pub model: Box<dyn Encoder>,
     /// Text to tokens.
@@ -119,6 +121,7 @@ impl LoadedEncoder {
             model: self.model.twin(Arc::clone(&kernels)),
             head: self.head.twin(kernels),
             reader: self.reader.clone(),
+            identity: self.identity.clone(),
             ..*self
         }
     }
@@ -160,11 +163,13 @@ pub fn load_encoder(
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
     let loading = Loading::default();
+    let holding = options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised);
+    let identity = key(repository, &checkpoint, (dtype, holding)).map(|key| key.digest().to_owned());
     let source = Source {
         config: &config,
         checkpoint: &checkpoint,
         dtype,
-        holding: options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised),
+        holding,
         packing: Packing::new(loading, None, &*kernels)?,
         progress: Progress::new(loading.watch, checkpoint.bytes()),
         options,
@@ -184,6 +189,7 @@ pub fn load_encoder(
         family: family.name,
         dtype,
         quantised: options.quantise,
+        identity,
         max_batch_tokens,
         head: HeadStep::new(head, source.kernels.clone()),
         model,

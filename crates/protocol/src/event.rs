@@ -202,8 +202,12 @@ pub struct Usage {
 /// Where the time of one request went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// From admission to the first step that read the prompt.
+    /// Before admission: reading what was asked for, its pictures and its form included.
+    pub prepared: Duration,
+    /// From admission to the first step that read the prompt, or its pictures.
     pub queued: Duration,
+    /// Behind the queue, until the model had seen all pictures; none without pictures.
+    pub vision: Duration,
     /// From admission to the first sampled token.
     pub first_token: Duration,
     /// From admission to the end.

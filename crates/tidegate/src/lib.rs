@@ -51,7 +51,7 @@ mod trace_file;
 /// Models of one's own, served in batches with the same queue, fairness, deadlines and isolation of errors as those that
 /// Tidegate opens. `examples/user_model.rs` is a program that does it.
 pub mod batching {
-    pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, StopReport, Terms};
+    pub use engine::{BatchModel, Dynamic, DynamicSettings, ItemError, Revive, StopReport, Terms};
 }
 
 /// What [`open_in_memory`] takes: a model that the program has in memory, and its tensors.

@@ -16,14 +16,14 @@ use models::{EncoderBatch, LoadedEncoder, Outcome};
 use protocol::status::ModelStatus;
 use protocol::{
     Adjustment, EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference,
-    Measure, ModelCard, Refusal, ScoreRequest, Scores, Status, Task, Timing, Unserved,
+    Measure, ModelCard, Refusal, ScoreRequest, Scores, Status, Task, Unserved,
 };
 
-use super::{BatchModel, Dynamic, DynamicSettings, Served, Terms};
+use super::{BatchModel, Care, Dynamic, DynamicSettings, ItemError, Served, Terms};
 use crate::engine::StopReport;
 use crate::sum;
 use crate::turns::{Seat, Turns};
-use crate::{EngineError, MemoryPlan};
+use crate::{EngineError, MemoryPlan, Revive};
 use reading::{Read, Reader};
 
 /// An encoder that serves requests: vectors of texts, or scores of pairs, many requests in a batch.
@@ -41,9 +41,7 @@ pub struct EncoderEngine {
 /// The model with the batch that it reads.
 struct Encoding {
     loaded: LoadedEncoder,
-    width: usize,
     batch: EncoderBatch,
-    seat: Seat,
 }
 
 impl BatchModel for Encoding {
@@ -56,18 +54,17 @@ impl BatchModel for Encoding {
     }
 
     fn run(&mut self, batch: &[Arc<Sentence>]) -> Result<Vec<Result<Vec<f32>, Infallible>>, Infallible> {
-        let Self { loaded, width, batch: rows, seat } = self;
+        let Self { loaded, batch: rows } = self;
         rows.clear();
         batch.iter().for_each(|sentence| rows.push(sentence));
-        seat.enter();
-        let _turn = seat.turn();
-        Ok(loaded.run(rows).chunks_exact(*width).map(|output| Ok(output.to_vec())).collect())
+        let width = width(loaded.outcome());
+        Ok(loaded.run(rows).chunks_exact(width).map(|output| Ok(output.to_vec())).collect())
     }
 }
 
 impl EncoderEngine {
     /// Warms the model up and serves it under `name`, taking turns with the other models of `turns`. The batches hold as
-    /// many tokens as the model was loaded for.
+    /// many tokens as the model was loaded for. A model that does not come back from one is loaded again by `revive`.
     ///
     /// # Errors
     /// When a setting cannot work, the model fails on its first text, or the system refuses the threads.
@@ -76,11 +73,12 @@ impl EncoderEngine {
         name: String,
         settings: DynamicSettings,
         turns: &Turns,
+        revive: Option<Revive<LoadedEncoder>>,
     ) -> Result<Arc<Self>, EngineError> {
         let shape = loaded.model.shape();
-        let (tasks, width) = match loaded.outcome() {
-            Outcome::Vector(width) => (vec![Task::Embed, Task::Score], width),
-            Outcome::Score => (vec![Task::Score], 1),
+        let tasks = match loaded.outcome() {
+            Outcome::Vector(_) => vec![Task::Embed, Task::Score],
+            Outcome::Score => vec![Task::Score],
         };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let card = ModelCard {
@@ -93,16 +91,17 @@ impl EncoderEngine {
             parameters: shape.parameters,
             dtype: loaded.precision(),
             chat: false,
-            dimensions: tasks.contains(&Task::Embed).then_some(count(width)),
+            dimensions: tasks.contains(&Task::Embed).then_some(count(width(loaded.outcome()))),
             tasks,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         };
         let reader = Reader::new(loaded.reader.clone());
         let settings = DynamicSettings { batch_cost: loaded.max_batch_tokens as u64, ..settings };
         let memory = MemoryPlan::without_kv(loaded.weight_bytes(), shape.workspace_bytes);
-        let mut model = Encoding { loaded, width, batch: EncoderBatch::default(), seat: turns.seat() };
-        model.warm_up()?;
-        let dynamic = Dynamic::start(model, &settings)?;
+        let revive = revive.map(|revive| again(revive, loaded.identity.clone()));
+        let mut model = Encoding { loaded, batch: EncoderBatch::default() };
+        model.warm_up(&turns.seat())?;
+        let dynamic = Dynamic::start_with(model, &settings, Care { turns: turns.clone(), revive })?;
         Ok(Arc::new(Self { card, reader, dynamic, memory, turns: turns.clone() }))
     }
 
@@ -153,8 +152,8 @@ impl EncoderEngine {
         let terms = Terms { tenant: request.tenant, priority: request.priority, deadline: request.deadline };
         let read = Read::texts(request.inputs, request.purpose, request.overlong);
         let (sentences, served) = self.serve(terms, read).await?;
-        let timing = timing(&served);
-        let outputs = whole(served)?.into_iter().zip(&sentences);
+        let timing = served.timing;
+        let outputs = self.whole(served)?.into_iter().zip(&sentences);
         let vectors = outputs.map(|(values, sentence)| Embedding {
             values: shortened(values, dimensions),
             tokens: count(sentence),
@@ -180,8 +179,8 @@ impl EncoderEngine {
             Measure::Classifier => Read::pairs(request.queries, request.documents, request.overlong),
         };
         let (sentences, served) = self.serve(terms, read).await?;
-        let timing = timing(&served);
-        let outputs = whole(served)?;
+        let timing = served.timing;
+        let outputs = self.whole(served)?;
         let values = match measure {
             Measure::Classifier => outputs.concat(),
             Measure::Cosine => {
@@ -198,6 +197,13 @@ impl EncoderEngine {
         Ok(Scores { model: self.card.id.clone(), measure, values, tokens, timing })
     }
 
+    /// All outputs, or the first failure.
+    fn whole(&self, served: Served<Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
+        let outputs: Result<_, _> = served.outputs.into_iter().collect();
+        let failed = outputs.map_err(|error: ItemError| Failure::Engine { message: error.message });
+        failed.inspect_err(|failure| self.dynamic.meters().failed(failure))
+    }
+
     fn refuse(&self, param: &str, message: String) -> Refusal {
         let refusal = Refusal::InvalidParameter { param: param.to_owned(), message };
         self.dynamic.meters().refused(&refusal);
@@ -207,22 +213,34 @@ impl EncoderEngine {
 
 impl Encoding {
     /// Runs the shortest text there is, so that the first request does not pay for first touches.
-    fn warm_up(&mut self) -> Result<(), EngineError> {
+    fn warm_up(&mut self, seat: &Seat) -> Result<(), EngineError> {
         let wrong = |message: String| EngineError::WarmUp { message };
         let sentence = self.loaded.reader.read("", "a").map_err(|error| wrong(error.to_string()))?;
-        let run = || drop(self.run(&[Arc::new(sentence)]));
+        let run = || {
+            let _turn = seat.turn();
+            drop(self.run(&[Arc::new(sentence)]));
+        };
         catch_unwind(AssertUnwindSafe(run)).map_err(|panic| wrong(crate::compute::message(&*panic)))
     }
 }
 
-/// All outputs, or the first failure.
-fn whole(served: Served<Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
-    let outputs = served.outputs.into_iter();
-    outputs.collect::<Result<_, _>>().map_err(|error| Failure::Engine { message: error.message })
+/// How many numbers come out for a text.
+fn width(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Vector(width) => width,
+        Outcome::Score => 1,
+    }
 }
 
-fn timing(served: &Served<Vec<f32>>) -> Timing {
-    Timing { queued: served.queued, first_token: served.total, total: served.total }
+/// The model once more, if its files are those that it was loaded from first.
+fn again(revive: Revive<LoadedEncoder>, identity: Option<String>) -> Revive<Encoding> {
+    Revive::new(move || {
+        let loaded = revive.load()?;
+        if loaded.identity != identity {
+            return Err("its files are not the ones that it was loaded from first".to_owned());
+        }
+        Ok(Encoding { loaded, batch: EncoderBatch::default() })
+    })
 }
 
 fn count(sentence: &Sentence) -> u32 {

@@ -25,6 +25,9 @@ pub struct DynamicSettings {
     pub policy: PolicySettings,
     /// With work to do and no batch finished for so long, the model counts as stalled.
     pub stall_after: Duration,
+    /// A model that has not come back from a batch for so long is left behind and loaded again, if it is known how: far
+    /// longer than a batch can take. The inputs of that batch fail, and nothing else does. `None` waits for ever.
+    pub restart_after: Option<Duration>,
 }
 
 impl Default for DynamicSettings {
@@ -38,6 +41,7 @@ impl Default for DynamicSettings {
             queue_cost: 1 << 20,
             policy: PolicySettings::default(),
             stall_after: Duration::from_secs(30),
+            restart_after: Some(Duration::from_secs(600)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A model that a test holds and lets go: what waits, in which order, what becomes of whom.
 
+mod stuck;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use flow::queue::policy::Discipline;
@@ -45,11 +47,15 @@ struct Bench {
 
 impl Bench {
     fn new(settings: DynamicSettings) -> Self {
+        Self::with(settings, Care { turns: Turns::default(), revive: None })
+    }
+
+    fn with(settings: DynamicSettings, care: Care<Doubling>) -> Self {
         let (go, held) = channel();
         let batches = Arc::default();
         let model = Doubling { go: held, batches: Arc::clone(&batches) };
         let clock = Arc::new(SystemClock::new());
-        let shared = Shared::new(model, &settings, Handle::current(), clock).unwrap();
+        let shared = Shared::new((model, care), &settings, Handle::current(), clock).unwrap();
         Self { dynamic: Arc::new(Dynamic { shared, runtime: None }), go, batches }
     }
 

@@ -75,7 +75,7 @@ impl Routed {
             (self.request, self.asking) = (None, None);
             self.place.shared.book().settle(self.place.ticket);
         }
-        if let Event::Done { timing: Timing { queued, first_token, total }, .. } = &mut event {
+        if let Event::Done { timing: Timing { queued, first_token, total, .. }, .. } = &mut event {
             [queued, first_token, total].into_iter().for_each(|time| *time += self.before);
         }
         event

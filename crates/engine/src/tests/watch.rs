@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::executor::block_on;
-use models::{Batch, CausalLm, LoadedModel, ModelShape};
+use models::{Batch, CausalLm, LoadOptions, LoadedModel, Loading, ModelShape, PackedCache, Repository};
 use protocol::{Event, Failure, Health, Inference};
-use tensor::{Kernels, KvArena};
+use tensor::packed::streamed::StreamedWeights;
+use tensor::{Isa, Kernels, KvArena};
 
 use super::bench::{loaded, settings, tokens};
 use super::model::HashModel;
@@ -19,14 +20,27 @@ const HANG: u32 = 77;
 
 /// How often the model hangs, and what it waits for then.
 #[derive(Default)]
-struct Door {
+pub(crate) struct Door {
     hangs: AtomicU32,
     is_open: Mutex<bool>,
     opened: Condvar,
 }
 
 impl Door {
-    fn open(&self) {
+    pub(crate) fn hanging(times: u32) -> Arc<Self> {
+        Arc::new(Self { hangs: AtomicU32::new(times), ..Self::default() })
+    }
+
+    /// Hangs, if it still is to.
+    pub(crate) fn pass(&self) {
+        let left = |hangs: u32| hangs.checked_sub(1);
+        if self.hangs.fetch_update(SeqCst, SeqCst, left).is_ok() {
+            let is_open = self.is_open.lock().unwrap();
+            drop(self.opened.wait_while(is_open, |is_open| !*is_open).unwrap());
+        }
+    }
+
+    pub(crate) fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.opened.notify_all();
     }
@@ -47,10 +61,8 @@ impl CausalLm for Hanging {
     }
 
     fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
-        let left = |hangs: u32| hangs.checked_sub(1);
-        if batch.tokens.contains(&HANG) && self.door.hangs.fetch_update(SeqCst, SeqCst, left).is_ok() {
-            let is_open = self.door.is_open.lock().unwrap();
-            drop(self.door.opened.wait_while(is_open, |is_open| !*is_open).unwrap());
+        if batch.tokens.contains(&HANG) {
+            self.door.pass();
         }
         self.model.forward(batch, kv)
     }
@@ -101,7 +113,7 @@ fn text(events: &[Event]) -> Vec<u32> {
 #[test]
 fn a_model_that_does_not_come_back_is_loaded_again_and_nothing_is_lost() {
     let expected = serve(&engine(&Arc::default()));
-    let door = Arc::new(Door { hangs: AtomicU32::new(1), ..Door::default() });
+    let door = Door::hanging(1);
     let engine = engine(&door);
     for (heard, expected) in serve(&engine).iter().zip(&expected) {
         assert!(matches!(heard.last(), Some(Event::Done { .. })), "{:?}", heard.last());
@@ -121,7 +133,7 @@ fn a_model_that_does_not_come_back_is_loaded_again_and_nothing_is_lost() {
 #[test]
 fn what_hangs_the_model_every_time_fails_and_the_others_do_not() {
     let expected = serve(&engine(&Arc::default()));
-    let door = Arc::new(Door { hangs: AtomicU32::new(u32::MAX), ..Door::default() });
+    let door = Door::hanging(u32::MAX);
     for (i, (heard, expected)) in serve(&engine(&door)).iter().zip(&expected).enumerate() {
         match heard.last() {
             Some(Event::Failed(Failure::Engine { message })) if i == 4 => {
@@ -134,9 +146,44 @@ fn what_hangs_the_model_every_time_fails_and_the_others_do_not() {
     door.open();
 }
 
+/// Weights of a model that are read when they are needed; memory has room for all, and they are read at once.
+fn weights() -> StreamedWeights {
+    let place = std::env::temp_dir().join(format!("tidegate-weights-{}", std::process::id()));
+    let cache = PackedCache::new(&place, 1 << 30);
+    let loading = Loading { cache: Some(&cache), weight_memory: Some(1 << 24), ..Loading::default() };
+    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 8, max_outputs: 8 };
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/test_data/qwen3/model");
+    let kernels = tensor::kernels(Isa::best(), 1);
+    let loaded = models::load_with(&Repository::folder(folder).unwrap(), &options, kernels, loading).unwrap();
+    std::fs::remove_dir_all(place).unwrap();
+    loaded.streamed.unwrap()
+}
+
+#[test]
+fn what_weights_have_counted_stays_when_their_model_is_loaded_again() {
+    let door = Door::hanging(1);
+    let again = Arc::clone(&door);
+    let streamed = move || LoadedModel { streamed: Some(weights()), ..model(&again) };
+    let first = streamed();
+    let settings = EngineSettings {
+        restart_after: Some(Duration::from_millis(500)),
+        revive: Some(Revive::new(move || Ok(streamed()))),
+        ..settings(24, 32, 3)
+    };
+    let engine = Engine::start(first, settings).unwrap();
+    let before = engine.status().weights;
+    assert!(before.read_bytes > 0 && before.bytes > 0);
+    serve(&engine);
+    let (after, restarts) = (engine.status().weights, engine.status().counters.restarts);
+    assert!(restarts >= 1);
+    assert_eq!(after.read_bytes, (1 + restarts) * before.read_bytes, "what both have read");
+    assert_eq!((after.bytes, after.held_bytes), (before.bytes, before.held_bytes), "there is one of them");
+    door.open();
+}
+
 #[test]
 fn an_engine_that_hangs_can_be_dropped() {
-    let door = Arc::new(Door { hangs: AtomicU32::new(1), ..Door::default() });
+    let door = Door::hanging(1);
     let settings =
         EngineSettings { stall_after: Duration::from_millis(20), restart_after: None, ..settings(24, 32, 3) };
     let engine = Engine::start(model(&door), settings).unwrap();

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use models::vision::{Features, Frame, Grid, Pixels, Tower};
+use models::vision::{Features, Frame, Grid, Pixels, Tower, TowerShape};
 use protocol::Failure;
 
 use super::shelf::{Name, Shelf};
@@ -39,6 +39,15 @@ struct Current {
     left: u64,
 }
 
+/// The tower with the picture that it is to read on: it leaves the engine's hands while it reads, which may not come back.
+pub(crate) struct Reading {
+    tower: Box<dyn Tower>,
+    /// To be begun with, unless it has been.
+    frame: Option<Frame>,
+    /// About so many multiplications.
+    work: u64,
+}
+
 /// What a slice of the tower's time has brought.
 #[derive(Default)]
 pub(crate) struct Glance {
@@ -54,7 +63,9 @@ pub(crate) struct Glance {
 
 /// The tower, what waits for it, and what it has made.
 pub(crate) struct Gallery {
-    tower: Box<dyn Tower>,
+    /// Away while it reads.
+    tower: Option<Box<dyn Tower>>,
+    shape: TowerShape,
     shelf: Shelf,
     budget: usize,
     viewers: Vec<Viewer>,
@@ -79,7 +90,8 @@ impl Gallery {
     pub(crate) fn new(tower: Box<dyn Tower>, settings: &VisionSettings, parameters: u64) -> Self {
         let token_work = parameters.saturating_sub(tower.shape().parameters).max(1);
         Self {
-            tower,
+            shape: tower.shape(),
+            tower: Some(tower),
             shelf: Shelf::new(settings.feature_bytes, settings.below.clone()),
             budget: settings.feature_bytes,
             viewers: Vec::new(),
@@ -94,8 +106,7 @@ impl Gallery {
 
     /// Bytes of the features of some pictures.
     pub(crate) fn need(&self, grids: impl Iterator<Item = Grid>) -> usize {
-        let shape = self.tower.shape();
-        grids.map(|grid| shape.feature_bytes(grid.tokens(shape.merge))).sum()
+        grids.map(|grid| self.shape.feature_bytes(grid.tokens(self.shape.merge))).sum()
     }
 
     /// Whether a request whose features take `need` bytes may start. One that is alone always may.
@@ -143,14 +154,13 @@ impl Gallery {
         self.viewers.retain(|viewer| viewer.rank.order != order);
         let wanted = |current: &Current| self.viewers.iter().any(|viewer| viewer.waits_for(&current.name));
         if self.current.as_ref().is_some_and(|current| !wanted(current)) {
-            self.tower.abandon();
-            self.current = None;
+            self.abandon();
         }
     }
 
     /// Goes on with another tower of the same weights; what the old one was reading is read from the beginning.
     pub(crate) fn renew(&mut self, tower: Box<dyn Tower>) {
-        self.tower = tower;
+        self.tower = Some(tower);
         self.current = None;
     }
 
@@ -208,28 +218,59 @@ impl Gallery {
         }
     }
 
-    /// Reads pictures for about so many multiplications.
-    pub(crate) fn look(&mut self, work: u64) -> Glance {
+    /// Gives the tower away to read on for about so many multiplications, if there is something to read.
+    pub(crate) fn lend(&mut self, work: u64) -> Option<Reading> {
+        if work == 0 {
+            return None;
+        }
+        let (name, frame) = self.due()?;
+        let tower = self.tower.take()?;
+        if let Some(frame) = &frame {
+            self.current = Some(Current { name, left: tower.work(frame.grid) });
+        }
+        Some(Reading { tower, frame, work })
+    }
+
+    /// Whether the tower reads.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.tower.is_none()
+    }
+
+    /// Takes the tower back, with what it has made of the picture.
+    pub(crate) fn take_back(
+        &mut self,
+        Reading { tower, work, .. }: Reading,
+        read: Result<Option<Features>, String>,
+    ) -> Glance {
+        self.tower = Some(tower);
         let mut glance = Glance::default();
-        while glance.work < work {
-            let Some((name, patches)) = self.due() else { break };
-            let before = glance.work;
-            let read = AssertUnwindSafe(|| self.read(&name, patches, work - before));
-            match catch_unwind(read).unwrap_or_else(|panic| Err(message(&*panic))) {
-                Ok((done, None)) => {
-                    glance.work += done;
-                    break;
-                }
-                Ok((done, Some(features))) => {
-                    glance.work += done;
-                    glance.read.0 += 1;
-                    glance.read.1 += (features.tokens() * self.tower.shape().merge.pow(2)) as u64;
-                    self.show(&name, Arc::new(features), &mut glance);
-                }
-                Err(message) => self.lose(&name, &message, &mut glance),
+        let Some(mut current) = self.current.take() else { return glance };
+        match read {
+            Ok(None) => {
+                glance.work = work.min(current.left).max(1);
+                current.left -= work.min(current.left);
+                self.current = Some(current);
+            }
+            Ok(Some(features)) => {
+                glance.work = current.left.max(1);
+                glance.read = (1, (features.tokens() * self.shape.merge.pow(2)) as u64);
+                self.show(&current.name, Arc::new(features), &mut glance);
+            }
+            Err(message) => {
+                self.abandon();
+                self.lose(&current.name, &message, &mut glance);
             }
         }
         glance
+    }
+
+    /// Goes on without the tower, which does not come back; returns the requests that wait for what it reads.
+    pub(crate) fn leave_behind(&mut self) -> Vec<u64> {
+        let Some(Current { name, .. }) = self.current.take().filter(|_| self.is_reading()) else {
+            return Vec::new();
+        };
+        let waits = self.viewers.iter().filter(|viewer| viewer.waits_for(&name));
+        waits.map(|viewer| viewer.rank.order).collect()
     }
 
     /// The picture to read: the one in hand, or the first of the most urgent request.
@@ -247,28 +288,6 @@ impl Gallery {
                 Look::Waiting(_) | Look::Seen(_) => None,
             })
         })
-    }
-
-    /// Reads on for about so many multiplications, from the beginning if a frame is given; returns how many there were.
-    fn read(
-        &mut self,
-        name: &Name,
-        frame: Option<Frame>,
-        work: u64,
-    ) -> Result<(u64, Option<Features>), String> {
-        if let Some(frame) = frame {
-            let left = self.tower.work(frame.grid);
-            self.tower.begin(frame).map_err(|error| error.to_string())?;
-            self.current = Some(Current { name: name.clone(), left });
-        }
-        let features = self.tower.advance(work);
-        let Some(current) = &mut self.current else { return Err("no picture is in hand".to_owned()) };
-        let done = if features.is_some() { current.left } else { work.min(current.left) };
-        current.left -= done;
-        if features.is_some() {
-            self.current = None;
-        }
-        Ok((done.max(1), features))
     }
 
     /// Gives what was made of a picture to all who wait for it.
@@ -291,12 +310,33 @@ impl Gallery {
 
     /// Gives up a picture that cannot be read, and all who wait for it.
     fn lose(&mut self, name: &Name, message: &str, glance: &mut Glance) {
-        self.tower.abandon();
-        self.current = None;
         let waits = self.viewers.iter().filter(|viewer| viewer.waits_for(name));
         let failure = || Failure::Engine { message: message.to_owned() };
         glance.lost.extend(waits.map(|viewer| (viewer.rank.order, failure())));
         self.viewers.retain(|viewer| !viewer.waits_for(name));
+    }
+
+    /// Forgets the picture that is in hand.
+    fn abandon(&mut self) {
+        self.tower.iter_mut().for_each(|tower| tower.abandon());
+        self.current = None;
+    }
+}
+
+impl Reading {
+    /// Reads on; features come when the picture is whole.
+    ///
+    /// # Errors
+    /// What the tower said when it panicked, or that memory was refused.
+    pub(crate) fn run(&mut self) -> Result<Option<Features>, String> {
+        let Self { tower, frame, work } = self;
+        let read = || {
+            if let Some(frame) = frame.take() {
+                tower.begin(frame).map_err(|error| error.to_string())?;
+            }
+            Ok(tower.advance(*work))
+        };
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(message(&*panic)))
     }
 }
 

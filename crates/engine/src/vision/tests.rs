@@ -1,5 +1,7 @@
 //! Requests with pictures on a tiny model that sees, stepped by hand.
 
+mod stuck;
+
 use std::sync::Arc;
 use std::time::Duration;
 

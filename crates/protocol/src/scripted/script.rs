@@ -186,6 +186,8 @@ impl Script {
 
 /// The timing that a scripted reply reports.
 const TIMING: Timing = Timing {
+    prepared: Duration::ZERO,
+    vision: Duration::ZERO,
     queued: Duration::from_millis(1),
     first_token: Duration::from_millis(2),
     total: Duration::from_millis(3),

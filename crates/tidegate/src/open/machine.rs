@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::trace::Recorder;
 use engine::{
@@ -11,7 +11,7 @@ use engine::{
 };
 use flow::metrics::System;
 use models::cache::CacheError;
-use models::{LoadOptions, LoadedModel, Loading, ModelKind, PackedCache, Repository, Watch};
+use models::{LoadOptions, LoadedEncoder, LoadedModel, Loading, ModelKind, PackedCache, Repository, Watch};
 use protocol::{Inference, Refusal};
 use tensor::{Isa, Kernels};
 
@@ -132,7 +132,7 @@ impl Machine {
     }
 
     /// How a model is loaded again that does not come back: its compute threads may not come back either.
-    fn revive(self: &Arc<Self>, repository: &Repository, at: usize) -> Revive {
+    fn revive(self: &Arc<Self>, repository: &Repository, at: usize) -> Revive<LoadedModel> {
         let (machine, repository) = (Arc::clone(self), repository.clone());
         Revive::new(move || {
             let read = || {
@@ -140,6 +140,16 @@ impl Machine {
                 machine.read_onto(&repository, (&kernels, machine.cache.as_ref()), &Patient)
             };
             read().map_err(|error: OpenError| error.to_string())
+        })
+    }
+
+    /// The same for an encoder.
+    fn revive_encoder(self: &Arc<Self>, repository: &Repository, at: usize) -> Revive<LoadedEncoder> {
+        let (machine, repository) = (Arc::clone(self), repository.clone());
+        Revive::new(move || {
+            let kernels = machine.places[at].fresh(machine.isa);
+            let loaded = models::load_encoder(&repository, &machine.options(), kernels);
+            loaded.map_err(|error| error.to_string())
         })
     }
 
@@ -199,7 +209,7 @@ impl Machine {
     }
 
     fn encoder(
-        &self,
+        self: &Arc<Self>,
         repository: &Repository,
         name: &str,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
@@ -208,6 +218,7 @@ impl Machine {
             queue_requests: queue.max_queue.get().div_ceil(parts),
             queue_cost: queue.max_queue_tokens.get().div_ceil(parts) as u64,
             policy: queue.policy(),
+            restart_after: restart_after(&self.settings.batch),
             ..DynamicSettings::default()
         };
         let load =
@@ -222,8 +233,10 @@ impl Machine {
             models.push(model);
         }
         let (mut engines, mut memory) = (Vec::<Arc<dyn Inference>>::new(), MemoryPlan::default());
-        for (model, place) in models.into_iter().zip(&self.places) {
-            let engine = EncoderEngine::start(model, name.to_owned(), settings.clone(), &place.turns)?;
+        for (at, (model, place)) in models.into_iter().zip(&self.places).enumerate() {
+            let (name, settings) = (name.to_owned(), settings.clone());
+            let revive = Some(self.revive_encoder(repository, at));
+            let engine = EncoderEngine::start(model, name, settings, &place.turns, revive)?;
             memory = memory.and(engine.memory());
             engines.push(engine);
         }
@@ -302,7 +315,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
         vision: settings.vision.vision(),
         form_timeout: settings.batch.form_timeout.0,
         max_context: settings.model.context.map(|context| context as usize),
-        restart_after: Some(settings.batch.restart_after.0).filter(|after| !after.is_zero()),
+        restart_after: restart_after(&settings.batch),
         ..EngineSettings::default()
     }
 }
@@ -327,6 +340,11 @@ fn part_of(whole: EngineSettings, parts: usize) -> EngineSettings {
         queue_bytes: share(whole.queue_bytes),
         ..whole
     }
+}
+
+/// After so long a model does not come back; none where it is waited for without end.
+fn restart_after(batch: &BatchSettings) -> Option<Duration> {
+    Some(batch.restart_after.0).filter(|after| !after.is_zero())
 }
 
 /// Tokens that a step may try.

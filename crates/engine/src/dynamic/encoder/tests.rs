@@ -21,7 +21,7 @@ fn named(folder: &str, name: &str, turns: &Turns) -> Arc<EncoderEngine> {
     let kernels = tensor::kernels(Isa::best(), 2);
     let loaded = load_encoder(&Repository::open(folder).unwrap(), &options, kernels).unwrap();
     let settings = DynamicSettings::default();
-    EncoderEngine::start(loaded, name.to_owned(), settings, turns).unwrap()
+    EncoderEngine::start(loaded, name.to_owned(), settings, turns, None).unwrap()
 }
 
 fn embed(engine: &EncoderEngine, request: EmbedRequest) -> Result<Embeddings, Unserved> {

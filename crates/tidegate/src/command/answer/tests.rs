@@ -79,7 +79,12 @@ fn failures_are_errors_and_what_came_before_stays() {
 fn remarks() {
     let timing = |first, total| {
         let millis = Duration::from_millis;
-        Some(Timing { queued: millis(1), first_token: millis(first), total: millis(total) })
+        Some(Timing {
+            queued: millis(1),
+            first_token: millis(first),
+            total: millis(total),
+            ..Timing::default()
+        })
     };
     let check = |tokens, ending, timing, expected: &str| {
         let usage = Usage { completion_tokens: tokens, ..Usage::default() };
