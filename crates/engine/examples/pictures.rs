@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let target = rest.get(1).map(|target| target.parse().map(Duration::from_millis)).transpose()?;
     let dtype = if quantise.is_none() { Some(Dtype::Bf16) } else { None };
-    let options = LoadOptions { dtype, quantise, max_batch_tokens: 512, max_outputs: 16 };
+    let options = LoadOptions { dtype, quantise, kv: None, max_batch_tokens: 512, max_outputs: 16 };
     let threads = std::thread::available_parallelism()?.get();
     let mut loaded =
         models::load(&Repository::open(model)?, &options, tensor::kernels(Isa::best(), threads))?;

@@ -12,7 +12,7 @@
 //! use models::{LoadOptions, Repository};
 //! use protocol::{Event, GenerateRequest, Inference, Prompt};
 //!
-//! let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 512, max_outputs: 64 };
+//! let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 512, max_outputs: 64 };
 //! let kernels = Arc::new(tensor::reference::Reference::default());
 //! let model = models::load(&Repository::folder("models/qwen3")?, &options, kernels)?;
 //! let engine = Engine::start(model, EngineSettings::default())?;

@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use models::generation::GenerationDefaults;
 use models::{Batch, CausalLm, LoadedModel, ModelShape};
 use protocol::{Event, GenerateRequest, Generation, Inference, Prompt, TenantId};
-use tensor::{Dtype, Kernels, KvArena, KvLayout, Span};
+use tensor::{Kernels, KvArena, KvDtype, KvLayout, Span};
 
 pub use cost::CostModel;
 
@@ -224,7 +224,7 @@ impl CausalLm for Costly {
             parameters: 0,
             weight_bytes: 0,
             workspace_bytes: 0,
-            kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: Dtype::F32 },
+            kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: KvDtype::F32 },
         }
     }
 

@@ -129,7 +129,7 @@ pub struct Source<'a> {
     pub config: &'a Config,
     /// The stored tensors.
     pub checkpoint: &'a Checkpoint,
-    /// Type of activations and KV, and of weights that are not quantised: `F32` or `Bf16`.
+    /// Type of activations, and of weights that are not quantised: `F32` or `Bf16`.
     pub dtype: Dtype,
     /// How the matrices are held.
     pub holding: ModelHolding,

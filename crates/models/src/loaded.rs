@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tensor::packed::streamed::StreamedWeights;
 use tensor::stored::BlockFormat;
-use tensor::{Dtype, Kernels, Scheme};
+use tensor::{Dtype, Kernels, KvDtype, Scheme};
 
 use crate::cache::Key;
 use crate::checkpoint::Checkpoint;
@@ -104,12 +104,14 @@ impl ModelHolding {
 /// How to load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Type of activations and KV, and of weights that are not quantised; `None` is what the checkpoint says, and `F32`
+    /// Type of activations, and of weights that are not quantised; `None` is what the checkpoint says, and `F32`
     /// where it says `F16`, which `F32` holds exactly and `Bf16` does not. Matrices that a GGUF file holds in blocks of
     /// small numbers stay that where neither this nor `quantise` is given, and are widened first where one of them is.
     pub dtype: Option<Dtype>,
     /// How weights are quantised, if they are.
     pub quantise: Option<Quantisation>,
+    /// How keys and values are held; `None` is as activations are.
+    pub kv: Option<KvDtype>,
     /// The most rows that one batch will have.
     pub max_batch_tokens: usize,
     /// The most rows of one batch that will want logits.
@@ -120,7 +122,7 @@ pub struct LoadOptions {
 pub struct LoadedModel {
     /// Name of the family: `qwen3`.
     pub family: &'static str,
-    /// Type of activations and KV, and of weights that are not quantised.
+    /// Type of activations, and of weights that are not quantised.
     pub dtype: Dtype,
     /// How matrices are held.
     pub holding: ModelHolding,

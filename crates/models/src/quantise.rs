@@ -111,8 +111,13 @@ fn list(
     kernels: Arc<dyn Kernels>,
 ) -> Result<Vec<crate::layers::Listed>, ModelError> {
     let family = family(repository, config)?;
-    let options =
-        LoadOptions { dtype: None, quantise: Some(quantisation), max_batch_tokens: 1, max_outputs: 1 };
+    let options = LoadOptions {
+        dtype: None,
+        quantise: Some(quantisation),
+        kv: None,
+        max_batch_tokens: 1,
+        max_outputs: 1,
+    };
     let source = Source {
         config,
         checkpoint,

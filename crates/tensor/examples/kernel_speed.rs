@@ -9,8 +9,8 @@ use tensor::kernels::{Heads, Place};
 use tensor::peak::{Arithmetic, Peaks};
 use tensor::stored::TensorView;
 use tensor::{
-    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Linear, Norm, PAGE_TOKENS, Packer,
-    Ragged, Scheme, kernels,
+    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, Linear, Norm, PAGE_TOKENS,
+    Packer, Ragged, Scheme, kernels,
 };
 
 /// How weights are held: their type or how they are quantised, and the type of activations.
@@ -60,8 +60,12 @@ fn main() {
                 }
             }
             if scheme.is_none() && only.as_ref().is_none_or(|only| only == "attend") {
-                for (sequences, context, rows) in [(1, 512, 1), (32, 512, 1), (1, 0, 512), (1, 3584, 512)] {
-                    time_attention(kernels.as_ref(), held, (sequences, context, rows), bandwidth);
+                let narrow = (held == Dtype::Bf16).then_some(KvDtype::Int8);
+                for dtype in std::iter::once(KvDtype::from(held)).chain(narrow) {
+                    println!("  keys and values in {dtype}:");
+                    for load in [(1, 512, 1), (32, 512, 1), (1, 32_736, 1), (1, 0, 512), (1, 3584, 512)] {
+                        time_attention(kernels.as_ref(), dtype, load, bandwidth);
+                    }
                 }
                 time_rows(kernels.as_ref());
             }
@@ -113,14 +117,14 @@ fn time_shape(kernels: &dyn Kernels, (name, layers): (&str, &[Linear]), (bandwid
 /// One layer's attention of `sequences` that read `rows` tokens each after `context` others.
 fn time_attention(
     kernels: &dyn Kernels,
-    dtype: Dtype,
+    dtype: KvDtype,
     (sequences, context, rows): (usize, usize, usize),
     bandwidth: f64,
 ) {
     let heads = Heads { query: 16, kv: 8, dim: 128 };
     let pages = (context + rows).div_ceil(PAGE_TOKENS);
     // As many layers as make the pages larger than any cache.
-    let page = 2 * heads.kv * heads.dim * PAGE_TOKENS * dtype.size();
+    let page = KvLayout { layers: 1, heads: heads.kv, dim: heads.dim, dtype }.page_bytes();
     let layers = COLD.div_ceil(sequences * pages * page);
     let layout = KvLayout { layers, heads: heads.kv, dim: heads.dim, dtype };
     let mut kv = KvArena::new(layout, sequences * pages).expect("memory");

@@ -2,8 +2,11 @@
 //!
 //! A page holds all layers of its tokens as one contiguous run of bytes, so that a page can be moved between tiers of
 //! memory as a whole. Inside, per layer: keys `[kv head][dim][PAGE_TOKENS]` (tokens along the last axis, so that one
-//! vector register holds one coordinate of many keys), then values `[kv head][PAGE_TOKENS][dim]`.
+//! vector register holds one coordinate of many keys), then values `[kv head][PAGE_TOKENS][dim]`. Numbers of 8 bits are
+//! followed by a scale for each head of each token, `[kv head][PAGE_TOKENS]` in `f32`, after the keys and after the
+//! values: what is written for a token never depends on another one, so that it is the same in every batch.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytemuck::Pod;
@@ -15,6 +18,57 @@ use crate::Dtype;
 /// Tokens of a KV page, and the absolute block of keys that attention walks.
 pub const PAGE_TOKENS: usize = 32;
 
+/// How keys and values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvDtype {
+    /// As they are computed.
+    F32,
+    /// Rounded to the upper half of an `F32`.
+    Bf16,
+    /// As whole numbers from -127 to 127 of a step that each head of each token has of its own: its largest coordinate
+    /// over 127.
+    Int8,
+}
+
+impl KvDtype {
+    /// Bytes of one coordinate, without the scale.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
+    /// Bytes of the scale of one head of one token.
+    const fn scale_bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => 0,
+            Self::Int8 => size_of::<f32>(),
+        }
+    }
+}
+
+impl fmt::Display for KvDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+/// What holds values of that type without a rounding of its own, or the narrowest float that does.
+impl From<Dtype> for KvDtype {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 | Dtype::F16 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Shape of the KV pages of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
@@ -24,8 +78,8 @@ pub struct KvLayout {
     pub heads: usize,
     /// Width of one head.
     pub dim: usize,
-    /// Element type: `F32` or `Bf16`.
-    pub dtype: Dtype,
+    /// How they are held.
+    pub dtype: KvDtype,
 }
 
 impl KvLayout {
@@ -34,13 +88,18 @@ impl KvLayout {
         self.heads * self.dim * PAGE_TOKENS
     }
 
+    /// Bytes of the keys (or of the values) of one layer in one page, with their scales.
+    const fn plane_bytes(&self) -> usize {
+        self.plane() * self.dtype.size() + self.heads * PAGE_TOKENS * self.dtype.scale_bytes()
+    }
+
     /// Bytes of one page.
     pub const fn page_bytes(&self) -> usize {
-        self.layers * 2 * self.plane() * self.dtype.size()
+        self.layers * 2 * self.plane_bytes()
     }
 }
 
-/// Type in which keys, values and weights are held.
+/// Type in which weights are held, and keys and values may be.
 pub(crate) trait Element: Pod + Send + Sync {
     /// Its name.
     const DTYPE: Dtype;
@@ -78,6 +137,76 @@ impl Element for bf16 {
     }
 }
 
+/// Type in which keys and values are held: an [`Element`] that stands for itself, or a number that stands for itself
+/// times a scale.
+pub(crate) trait KvElement: Pod + Send + Sync {
+    /// Whether there are scales.
+    const SCALED: bool;
+    /// The scale of one head of a token.
+    fn scale(row: &[f32]) -> f32;
+    /// What is held for a value, given one over the scale.
+    fn hold(value: f32, inverse: f32) -> Self;
+    /// What is held, without its scale, as `f32`, exactly.
+    fn widened(self) -> f32;
+}
+
+impl<E: Element> KvElement for E {
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    fn scale(_: &[f32]) -> f32 {
+        1.0
+    }
+
+    #[inline(always)]
+    fn hold(value: f32, _: f32) -> Self {
+        Self::narrow(value)
+    }
+
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        self.widen()
+    }
+}
+
+/// The largest number of 8 bits that keys and values are held as.
+const INT8_MAX: f32 = 127.0;
+
+impl KvElement for i8 {
+    const SCALED: bool = true;
+
+    /// What is no number makes the scale none, so that sums that ran over are seen and not hidden.
+    #[inline(always)]
+    fn scale(row: &[f32]) -> f32 {
+        if row.iter().any(|value| value.is_nan()) {
+            return f32::NAN;
+        }
+        row.iter().fold(0.0, |widest: f32, value| widest.max(value.abs())) / INT8_MAX
+    }
+
+    /// Nearest, ties to even. A row of zeros has the scale zero, whose inverse turns them into no numbers, and those
+    /// into zeros.
+    #[inline(always)]
+    fn hold(value: f32, inverse: f32) -> Self {
+        (value * inverse).clamp(-INT8_MAX, INT8_MAX).round_ties_even() as Self
+    }
+
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        f32::from(self)
+    }
+}
+
+/// Byte ranges of an arena: the keys (or the values) of one layer of a page, and their scales, which are none where
+/// numbers stand for themselves.
+#[derive(Clone)]
+pub(crate) struct Plane {
+    /// The numbers.
+    pub(crate) numbers: Range<usize>,
+    /// `[kv head][PAGE_TOKENS]` in `f32`.
+    pub(crate) scales: Range<usize>,
+}
+
 /// The memory of all KV pages.
 pub struct KvArena {
     layout: KvLayout,
@@ -91,7 +220,6 @@ impl KvArena {
     /// # Errors
     /// When the operating system refuses the memory.
     pub fn new(layout: KvLayout, pages: usize) -> Result<Self, MemoryError> {
-        assert!(layout.dtype != Dtype::F16, "KV pages hold f32 or bf16, not {}", layout.dtype);
         let arena = Arena::zeroed(layout.page_bytes() * pages)?;
         Ok(Self { layout, pages, arena })
     }
@@ -124,30 +252,24 @@ impl KvArena {
         }
     }
 
-    /// The keys of one layer of a page: `[kv head][dim][PAGE_TOKENS]`.
-    pub(crate) fn keys<E: Element>(&self, page: u32, layer: usize) -> &[E] {
-        let (keys, _) = self.planes(page, layer);
-        bytemuck::cast_slice(&self.bytes()[keys])
+    /// The numbers of a plane.
+    pub(crate) fn numbers<E: KvElement>(&self, plane: &Plane) -> &[E] {
+        bytemuck::cast_slice(&self.bytes()[plane.numbers.clone()])
     }
 
-    /// The values of one layer of a page: `[kv head][PAGE_TOKENS][dim]`.
-    pub(crate) fn values<E: Element>(&self, page: u32, layer: usize) -> &[E] {
-        let (_, values) = self.planes(page, layer);
-        bytemuck::cast_slice(&self.bytes()[values])
+    /// The scales of a plane: none where numbers stand for themselves.
+    pub(crate) fn scales(&self, plane: &Plane) -> &[f32] {
+        bytemuck::cast_slice(&self.bytes()[plane.scales.clone()])
     }
 
-    /// The keys and the values of one layer of a page, for writing.
-    pub(crate) fn planes_mut<E: Element>(&mut self, page: u32, layer: usize) -> (&mut [E], &mut [E]) {
-        let (keys, values) = self.planes(page, layer);
-        let both: &mut [E] = bytemuck::cast_slice_mut(&mut self.bytes_mut()[keys.start..values.end]);
-        both.split_at_mut(both.len() / 2)
-    }
-
-    /// Byte ranges of the keys and of the values of one layer of a page; the values follow the keys.
-    pub(crate) fn planes(&self, page: u32, layer: usize) -> (Range<usize>, Range<usize>) {
-        assert!(layer < self.layout.layers, "layer {layer} of {}", self.layout.layers);
-        let plane = self.layout.plane() * self.layout.dtype.size();
-        let start = page as usize * self.layout.page_bytes() + 2 * layer * plane;
-        (start..start + plane, start + plane..start + 2 * plane)
+    /// The keys, `[kv head][dim][PAGE_TOKENS]`, and the values, `[kv head][PAGE_TOKENS][dim]`, of one layer of a page.
+    pub(crate) fn planes(&self, page: u32, layer: usize) -> (Plane, Plane) {
+        let layout = self.layout;
+        assert!(layer < layout.layers, "layer {layer} of {}", layout.layers);
+        let (numbers, whole) = (layout.plane() * layout.dtype.size(), layout.plane_bytes());
+        let plane =
+            |start: usize| Plane { numbers: start..start + numbers, scales: start + numbers..start + whole };
+        let keys = page as usize * layout.page_bytes() + 2 * layer * whole;
+        (plane(keys), plane(keys + whole))
     }
 }

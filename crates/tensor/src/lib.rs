@@ -32,7 +32,7 @@ pub use dtype::Dtype;
 pub use error::TensorError;
 pub use isa::Isa;
 pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Queries, Write};
-pub use kv::{KvArena, KvLayout, PAGE_TOKENS};
+pub use kv::{KvArena, KvDtype, KvLayout, PAGE_TOKENS};
 pub use packed::archive::{Archive, ArchiveWriter};
 pub use packed::{Linear, Packer};
 pub use pool::{Cores, CoresError, Pool};

@@ -9,13 +9,13 @@ use half::bf16;
 
 use self::erf::erf;
 use crate::kernels::{Place, Queries, Tap};
-use crate::kv::Element;
+use crate::kv::{KvElement, Plane};
 use crate::packed::{Grouping, Step};
 use crate::quantised::activation_scale;
 use crate::stored::TensorView;
 use crate::{
-    Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Ragged, Span,
-    Write, shapes,
+    Activation, Angles, Dtype, Epilogue, Fused, Kernels, KvArena, KvDtype, Linear, Norm, PAGE_TOKENS, Ragged,
+    Span, Write, shapes,
 };
 
 /// The scalar kernels. Slow on purpose: they are what the others are tested against.
@@ -103,8 +103,9 @@ impl Kernels for Reference {
     fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize)) {
         shapes::kv_write(qkv, batch, (kv, layer));
         match kv.layout().dtype {
-            Dtype::F32 => write_keys_and_values::<f32>(qkv, batch, (kv, layer)),
-            _ => write_keys_and_values::<bf16>(qkv, batch, (kv, layer)),
+            KvDtype::F32 => write_keys_and_values::<f32>(qkv, batch, (kv, layer)),
+            KvDtype::Bf16 => write_keys_and_values::<bf16>(qkv, batch, (kv, layer)),
+            KvDtype::Int8 => write_keys_and_values::<i8>(qkv, batch, (kv, layer)),
         }
     }
 
@@ -114,8 +115,9 @@ impl Kernels for Reference {
         let Fused { rows, heads } = qkv;
         let asked = attention::Asked { rows, stride: heads.fused(), heads, sees };
         match kv.0.layout().dtype {
-            Dtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
-            _ => attention::paged::<bf16>(asked, batch, kv, out),
+            KvDtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
+            KvDtype::Bf16 => attention::paged::<bf16>(asked, batch, kv, out),
+            KvDtype::Int8 => attention::paged::<i8>(asked, batch, kv, out),
         }
     }
 
@@ -125,8 +127,9 @@ impl Kernels for Reference {
         let Queries { rows, heads } = queries;
         let asked = attention::Asked { rows, stride: heads.query * heads.dim, heads, sees };
         match kv.0.layout().dtype {
-            Dtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
-            _ => attention::paged::<bf16>(asked, batch, kv, out),
+            KvDtype::F32 => attention::paged::<f32>(asked, batch, kv, out),
+            KvDtype::Bf16 => attention::paged::<bf16>(asked, batch, kv, out),
+            KvDtype::Int8 => attention::paged::<i8>(asked, batch, kv, out),
         }
     }
 
@@ -224,7 +227,7 @@ fn rotate(head: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-fn write_keys_and_values<E: Element>(
+fn write_keys_and_values<E: KvElement>(
     Fused { rows, heads }: Fused<'_>,
     batch: &Ragged,
     (kv, layer): (&mut KvArena, usize),
@@ -236,13 +239,32 @@ fn write_keys_and_values<E: Element>(
             let (keys, values) = fused[heads.query * dim..].split_at(heads.kv * dim);
             let position = span.context + row;
             let token = position % PAGE_TOKENS;
-            let page = batch.pages[span.pages.start + position / PAGE_TOKENS];
-            let (key_plane, value_plane) = kv.planes_mut::<E>(page, layer);
-            for i in 0..heads.kv * dim {
-                let (head, d) = (i / dim, i % dim);
-                key_plane[i * PAGE_TOKENS + token] = E::narrow(keys[i]);
-                value_plane[(head * PAGE_TOKENS + token) * dim + d] = E::narrow(values[i]);
+            let (key_plane, value_plane) =
+                kv.planes(batch.pages[span.pages.start + position / PAGE_TOKENS], layer);
+            for head in 0..heads.kv {
+                let place = |d: usize| (head * dim + d) * PAGE_TOKENS + token;
+                hold::<E>(&keys[head * dim..][..dim], (kv, &key_plane), (head, token), place);
+                let place = |d: usize| (head * PAGE_TOKENS + token) * dim + d;
+                hold::<E>(&values[head * dim..][..dim], (kv, &value_plane), (head, token), place);
             }
         }
+    }
+}
+
+/// Writes one head of a token into a plane, coordinate `d` at `place(d)`.
+fn hold<E: KvElement>(
+    row: &[f32],
+    (kv, plane): (&mut KvArena, &Plane),
+    (head, token): (usize, usize),
+    place: impl Fn(usize) -> usize,
+) {
+    let scale = E::scale(row);
+    let numbers: &mut [E] = bytemuck::cast_slice_mut(&mut kv.bytes_mut()[plane.numbers.clone()]);
+    for (d, &value) in row.iter().enumerate() {
+        numbers[place(d)] = E::hold(value, 1.0 / scale);
+    }
+    let scales: &mut [f32] = bytemuck::cast_slice_mut(&mut kv.bytes_mut()[plane.scales.clone()]);
+    if E::SCALED {
+        scales[head * PAGE_TOKENS + token] = scale;
     }
 }

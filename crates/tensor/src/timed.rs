@@ -12,7 +12,7 @@ use crate::kernels::{Place, Queries, Tap};
 use crate::peak::Arithmetic;
 use crate::stored::TensorView;
 use crate::{
-    Angles, Dtype, Epilogue, Fused, Kernels, KvArena, Linear, Norm, PAGE_TOKENS, Pool, Product, Ragged,
+    Angles, Epilogue, Fused, Kernels, KvArena, KvDtype, Linear, Norm, PAGE_TOKENS, Pool, Product, Ragged,
 };
 
 /// A part of a forward pass.
@@ -131,7 +131,7 @@ fn attention(heads: crate::kernels::Heads, batch: &Ragged, kv: &KvArena) -> Work
     let pages = batch.spans.iter().map(|span| (span.context + span.rows).div_ceil(PAGE_TOKENS));
     let seen = batch.spans.iter().map(|span| span.rows * span.context + span.rows * (span.rows + 1) / 2);
     let operations = 4 * seen.sum::<usize>() * heads.query * heads.dim;
-    let arithmetic = if layout.dtype == Dtype::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+    let arithmetic = if layout.dtype == KvDtype::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
     Work {
         bytes: pages.sum::<usize>() * layout.page_bytes() / layout.layers,
         operations: (arithmetic, operations),

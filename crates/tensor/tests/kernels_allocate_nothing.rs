@@ -8,7 +8,7 @@ use counting::ALLOCATIONS;
 use tensor::kernels::{Heads, Place};
 use tensor::stored::TensorView;
 use tensor::{
-    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvLayout, Norm, Packer, Ragged, kernels,
+    Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, Norm, Packer, Ragged, kernels,
 };
 
 const ROWS: usize = 130;
@@ -36,7 +36,7 @@ fn step(kernels: &dyn Kernels) -> impl FnMut() {
     let mut packer = Packer::new(WIDTH, WIDTH, Dtype::Bf16).expect("memory");
     packer.rows(0, &stored);
     let layer = packer.finish();
-    let layout = KvLayout { layers: 1, heads: HEADS.kv, dim: HEADS.dim, dtype: Dtype::Bf16 };
+    let layout = KvLayout { layers: 1, heads: HEADS.kv, dim: HEADS.dim, dtype: KvDtype::Bf16 };
     let mut kv = KvArena::new(layout, 5).expect("memory");
     let mut batch = Ragged::default();
     batch.push(0, ROWS, &[0, 1, 2, 3, 4]);

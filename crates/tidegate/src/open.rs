@@ -183,7 +183,7 @@ pub fn load(
 /// When a setting cannot work.
 pub fn simulate(jobs: &[Job], cost: CostModel, settings: EngineSettings) -> Result<Outcome, OpenError> {
     // Only the vocabulary of the embedded model is of use here; its weights are small.
-    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 1, max_outputs: 1 };
+    let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 1, max_outputs: 1 };
     let loaded = models::load(&embedded::TINY, &options, tensor::kernels(Isa::best(), 1))?;
     Ok(replay(jobs, cost, loaded, settings)?)
 }

@@ -30,8 +30,8 @@ pub use devices::DeviceLayout;
 pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{
-    BatchSettings, CacheSettings, ComputeSettings, InferenceSettings, MemorySettings, ModelSettings,
-    Precision, Switch,
+    BatchSettings, CacheSettings, ComputeSettings, InferenceSettings, KvPrecision, MemorySettings,
+    ModelSettings, Precision, Switch,
 };
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
@@ -76,6 +76,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "model", section: "model", name: "path", unset: "the embedded model" },
     Key { id: "model_name", section: "model", name: "name", unset: "the name of the model's folder or file" },
     Key { id: "dtype", section: "model", name: "dtype", unset: "what the checkpoint says" },
+    Key { id: "kv_dtype", section: "model", name: "kv_dtype", unset: "as activations are" },
     Key { id: "context", section: "model", name: "context", unset: "what the model and the memory allow" },
     Key { id: "threads", section: "compute", name: "threads", unset: "one per processor" },
     Key { id: "devices", section: "compute", name: "devices", unset: "" },

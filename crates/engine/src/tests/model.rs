@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use models::{Batch, CausalLm, ModelShape};
-use tensor::{Dtype, Kernels, KvArena, KvLayout, PAGE_TOKENS};
+use tensor::{Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS};
 
 use crate::sampler::mix;
 
@@ -44,7 +44,7 @@ impl CausalLm for HashModel {
             parameters: 1,
             weight_bytes: 1,
             workspace_bytes: 1,
-            kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: Dtype::F32 },
+            kv: KvLayout { layers: 1, heads: 1, dim: 1, dtype: KvDtype::F32 },
         }
     }
 

@@ -7,7 +7,7 @@ use models::{LoadOptions, LoadedModel, Quantisation, Repository};
 use protocol::status::Counters;
 use protocol::{GenerateRequest, Inference, Prompt};
 use serde_json::{Map, Value, json};
-use tensor::{Dtype, Isa};
+use tensor::{Dtype, Isa, KvDtype};
 
 use super::bench::{Bench, Client, ManualClock, Transcript, settings, tokenizer_file, tokens};
 use crate::sampler::uniform;
@@ -78,12 +78,12 @@ fn repository() -> Repository {
     Repository::embedded("tiny", files.leak())
 }
 
-/// Type of activations, and how weights are quantised.
-type Held = (Dtype, Option<Quantisation>);
+/// Type of activations, how weights are quantised, and how keys and values are held.
+type Held = (Dtype, Option<Quantisation>, Option<KvDtype>);
 
-fn load(repository: &Repository, ((dtype, quantise), isa, threads): (Held, Isa, usize)) -> LoadedModel {
+fn load(repository: &Repository, ((dtype, quantise, kv), isa, threads): (Held, Isa, usize)) -> LoadedModel {
     let options =
-        LoadOptions { dtype: Some(dtype), quantise, max_batch_tokens: 128, max_outputs: 8 + DRAFTS };
+        LoadOptions { dtype: Some(dtype), quantise, kv, max_batch_tokens: 128, max_outputs: 8 + DRAFTS };
     models::load(repository, &options, tensor::kernels(isa, threads)).unwrap()
 }
 
@@ -139,11 +139,12 @@ fn batch_equals_single_bitwise_on_every_instruction_set_and_dtype() {
     let (repository, requests) = (repository(), requests());
     for isa in Isa::available() {
         for held in [
-            (Dtype::F32, None),
-            (Dtype::Bf16, None),
-            (Dtype::Bf16, Some(Quantisation::INT8)),
-            (Dtype::F32, Some(Quantisation::INT4)),
-            (Dtype::Bf16, Some(Quantisation::INT4_G128)),
+            (Dtype::F32, None, None),
+            (Dtype::Bf16, None, None),
+            (Dtype::Bf16, None, Some(KvDtype::Int8)),
+            (Dtype::Bf16, Some(Quantisation::INT8), None),
+            (Dtype::F32, Some(Quantisation::INT4), None),
+            (Dtype::Bf16, Some(Quantisation::INT4_G128), Some(KvDtype::Int8)),
         ] {
             let model = load(&repository, (held, isa, 1));
             let precision = model.precision();
@@ -165,7 +166,7 @@ fn batch_equals_single_bitwise_on_every_instruction_set_and_dtype() {
 
 #[test]
 fn text_goes_in_and_comes_out() {
-    let model = load(&repository(), ((Dtype::F32, None), Isa::best(), 1));
+    let model = load(&repository(), ((Dtype::F32, None, None), Isa::best(), 1));
     let tokenizer = model.tokenizer.clone();
     let mut request = tokens(vec![], 16);
     request.prompt = Prompt::Text("Once upon a tide".to_owned());

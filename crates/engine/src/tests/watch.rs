@@ -151,7 +151,7 @@ fn weights() -> StreamedWeights {
     let place = std::env::temp_dir().join(format!("tidegate-weights-{}", std::process::id()));
     let cache = PackedCache::new(&place, 1 << 30);
     let loading = Loading { cache: Some(&cache), weight_memory: Some(1 << 24), ..Loading::default() };
-    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 8, max_outputs: 8 };
+    let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 8, max_outputs: 8 };
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/test_data/qwen3/model");
     let kernels = tensor::kernels(Isa::best(), 1);
     let loaded = models::load_with(&Repository::folder(folder).unwrap(), &options, kernels, loading).unwrap();

@@ -30,8 +30,13 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/test_data/qw
 const MARK: u32 = 326;
 
 fn load() -> LoadedModel {
-    let options =
-        LoadOptions { dtype: Some(Dtype::F32), quantise: None, max_batch_tokens: 128, max_outputs: 8 };
+    let options = LoadOptions {
+        dtype: Some(Dtype::F32),
+        quantise: None,
+        kv: None,
+        max_batch_tokens: 128,
+        max_outputs: 8,
+    };
     models::load(&Repository::folder(MODEL).unwrap(), &options, tensor::kernels(Isa::best(), 1)).unwrap()
 }
 

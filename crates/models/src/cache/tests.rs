@@ -85,7 +85,7 @@ fn load_on(
     (dtype, quantise): (Option<Dtype>, Option<Quantisation>),
     loading: Loading<'_>,
 ) -> Result<LoadedModel, ModelError> {
-    let options = LoadOptions { dtype, quantise, max_batch_tokens: 16, max_outputs: 16 };
+    let options = LoadOptions { dtype, quantise, kv: None, max_batch_tokens: 16, max_outputs: 16 };
     crate::load_with(repository, &options, tensor::kernels(isa, 2), loading)
 }
 

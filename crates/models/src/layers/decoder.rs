@@ -84,7 +84,12 @@ impl Decoder {
             parameters: source.checkpoint.elements_read(),
             weight_bytes: weights + head.bytes() + positions.bytes(),
             workspace_bytes: work.bytes(),
-            kv: KvLayout { layers: blocks.len(), heads: heads.kv, dim: heads.dim, dtype: source.dtype },
+            kv: KvLayout {
+                layers: blocks.len(),
+                heads: heads.kv,
+                dim: heads.dim,
+                dtype: limits.kv.unwrap_or(source.dtype.into()),
+            },
         };
         let spares = source.packing.streams();
         Self { kernels: source.kernels.clone(), shape, limits, spares, trunk: Arc::new(trunk), work }

@@ -28,7 +28,7 @@ fn folders() -> [Folder; 4] {
 
 fn load(repository: &Repository, quantise: Option<Quantisation>) -> Result<LoadedModel, ModelError> {
     let dtype = quantise.map(|_| Dtype::Bf16);
-    let options = LoadOptions { dtype, quantise, max_batch_tokens: 16, max_outputs: 16 };
+    let options = LoadOptions { dtype, quantise, kv: None, max_batch_tokens: 16, max_outputs: 16 };
     crate::load(repository, &options, tensor::kernels(Isa::best(), 2))
 }
 

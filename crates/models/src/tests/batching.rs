@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
-use tensor::{Dtype, Isa, KvArena, PAGE_TOKENS};
+use tensor::{Dtype, Isa, KvArena, KvDtype, PAGE_TOKENS};
 
 use super::folder::{Folder, Random, VOCABULARY};
 use crate::{Batch, CausalLm};
@@ -128,12 +128,16 @@ pub(super) fn equals_single(model: &mut dyn CausalLm, cases: u32, what: &str) {
     }
 }
 
-/// Checks random scenarios on every instruction set, with one and two threads, in both types.
+/// Checks random scenarios on every instruction set, with one and two threads, in both types, and with keys and values of
+/// 8 bits.
 fn batch_equals_single(folder: &Folder) {
+    let kinds = [(Dtype::F32, None), (Dtype::Bf16, None), (Dtype::Bf16, Some(KvDtype::Int8))];
     for isa in Isa::available() {
-        for (threads, dtype) in [(1, Dtype::F32), (2, Dtype::F32), (1, Dtype::Bf16), (2, Dtype::Bf16)] {
-            let mut loaded = folder.load(Some(dtype), isa, threads).unwrap();
-            equals_single(&mut *loaded.model, 6, &format!("{isa}, {threads} threads, {dtype}"));
+        for (threads, (dtype, kv)) in [1, 2].into_iter().flat_map(|threads| kinds.map(|kind| (threads, kind)))
+        {
+            let mut loaded = folder.load_with(Some(dtype), kv, (isa, threads)).unwrap();
+            let what = format!("{isa}, {threads} threads, {dtype}, keys and values {kv:?}");
+            equals_single(&mut *loaded.model, 6, &what);
         }
     }
 }

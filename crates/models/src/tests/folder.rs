@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use half::bf16;
 use serde_json::{Map, Value, json};
-use tensor::{Dtype, Isa};
+use tensor::{Dtype, Isa, KvDtype};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 use crate::{LoadOptions, LoadedModel, ModelError, Repository};
@@ -189,7 +189,17 @@ impl Folder {
         isa: Isa,
         threads: usize,
     ) -> Result<LoadedModel, ModelError> {
-        let options = LoadOptions { dtype, quantise: None, max_batch_tokens: 128, max_outputs: 128 };
+        self.load_with(dtype, None, (isa, threads))
+    }
+
+    /// The same, with keys and values held so.
+    pub(super) fn load_with(
+        &self,
+        dtype: Option<Dtype>,
+        kv: Option<KvDtype>,
+        (isa, threads): (Isa, usize),
+    ) -> Result<LoadedModel, ModelError> {
+        let options = LoadOptions { dtype, quantise: None, kv, max_batch_tokens: 128, max_outputs: 128 };
         crate::load(&self.repository(), &options, tensor::kernels(isa, threads))
     }
 }

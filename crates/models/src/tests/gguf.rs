@@ -36,7 +36,7 @@ fn test_data() -> PathBuf {
 }
 
 fn load(repository: &Repository, dtype: Option<Dtype>, isa: Isa) -> LoadedModel {
-    let options = LoadOptions { dtype, quantise: None, max_batch_tokens: 64, max_outputs: 64 };
+    let options = LoadOptions { dtype, quantise: None, kv: None, max_batch_tokens: 64, max_outputs: 64 };
     crate::load(repository, &options, tensor::kernels(isa, 1)).unwrap()
 }
 
@@ -225,8 +225,13 @@ fn kept_blocks_in_batches_equal_kept_blocks_alone() {
         for mut folder in folders(&formats) {
             let file = quantise(&mut folder, &formats).repository();
             for isa in Isa::available() {
-                let options =
-                    LoadOptions { dtype: None, quantise: None, max_batch_tokens: ROWS, max_outputs: ROWS };
+                let options = LoadOptions {
+                    dtype: None,
+                    quantise: None,
+                    kv: None,
+                    max_batch_tokens: ROWS,
+                    max_outputs: ROWS,
+                };
                 let mut kept = crate::load(&file, &options, tensor::kernels(isa, 2)).unwrap();
                 batching::equals_single(&mut *kept.model, 2, &format!("{formats:?} on {isa}"));
             }

@@ -324,7 +324,8 @@ fn spare_tensors_and_stored_types_are_taken_as_they_come() {
 fn a_model_in_memory_is_the_model_of_its_folder() {
     let folder = qwen3();
     let logits = |repository: &Repository| -> Result<Vec<f32>, ModelError> {
-        let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 16, max_outputs: 16 };
+        let options =
+            LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 16, max_outputs: 16 };
         let mut loaded = crate::load(repository, &options, tensor::kernels(Isa::best(), 1))?;
         let mut kv = KvArena::new(loaded.model.shape().kv, 1).unwrap();
         let mut batch = Batch::default();

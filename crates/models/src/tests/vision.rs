@@ -20,7 +20,7 @@ const PICTURES: [(&str, Grid); 3] =
 
 fn load(how: (Option<Dtype>, Option<Quantisation>), isa: Isa, threads: usize) -> LoadedModel {
     let (dtype, quantise) = how;
-    let options = LoadOptions { dtype, quantise, max_batch_tokens: 128, max_outputs: 128 };
+    let options = LoadOptions { dtype, quantise, kv: None, max_batch_tokens: 128, max_outputs: 128 };
     let repository = Repository::folder(format!("{CASE}/model")).unwrap();
     crate::load(&repository, &options, tensor::kernels(isa, threads)).unwrap()
 }
@@ -170,7 +170,7 @@ fn refused(key: &str, value: Value, message: &str) {
     files[0].1 = config.to_string().into_bytes();
     let files = files.into_iter().map(|(name, bytes)| (name, &*bytes.leak()));
     let repository = Repository::embedded("tiny", files.collect::<Vec<_>>().leak());
-    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 8, max_outputs: 8 };
+    let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 8, max_outputs: 8 };
     let error = crate::load(&repository, &options, tensor::kernels(Isa::Scalar, 1)).err();
     let found = error.map(|error| error.to_string().replace("(embedded)/tiny/config.json: ", ""));
     assert_eq!(found.as_deref(), Some(message), "{key}");

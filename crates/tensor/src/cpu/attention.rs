@@ -17,9 +17,10 @@ use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::{Claims, Disjoint};
 use crate::kernels::Heads;
-use crate::{Dtype, Fused, KvArena, PAGE_TOKENS, Pool, Queries, Ragged};
+use crate::kv::Plane;
+use crate::{Fused, KvArena, KvDtype, PAGE_TOKENS, Pool, Queries, Ragged};
 
-use self::block::{Block, QUERIES, Query};
+use self::block::{Block, NO_SCALES, QUERIES, Query};
 use self::stored::Stored;
 
 pub(super) use self::segments::attend_segments;
@@ -160,8 +161,9 @@ fn paged(
     share_out(pool, (items.len(), products), &|item| {
         let item = items[item];
         match kv.0.layout().dtype {
-            Dtype::F32 => level.run(Paged::<f32> { calls, sight, batch, kv, item, stored: PhantomData }),
-            _ => level.run(Paged::<bf16> { calls, sight, batch, kv, item, stored: PhantomData }),
+            KvDtype::F32 => level.run(Paged::<f32> { calls, sight, batch, kv, item, stored: PhantomData }),
+            KvDtype::Bf16 => level.run(Paged::<bf16> { calls, sight, batch, kv, item, stored: PhantomData }),
+            KvDtype::Int8 => level.run(Paged::<i8> { calls, sight, batch, kv, item, stored: PhantomData }),
         }
     });
 }
@@ -193,7 +195,7 @@ impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
         let pages = &batch.pages[span.pages.clone()];
         let dim = calls.heads.dim;
         let group = calls.heads.query / calls.heads.kv;
-        let plane = item.kv_head * dim * PAGE_TOKENS..(item.kv_head + 1) * dim * PAGE_TOKENS;
+        let numbers = item.kv_head * dim * PAGE_TOKENS..(item.kv_head + 1) * dim * PAGE_TOKENS;
         let mut queries = [Query::NONE; QUERIES];
         let count = item.tokens * group;
         for first in (0..count).step_by(QUERIES) {
@@ -209,19 +211,22 @@ impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
             unsafe {
                 calls.queries((span.first_row + item.first, item.kv_head), range, queries);
                 let of_head = |page: u32| {
-                    let (keys, values) = (kv.keys::<E>(page, layer), kv.values::<E>(page, layer));
-                    (keys[plane.clone()].as_ptr(), values[plane.clone()].as_ptr())
+                    let (keys, values) = kv.planes(page, layer);
+                    let numbers = |of: &Plane| kv.numbers::<E>(of)[numbers.clone()].as_ptr();
+                    let scales = |of: &Plane| kv.scales(of)[item.kv_head * PAGE_TOKENS..].as_ptr();
+                    let scales = if E::SCALED { (scales(&keys), scales(&values)) } else { NO_SCALES };
+                    ((numbers(&keys), numbers(&values)), scales)
                 };
                 for (number, behind) in (0..sees(queries.len() - 1)).step_by(PAGE_TOKENS).enumerate() {
-                    let (keys, values) = of_head(pages[number]);
-                    let next = pages.get(number + 1).map_or((keys, values), |&page| of_head(page));
+                    let ((keys, values), scales) = of_head(pages[number]);
+                    let next = pages.get(number + 1).map_or((keys, values), |&page| of_head(page).0);
                     let mut first = 0;
                     while first < queries.len() {
                         let tokens = sees(first).saturating_sub(behind).min(PAGE_TOKENS);
                         let alike = |i: usize| sees(i).saturating_sub(behind).min(PAGE_TOKENS) == tokens;
                         let end = (first..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
                         if tokens > 0 {
-                            let block = Block { keys, values, stride: dim, next, tokens, dim };
+                            let block = Block { keys, values, stride: dim, scales, next, tokens, dim };
                             block::pass(l, &mut queries[first..end], block);
                         }
                         first = end;

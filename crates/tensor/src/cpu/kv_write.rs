@@ -3,8 +3,8 @@
 use half::bf16;
 
 use crate::kernels::Heads;
-use crate::kv::Element;
-use crate::{Dtype, Fused, KvArena, PAGE_TOKENS, Pool, Ragged};
+use crate::kv::{KvElement, Plane};
+use crate::{Fused, KvArena, KvDtype, PAGE_TOKENS, Pool, Ragged};
 
 /// Elements below which a call stays on the calling thread.
 const ALONE: usize = 1 << 15;
@@ -12,12 +12,13 @@ const ALONE: usize = 1 << 15;
 /// Writes the keys and values of `batch` into the pages of `layer`.
 pub(super) fn kv_write(qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize), pool: &Pool) {
     match kv.layout().dtype {
-        Dtype::F32 => write::<f32>(qkv, batch, (kv, layer), pool),
-        _ => write::<bf16>(qkv, batch, (kv, layer), pool),
+        KvDtype::F32 => write::<f32>(qkv, batch, (kv, layer), pool),
+        KvDtype::Bf16 => write::<bf16>(qkv, batch, (kv, layer), pool),
+        KvDtype::Int8 => write::<i8>(qkv, batch, (kv, layer), pool),
     }
 }
 
-fn write<E: Element>(qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize), pool: &Pool) {
+fn write<E: KvElement>(qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize), pool: &Pool) {
     let Fused { rows, heads } = qkv;
     let arena = Shared(kv.bytes_mut().as_mut_ptr());
     let planes = |page| kv.planes(page, layer);
@@ -32,15 +33,10 @@ fn write<E: Element>(qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena,
                 let first_row = span.first_row + position - span.context;
                 let rows = &rows[first_row * heads.fused()..(first_row + tokens) * heads.fused()];
                 let (keys, values) = planes(page);
-                let plane = heads.dim * PAGE_TOKENS;
-                // SAFETY: the planes are inside of the arena, which is borrowed for writing, and hold one run of
-                // `plane` elements per head; this head is written by this worker alone.
-                let (keys, values) = unsafe {
-                    let of = |bytes: usize| {
-                        std::slice::from_raw_parts_mut(arena.at(bytes).cast::<E>().add(head * plane), plane)
-                    };
-                    (of(keys.start), of(values.start))
-                };
+                // SAFETY: the planes are inside of the arena, which is borrowed for writing, and this head of these
+                // pages is written by this worker alone.
+                let (keys, values) =
+                    unsafe { (arena.part::<E>(&keys, heads, head), arena.part(&values, heads, head)) };
                 write_page(rows, (heads, head), token, (keys, values));
                 position += tokens;
             }
@@ -52,24 +48,40 @@ fn write<E: Element>(qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena,
     pool.run(&|worker| pool.share(heads.kv, 1, worker).for_each(one_head));
 }
 
+/// What one head has of a plane.
+struct Part<'a, E> {
+    numbers: &'a mut [E],
+    /// As many as tokens, or none.
+    scales: &'a mut [f32],
+}
+
 /// Writes the keys and values of one head of `rows` into a page, from `token` on.
-fn write_page<E: Element>(
+fn write_page<E: KvElement>(
     rows: &[f32],
     (heads, head): (Heads, usize),
     token: usize,
-    (keys, values): (&mut [E], &mut [E]),
+    (keys, values): (Part<'_, E>, Part<'_, E>),
 ) {
     let Heads { query, kv, dim } = heads;
     for (token, row) in (token..).zip(rows.chunks_exact(heads.fused())) {
         let key = &row[(query + head) * dim..][..dim];
-        for (line, &key) in keys.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().zip(key) {
-            line[token] = E::narrow(key);
+        let inverse = step::<E>(key, token, keys.scales);
+        for (line, &key) in keys.numbers.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().zip(key) {
+            line[token] = E::hold(key, inverse);
         }
         let value = &row[(query + kv + head) * dim..][..dim];
-        for (place, &value) in values[token * dim..][..dim].iter_mut().zip(value) {
-            *place = E::narrow(value);
+        let inverse = step::<E>(value, token, values.scales);
+        for (place, &value) in values.numbers[token * dim..][..dim].iter_mut().zip(value) {
+            *place = E::hold(value, inverse);
         }
     }
+}
+
+/// One over the scale of a token's key or value, which is written down where there is a place for it.
+fn step<E: KvElement>(row: &[f32], token: usize, scales: &mut [f32]) -> f32 {
+    let Some(place) = scales.get_mut(token) else { return 1.0 };
+    *place = E::scale(row);
+    1.0 / *place
 }
 
 /// The first byte of an arena that workers write to in different places.
@@ -82,10 +94,21 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// What a head has of a plane.
+    ///
     /// # Safety
-    /// The arena has that many bytes.
-    unsafe fn at(self, bytes: usize) -> *mut u8 {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(bytes) }
+    /// The plane is one of the arena's, of these heads and this type, and nobody else has this head's part of it.
+    unsafe fn part<'a, E: KvElement>(self, plane: &Plane, heads: Heads, head: usize) -> Part<'a, E> {
+        let numbers = heads.dim * PAGE_TOKENS;
+        let scales = if E::SCALED { PAGE_TOKENS } else { 0 };
+        // SAFETY: the caller's; planes begin at multiples of four bytes, which all of these types are aligned to.
+        unsafe {
+            let first = self.0.add(plane.numbers.start).cast::<E>().add(head * numbers);
+            let scale = self.0.add(plane.scales.start).cast::<f32>().add(head * scales);
+            Part {
+                numbers: std::slice::from_raw_parts_mut(first, numbers),
+                scales: std::slice::from_raw_parts_mut(scale, scales),
+            }
+        }
     }
 }

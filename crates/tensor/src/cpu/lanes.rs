@@ -42,6 +42,12 @@ pub(super) trait Lanes: Copy {
     /// As for `load`.
     unsafe fn load_bf16(self, from: *const bf16) -> Self::F;
 
+    /// Reads and widens `N` numbers of 8 bits.
+    ///
+    /// # Safety
+    /// As for `load`.
+    unsafe fn load_i8(self, from: *const i8) -> Self::F;
+
     /// Reads `N` pairs of bf16 values and widens the first and the second members.
     ///
     /// # Safety

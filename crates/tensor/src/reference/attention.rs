@@ -1,7 +1,7 @@
 //! Attention, one query at a time.
 
 use crate::kernels::Heads;
-use crate::kv::Element;
+use crate::kv::{KvElement, Plane};
 use crate::{Fused, KvArena, PAGE_TOKENS, Ragged, Span};
 
 /// Replaces scores by their softmax.
@@ -21,7 +21,7 @@ pub(super) struct Asked<'a, S> {
 }
 
 /// Attention against pages.
-pub(super) fn paged<E: Element>(
+pub(super) fn paged<E: KvElement>(
     Asked { rows: queries, stride, heads, sees }: Asked<'_, impl Fn(&Span, usize) -> usize>,
     batch: &Ragged,
     (kv, layer): (&KvArena, usize),
@@ -36,13 +36,20 @@ pub(super) fn paged<E: Element>(
             let row = span.first_row + row;
             for head in 0..heads.query {
                 let kv_head = head / (heads.query / heads.kv);
+                let held = |plane: &Plane, place: usize, token: usize| {
+                    let scale =
+                        kv.scales(plane).get(kv_head * PAGE_TOKENS + token).map_or(1.0, |scale| *scale);
+                    kv.numbers::<E>(plane)[place].widened() * scale
+                };
                 let key = |t: usize, d: usize| {
-                    let plane = kv.keys::<E>(pages[t / PAGE_TOKENS], layer);
-                    plane[(kv_head * dim + d) * PAGE_TOKENS + t % PAGE_TOKENS].widen()
+                    let (keys, _) = kv.planes(pages[t / PAGE_TOKENS], layer);
+                    let token = t % PAGE_TOKENS;
+                    held(&keys, (kv_head * dim + d) * PAGE_TOKENS + token, token)
                 };
                 let value = |t: usize, d: usize| {
-                    let plane = kv.values::<E>(pages[t / PAGE_TOKENS], layer);
-                    plane[(kv_head * PAGE_TOKENS + t % PAGE_TOKENS) * dim + d].widen()
+                    let (_, values) = kv.planes(pages[t / PAGE_TOKENS], layer);
+                    let token = t % PAGE_TOKENS;
+                    held(&values, (kv_head * PAGE_TOKENS + token) * dim + d, token)
                 };
                 scores.resize(keys, 0.0);
                 let query = &queries[row * stride + head * dim..][..dim];

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernels::Heads;
-use crate::{KvLayout, Packer};
+use crate::{KvDtype, KvLayout, Packer};
 
 const HEADS: Heads = Heads { query: 2, kv: 1, dim: 2 };
 
@@ -86,7 +86,7 @@ fn qkv(rows: std::ops::Range<usize>) -> Vec<f32> {
 #[test]
 fn causal_attention_of_the_last_row_is_attention_over_the_segment() {
     let rows = 70;
-    let layout = KvLayout { layers: 2, heads: 1, dim: 2, dtype: Dtype::F32 };
+    let layout = KvLayout { layers: 2, heads: 1, dim: 2, dtype: KvDtype::F32 };
     let mut kv = KvArena::new(layout, 5).unwrap();
     let (pages, layer) = ([4, 0, 2], 1);
     let mut found = Vec::new();
@@ -112,7 +112,7 @@ fn causal_attention_of_the_last_row_is_attention_over_the_segment() {
 #[test]
 fn attention_to_all_is_attention_inside_of_a_segment() {
     let (rows, pages) = (45, [1, 0]);
-    let layout = KvLayout { layers: 1, heads: 1, dim: 2, dtype: Dtype::F32 };
+    let layout = KvLayout { layers: 1, heads: 1, dim: 2, dtype: KvDtype::F32 };
     let (mut kv, fused) = (KvArena::new(layout, 2).unwrap(), qkv(0..rows));
     let mut batch = Ragged::default();
     batch.push(0, rows, &pages);

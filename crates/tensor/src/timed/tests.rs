@@ -3,7 +3,7 @@
 use super::*;
 use crate::kernels::Heads;
 use crate::reference::Reference;
-use crate::{KvLayout, Packer};
+use crate::{Dtype, KvDtype, KvLayout, Packer};
 
 /// What was noted of a stage.
 fn of(costs: &Costs, stage: Stage) -> Cost {
@@ -31,7 +31,7 @@ fn products_are_counted_where_they_were_said_to_be() {
 fn attention_counts_the_pages_it_walks_and_the_keys_it_sees() {
     let timed = Timed::new(Arc::new(Reference));
     let heads = Heads { query: 4, kv: 2, dim: 8 };
-    let layout = KvLayout { layers: 3, heads: 2, dim: 8, dtype: Dtype::F32 };
+    let layout = KvLayout { layers: 3, heads: 2, dim: 8, dtype: KvDtype::F32 };
     let mut kv = KvArena::new(layout, 2).unwrap();
     let mut batch = Ragged::default();
     batch.push(31, 2, &[0, 1]);

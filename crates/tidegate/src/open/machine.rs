@@ -247,6 +247,7 @@ impl Machine {
         LoadOptions {
             dtype: self.settings.model.dtype.map(Precision::activations),
             quantise: self.settings.model.dtype.and_then(Precision::quantisation),
+            kv: self.settings.model.kv_dtype.map(Into::into),
             max_batch_tokens: self.settings.batch.max_batch_tokens.get(),
             max_outputs: self.settings.batch.max_sequences.get() + drafts(&self.settings.batch),
         }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use flow::scheduler::Watermarks;
 use memory::eviction::Policy;
 use models::{PackedCache, Quantisation};
-use tensor::{Dtype, Isa};
+use tensor::{Dtype, Isa, KvDtype};
 
 use super::{
     ByteSize, DeviceLayout, ItlGains, ItlTarget, ModelChoice, QueueSettings, TimeSpan, VisionSettings,
@@ -53,10 +53,14 @@ pub struct ModelSettings {
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
     /// Type of the weights; without it, what the checkpoint says, and what a GGUF file has quantised stays as it is.
-    /// Activations, keys and values are f32 with f32, and bf16 with all others. With int8 and int4, weights are quantised
+    /// Activations are f32 with f32, and bf16 with all others. With int8 and int4, weights are quantised
     /// as they are loaded.
     #[arg(long, env = "TIDEGATE_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<Precision>,
+    /// How keys and values are held; without it, as activations are. int8 has a scale for each head of each token: nearly
+    /// twice as many tokens find room as in bf16.
+    #[arg(long, env = "TIDEGATE_KV_DTYPE", value_name = "DTYPE")]
+    pub kv_dtype: Option<KvPrecision>,
     /// Most tokens of prompt and output together; without it, what the model and the memory allow.
     #[arg(long, env = "TIDEGATE_CONTEXT", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
@@ -257,7 +261,7 @@ fn user_cache() -> Option<PathBuf> {
     Some(stated.or_else(home)?.join("tidegate"))
 }
 
-/// Type of the weights, and with it of activations, keys and values.
+/// Type of the weights, and with it of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// IEEE 754 single precision.
@@ -273,8 +277,29 @@ pub enum Precision {
     Int4G128,
 }
 
+/// How keys and values are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KvPrecision {
+    /// IEEE 754 single precision.
+    F32,
+    /// The upper half of an `F32`.
+    Bf16,
+    /// 8 bits, and a scale for each head of each token.
+    Int8,
+}
+
+impl From<KvPrecision> for KvDtype {
+    fn from(precision: KvPrecision) -> Self {
+        match precision {
+            KvPrecision::F32 => Self::F32,
+            KvPrecision::Bf16 => Self::Bf16,
+            KvPrecision::Int8 => Self::Int8,
+        }
+    }
+}
+
 impl Precision {
-    /// Type of activations, keys and values.
+    /// Type of activations, and of keys and values where nothing else is said.
     pub(crate) fn activations(self) -> Dtype {
         if self == Self::F32 { Dtype::F32 } else { Dtype::Bf16 }
     }

@@ -17,7 +17,7 @@ fn engine(folder: &str, turns: &Turns) -> Arc<EncoderEngine> {
 
 fn named(folder: &str, name: &str, turns: &Turns) -> Arc<EncoderEngine> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test_data").join(folder).join("model");
-    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 32, max_outputs: 1 };
+    let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 32, max_outputs: 1 };
     let kernels = tensor::kernels(Isa::best(), 2);
     let loaded = load_encoder(&Repository::open(folder).unwrap(), &options, kernels).unwrap();
     let settings = DynamicSettings::default();

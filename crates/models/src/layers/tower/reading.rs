@@ -63,7 +63,7 @@ impl Reading {
             "{grid:?} is in whole tokens"
         );
         let width = weights.embed.outputs();
-        let layout = KvLayout { layers: 1, heads: heads.kv, dim: heads.dim, dtype };
+        let layout = KvLayout { layers: 1, heads: heads.kv, dim: heads.dim, dtype: dtype.into() };
         let pages = rows.div_ceil(PAGE_TOKENS);
         let half = heads.dim / 2;
         let inverse = (0..half / 2).map(|j| weights.theta.powf(-2.0 * j as f64 / half as f64));

@@ -17,7 +17,7 @@ fn gpt2() -> File {
 }
 
 fn load(bytes: Vec<u8>) -> Result<LoadedModel, ModelError> {
-    let options = LoadOptions { dtype: None, quantise: None, max_batch_tokens: 8, max_outputs: 8 };
+    let options = LoadOptions { dtype: None, quantise: None, kv: None, max_batch_tokens: 8, max_outputs: 8 };
     crate::load(&repository(bytes)?, &options, tensor::kernels(Isa::Scalar, 1))
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Block<K, V> {
     /// `[PAGE_TOKENS]` rows of `dim` values, `stride` apart.
     pub(super) values: *const V,
     pub(super) stride: usize,
+    /// The scales of the keys and of the values, one for each token; they are read only where the type has scales.
+    pub(super) scales: (*const f32, *const f32),
     /// Where the next block's keys and values stand, so that memory can bring them while this one is computed. They
     /// are never read here.
     pub(super) next: (*const K, *const V),
@@ -45,6 +47,9 @@ pub(super) struct Block<K, V> {
     pub(super) tokens: usize,
     pub(super) dim: usize,
 }
+
+/// The scales of what has none.
+pub(super) const NO_SCALES: (*const f32, *const f32) = (std::ptr::null(), std::ptr::null());
 
 /// Takes `queries` (at most [`QUERIES`]) past the block. What happens to one of them does not depend on the others:
 /// every lane of every sum follows the tokens and coordinates in order.
@@ -68,7 +73,7 @@ pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored>(l: L, queries: &mut [Q
 
 /// What `R` queries make of a block before they look at its values.
 struct Weights<const R: usize> {
-    /// `e^(score − highest)`; zero for tokens that are not seen.
+    /// `e^(score − highest)`, times the scale of the token's value; nobody reads those of tokens that are not seen.
     p: [[f32; PAGE_TOKENS]; R],
     /// What the sums of the blocks behind shrink by, because the highest score has risen.
     shrink: [f32; R],
@@ -102,7 +107,7 @@ unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
         } else {
             products::<L, K, V, R, 4>(l, queries, block, &mut weights);
         }
-        soften(l, queries, block.dim, &mut weights);
+        soften(l, queries, block, &mut weights);
         let mut columns =
             Columns { values: block.values, next: block.next.1, stride: block.stride, first: 0 };
         let wide = if L::N == 16 || R <= 2 { 4 * L::N } else { 2 * L::N };
@@ -167,13 +172,21 @@ fn prefetch_line<E: Stored>(plane: *const E, line: usize) {
 
 /// Turns products into weights, and brings the queries' highest score and sum of weights up to date.
 #[inline(always)]
-fn soften<L: Lanes, const R: usize>(l: L, queries: &mut [Query; R], dim: usize, weights: &mut Weights<R>) {
-    let scale = l.splat(1.0 / (dim as f32).sqrt());
+unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize>(
+    l: L,
+    queries: &mut [Query; R],
+    block: Block<K, V>,
+    weights: &mut Weights<R>,
+) {
+    // SAFETY: the caller's; what is scaled has a scale for each of the block's tokens.
+    let scaled = |value: L::F, scales: *const f32, at: usize| unsafe { l.mul(value, l.load(scales.add(at))) };
+    let scale = l.splat(1.0 / (block.dim as f32).sqrt());
     let unseen = l.splat(f32::NEG_INFINITY);
     for (r, (query, p)) in queries.iter_mut().zip(&mut weights.p).enumerate() {
         let mut highest = l.splat(query.highest);
         for at in (0..PAGE_TOKENS).step_by(L::N) {
             let score = l.mul(l.read(&p[at..]), scale);
+            let score = if K::SCALED { scaled(score, block.scales.0, at) } else { score };
             let score = l.keep_first(weights.tokens.saturating_sub(at), score, unseen);
             highest = l.max(score, highest);
             l.write(&mut p[at..], score);
@@ -184,7 +197,7 @@ fn soften<L: Lanes, const R: usize>(l: L, queries: &mut [Query; R], dim: usize, 
         for at in (0..PAGE_TOKENS).step_by(L::N) {
             let power = exp(l, l.sub(l.read(&p[at..]), highest));
             sum = l.add(sum, power);
-            l.write(&mut p[at..], power);
+            l.write(&mut p[at..], if V::SCALED { scaled(power, block.scales.1, at) } else { power });
         }
         // Mostly the highest score stays, and e^0 is exactly one.
         let mut shrink = [1.0; 16];

@@ -6,7 +6,7 @@ use crate::cpu::split::Disjoint;
 use crate::kernels::Heads;
 use crate::{Fused, PAGE_TOKENS, Pool};
 
-use super::block::{self, Block, QUERIES, Query};
+use super::block::{self, Block, NO_SCALES, QUERIES, Query};
 use super::{Calls, Item, TOKENS, Workspace, finish, share_out};
 
 /// Some rows of a call that see each other.
@@ -103,7 +103,7 @@ impl<L: Lanes> Work<L> for Within<'_> {
                     let values = calls.rows[row * fused + values_at..].as_ptr();
                     let tokens = (segment.rows - behind).min(PAGE_TOKENS);
                     let next = (keys.wrapping_add(kv * dim * PAGE_TOKENS), values);
-                    let block = Block { keys, values, stride: fused, next, tokens, dim };
+                    let block = Block { keys, values, stride: fused, scales: NO_SCALES, next, tokens, dim };
                     block::pass(l, queries, block);
                 }
                 finish(l, queries, dim);

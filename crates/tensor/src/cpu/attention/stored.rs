@@ -3,10 +3,10 @@
 use half::bf16;
 
 use crate::cpu::lanes::Lanes;
-use crate::kv::Element;
+use crate::kv::KvElement;
 
 /// An element type that lanes can widen.
-pub(super) trait Stored: Element {
+pub(super) trait Stored: KvElement {
     /// Reads and widens `N` elements.
     ///
     /// # Safety
@@ -43,12 +43,35 @@ impl Stored for bf16 {
 
     #[inline(always)]
     unsafe fn load_first<L: Lanes>(l: L, from: *const Self, count: usize) -> L::F {
-        let mut whole = [Self::ZERO; 16];
-        for (i, element) in whole.iter_mut().take(count).enumerate() {
-            // SAFETY: `i` is below `count`, which the caller vouches for.
-            *element = unsafe { *from.add(i) };
-        }
-        // SAFETY: a register has at most 16 lanes.
-        unsafe { l.load_bf16(whole.as_ptr()) }
+        // SAFETY: the caller's; a register has at most 16 lanes.
+        unsafe { l.load_bf16(first(from, count).as_ptr()) }
     }
+}
+
+impl Stored for i8 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(l: L, from: *const Self) -> L::F {
+        // SAFETY: the caller's.
+        unsafe { l.load_i8(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first<L: Lanes>(l: L, from: *const Self, count: usize) -> L::F {
+        // SAFETY: the caller's; a register has at most 16 lanes.
+        unsafe { l.load_i8(first(from, count).as_ptr()) }
+    }
+}
+
+/// The first `count` elements, and zeros.
+///
+/// # Safety
+/// `from` is valid for reading `count` elements.
+#[inline(always)]
+unsafe fn first<E: KvElement>(from: *const E, count: usize) -> [E; 16] {
+    let mut whole = [E::zeroed(); 16];
+    for (i, element) in whole.iter_mut().take(count).enumerate() {
+        // SAFETY: `i` is below `count`, which the caller vouches for.
+        *element = unsafe { *from.add(i) };
+    }
+    whole
 }

@@ -84,6 +84,12 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_pairs(self, from: *const u32) -> [__m512; 2] {
         // SAFETY: the caller's.
         unsafe {

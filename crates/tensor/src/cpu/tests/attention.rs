@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use super::{all, near, noise, same_bits};
 use crate::kernels::{Heads, Queries};
 use crate::reference::Reference;
-use crate::{Cpu, Dtype, Fused, Kernels, KvArena, KvLayout, PAGE_TOKENS, Ragged};
+use crate::{Cpu, Fused, Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS, Ragged};
 
 fn heads() -> impl Strategy<Value = Heads> {
     let dim = prop::sample::select(vec![1usize, 5, 16, 24, 32, 64, 80, 100, 128]);
     (1usize..4, 1usize..8, dim).prop_map(|(kv, group, dim)| Heads { query: kv * group, kv, dim })
 }
 
-fn dtype() -> impl Strategy<Value = Dtype> {
-    prop::sample::select(vec![Dtype::F32, Dtype::Bf16])
+fn dtype() -> impl Strategy<Value = KvDtype> {
+    prop::sample::select(vec![KvDtype::F32, KvDtype::Bf16, KvDtype::Int8])
 }
 
 /// Pages that hold what is no number, as pages do that were used before by somebody whose sums ran over.
-fn dirty(heads: Heads, dtype: Dtype, pages: usize) -> KvArena {
+fn dirty(heads: Heads, dtype: KvDtype, pages: usize) -> KvArena {
     let layout = KvLayout { layers: 2, heads: heads.kv, dim: heads.dim, dtype };
     let mut kv = KvArena::new(layout, pages).unwrap();
     kv.bytes_mut().fill(0xff);
@@ -32,7 +32,7 @@ fn plan() -> impl Strategy<Value = Vec<(usize, usize)>> {
 /// Runs all sequences, a chunk of each per batch, and returns the rows of each sequence in order.
 fn attend(
     kernels: &dyn Kernels,
-    (heads, dtype): (Heads, Dtype),
+    (heads, dtype): (Heads, KvDtype),
     plan: &[(usize, usize)],
     fused: &[Vec<f32>],
 ) -> Vec<Vec<f32>> {
@@ -125,7 +125,7 @@ proptest! {
 }
 
 /// Runs one sequence that sees itself whole, so many rows a call.
-fn attend_all(kernels: &dyn Kernels, (heads, dtype): (Heads, Dtype), qkv: &[f32], part: usize) -> Vec<f32> {
+fn attend_all(kernels: &dyn Kernels, (heads, dtype): (Heads, KvDtype), qkv: &[f32], part: usize) -> Vec<f32> {
     let (rows, width) = (qkv.len() / heads.fused(), heads.query * heads.dim);
     let pages: Vec<u32> = (0..rows.div_ceil(PAGE_TOKENS) as u32).rev().collect();
     let mut kv = dirty(heads, dtype, pages.len());
@@ -152,7 +152,7 @@ fn dirty_workspace(cpu: &Cpu, heads: Heads, rows: usize) {
 #[test]
 fn pages_hold_the_same_bytes_as_the_reference_writes() {
     let heads = Heads { query: 3, kv: 3, dim: 50 };
-    for dtype in [Dtype::F32, Dtype::Bf16] {
+    for dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Int8] {
         let mut batch = Ragged::default();
         batch.push(5, 200, &[7, 1, 4, 0, 2, 6, 8]);
         batch.push(40, 1, &[5, 3]);
