@@ -24,6 +24,8 @@ from waiting import until
 
 CRATES = Path(__file__).parent.parent.parent / "crates"
 MODEL = CRATES / "models/test_data/qwen3_vl/model"
+BLIND = CRATES / "models/test_data/qwen3/model"
+HELD_OUT = CRATES / "tidegate/test_data/pictures"
 PICTURES = CRATES / "images/test_data/qwen3-vl-tiny"
 SQUARE, WIDE = PICTURES / "exact_64x64.png", PICTURES / "exact_96x64.png"
 GREEDY = {"max_tokens": 6, "temperature": 0.0, "ignore_eos": True}
@@ -67,9 +69,18 @@ async def test_example_multimodal(monkeypatch: pytest.MonkeyPatch) -> None:
         plugin.model.process_multimodal_request("x")
 
 
-def test_a_plugin_says_what_it_lacks(engine: tidegate.Engine, seeing: tidegate.Engine) -> None:
+async def test_the_embedded_model_describes_pictures() -> None:
+    asked = json.loads((HELD_OUT / "questions.json").read_text())
+    async with AsyncMultimodalProcessor(generation={"temperature": 0.0}, cache=False) as processor:
+        requests = [{"text": case["question"], "image": HELD_OUT / case["picture"]} for case in asked]
+        results = await processor.process_batch(requests)
+    right = [result.text == case["answer"] for result, case in zip(results, asked)]
+    assert sum(right) >= len(right) - 2, [result.text for result in results]
+
+
+def test_a_plugin_says_what_it_lacks(seeing: tidegate.Engine) -> None:
     with pytest.raises(ValueError, match="takes no pictures"):
-        tidegate.create_qwen3_vl_2b_instruct_plugin(engine).initialize()
+        tidegate.create_qwen3_vl_2b_instruct_plugin(BLIND).initialize()
     with tidegate.create_qwen3_vl_2b_instruct_plugin(seeing) as plugin:
         plugin.initialize(generation=GREEDY)
         assert len(plugin.model.process_multimodal_request("What is it?", SQUARE).completion.tokens) == 6

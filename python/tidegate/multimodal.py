@@ -86,7 +86,7 @@ class AsyncMultimodalProcessor:
     """Answers requests with texts and pictures, many at once.
 
     ``model`` is the folder of a model that sees, such as Qwen3-VL, or an :class:`Engine`; without one it is what
-    ``TIDEGATE_MODEL`` names. The engine decodes pictures on threads of their own, bounds their memory apart from that of
+    ``TIDEGATE_MODEL`` names, or the embedded model. The engine decodes pictures on threads of their own, bounds their memory apart from that of
     texts (``image_threads``, ``image_memory``, ``vision_cache``, ``vision_share``) and counts the work of both in tokens
     when it makes up a batch, so how many go together follows from how complex they are. ``generation`` are options for
     all requests, such as ``max_tokens``.
@@ -320,7 +320,8 @@ class MultimodalPlugin:
 def create_qwen3_vl_2b_instruct_plugin(
     model: str | os.PathLike[str] | Engine | None = None, **engine_options: object
 ) -> MultimodalPlugin:
-    """A plugin for Qwen3-VL-2B-Instruct, or another model that sees: a folder, an engine, or what ``TIDEGATE_MODEL`` names."""
+    """A plugin for Qwen3-VL-2B-Instruct, or another model that sees: a folder, an engine, what ``TIDEGATE_MODEL`` names,
+    or the embedded model."""
     return MultimodalPlugin(model, **engine_options)
 
 

@@ -1,6 +1,8 @@
-"""Pictures in conversations through openai-python and langchain, on the tiny seeded model of the repository that sees."""
+"""Pictures in conversations through openai-python and langchain: what the embedded model says of pictures that its training
+never saw, and all else on the tiny seeded model of the repository that sees."""
 
 import base64
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 
-FOLDER = Path(__file__).parents[2] / "crates/models/test_data/qwen3_vl/model"
+CRATES = Path(__file__).parents[2] / "crates"
+FOLDER = CRATES / "models/test_data/qwen3_vl/model"
+BLIND = CRATES / "models/test_data/qwen3/model"
+HELD_OUT = CRATES / "tidegate/test_data/pictures"
 
 
 def picture(red, side=64):
@@ -34,7 +39,7 @@ def asking(*urls):
 def seeing(tmp_path_factory):
     from conftest import Server
 
-    server = Server(tmp_path_factory.mktemp("seeing"), "--model", f"seeing={FOLDER}")
+    server = Server(tmp_path_factory.mktemp("seeing"), "--model", f"seeing={FOLDER}", "--model", f"blind={BLIND}")
     yield server
     server.stop()
 
@@ -67,10 +72,25 @@ def test_what_cannot_be_seen_is_refused_by_its_part(seeing, url):
     assert refused.value.param.startswith("messages[0].content[2].image_url")
 
 
-def test_a_model_that_cannot_see_refuses(client, model):
+def test_a_model_that_cannot_see_refuses(seeing):
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model=model, messages=asking(picture(1)), max_tokens=1)
+        seeing.client().chat.completions.create(model="blind", messages=asking(picture(1)), max_tokens=1)
     assert "cannot see" in refused.value.message
+
+
+def test_the_embedded_model_is_right_about_pictures_that_it_was_never_shown(client, model):
+    asked = json.loads((HELD_OUT / "questions.json").read_text())
+
+    def answer(case):
+        file = base64.b64encode((HELD_OUT / case["picture"]).read_bytes()).decode()
+        picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{file}"}}
+        messages = [{"role": "user", "content": [picture, {"type": "text", "text": case["question"]}]}]
+        reply = client.chat.completions.create(model=model, messages=messages, temperature=0)
+        return reply.choices[0].message.content
+
+    right = [answer(case) == case["answer"] for case in asked]
+    assert {case["kind"] for case in asked} == {"colour", "shape", "count", "position"}
+    assert sum(right) >= len(right) - 2, [case for case, fine in zip(asked, right) if not fine]
 
 
 def test_langchain(seeing):

@@ -9,11 +9,14 @@ macro_rules! files {
 }
 
 const FILES: &[(&str, &[u8])] = files!(
+    "chat_template.jinja",
     "config.json",
     "generation_config.json",
     "model.safetensors",
+    "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "video_preprocessor_config.json",
 );
 
 /// The files of `tidegate-tiny`. Its model card stands beside them in the source tree.

@@ -123,10 +123,29 @@ fn images_that_cannot_be_used_exit_with_2() {
     check(&["run", "--video-frames", ".", "hi"], &["the PNG image cannot be decoded"]);
     check(&["run", "--video-fps", "2", "hi"], &["--video-frames"]);
     check(&["run", "--video-frames", ".", "--video-fps", "0", "hi"], &["'0' is no number from 0.01"]);
+    let blind = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/test_data/qwen3/model");
     check(
-        &["run", "--image", "red.png", "hi"],
-        &["'tidegate-tiny' reads text and cannot see", "leave the images out"],
+        &["run", "--model", blind, "--image", "red.png", "hi"],
+        &["'model' reads text and cannot see", "leave the images out"],
     );
+}
+
+/// Pictures that training never saw, with questions about colour, shape, count and position: made by
+/// `tools/embedded_chat/show.py`. How many there are of one kind is what the model does not know well (see its card).
+#[test]
+fn embedded_model_answers_about_held_out_pictures() {
+    const ASKED: &str = include_str!("../../test_data/pictures/questions.json");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/pictures/");
+    let asked: Vec<Value> = serde_json::from_str(ASKED).unwrap();
+    let right = asked.iter().filter(|asked| {
+        let picture = format!("{folder}{}", asked["picture"].as_str().unwrap());
+        let question = asked["question"].as_str().unwrap();
+        let arguments = ["run", "--temperature", "0", "--image", &picture, question];
+        let answer = check(&Case { arguments: &arguments, stdout: &["\n"], ..Case::default() });
+        answer.trim() == asked["answer"].as_str().unwrap()
+    });
+    let right = right.count();
+    assert!(right >= 10, "{right} of {} answers are right", asked.len());
 }
 
 #[test]
