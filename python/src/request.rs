@@ -7,8 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use tidegate::protocol::{
-    Chat, EmbedRequest, GenerateRequest, Image, Limits, Message, Overlong, Priority, Prompt, Purpose,
-    Sampling, ScoreRequest, Sharing, TenantId, TextInput,
+    Chat, EmbedInput, EmbedRequest, GenerateRequest, Image, Limits, Message, Overlong, Priority, Prompt,
+    Purpose, Sampling, ScoreRequest, Sharing, Shown, TenantId,
 };
 
 /// A request for text.
@@ -91,6 +91,11 @@ pub(crate) struct AskedVectors {
 enum AskedText {
     Text(String),
     Tokens(Vec<u32>),
+    #[pyo3(from_item_all)]
+    Chat {
+        messages: String,
+        images: Vec<PyBackedBytes>,
+    },
 }
 
 /// A request for scores.
@@ -128,6 +133,11 @@ fn overlong(name: &str) -> PyResult<Overlong> {
         "refuse" => Ok(Overlong::Refuse),
         _ => Err(wrong(format!("overlong='{name}'; give cut or refuse"))),
     }
+}
+
+/// Pictures from the bytes of their files.
+fn files(images: &[PyBackedBytes]) -> Vec<Image> {
+    images.iter().map(|image| Image { bytes: image.as_ref().into() }).collect()
 }
 
 fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> PyResult<T> {
@@ -177,7 +187,7 @@ impl Asked {
         let terms = self.terms.terms()?;
         Ok(GenerateRequest {
             model: terms.model,
-            images: self.images.iter().map(|image| Image { bytes: image.as_ref().into() }).collect(),
+            images: files(&self.images),
             sampling: Sampling {
                 temperature,
                 top_k,
@@ -206,13 +216,20 @@ impl Asked {
 impl AskedVectors {
     pub(crate) fn request(self) -> PyResult<EmbedRequest> {
         let terms = self.terms.terms()?;
-        let input = |text| match text {
-            AskedText::Text(text) => TextInput::Text(text),
-            AskedText::Tokens(tokens) => TextInput::Tokens(tokens),
+        let input = |text| {
+            Ok(match text {
+                AskedText::Text(text) => EmbedInput::Text(text),
+                AskedText::Tokens(tokens) => EmbedInput::Tokens(tokens),
+                AskedText::Chat { messages, images } => EmbedInput::Chat(Box::new(Shown {
+                    chat: Chat { messages: json::<Vec<Message>>("messages", &messages)?, ..Chat::default() },
+                    images: files(&images),
+                    clips: Vec::new(),
+                })),
+            })
         };
         Ok(EmbedRequest {
             model: terms.model,
-            inputs: self.inputs.into_iter().map(input).collect(),
+            inputs: self.inputs.into_iter().map(input).collect::<PyResult<_>>()?,
             purpose: match self.purpose.as_deref() {
                 None => Purpose::Unsaid,
                 Some("query") => Purpose::Query,

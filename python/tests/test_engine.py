@@ -94,8 +94,20 @@ async def test_errors_are_pythons_own_kinds(engine: tidegate.Engine) -> None:
         tidegate.Engine(treads=2)
     with pytest.raises(tidegate.InvalidRequestError, match="for `tidegate serve`"):
         tidegate.Engine(tenant_rate_limit="60/min")
-    with pytest.raises(ValueError, match="embed"):
-        await engine.embed(["x"])
+    with pytest.raises(ValueError, match="dimensions must be from 1"):
+        await engine.embed(["x"], dimensions=1 << 20)
+    with pytest.raises(ValueError, match="at least one text"):
+        await engine.embed([])
+
+
+async def test_the_embedded_model_makes_vectors_of_texts_tokens_and_turns(engine: tidegate.Engine) -> None:
+    turn = [{"role": "user", "content": "High water?"}]
+    vectors = await engine.embed(["High water?", [1, 2, 3], turn])
+    assert len(vectors) == 3 and sum(vectors.tokens) > 6
+    for vector in vectors.tolist():
+        assert abs(sum(value * value for value in vector) - 1) < 1e-4
+    assert (await engine.embed(turn))[0] == vectors[2]
+    assert (await engine.embed("High water?"))[0] == vectors[0]
 
 
 async def test_a_full_queue_says_when_to_come_again() -> None:

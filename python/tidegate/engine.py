@@ -233,7 +233,7 @@ class Engine:
 
     async def embed(
         self,
-        texts: str | Sequence[str | Sequence[int]],
+        texts: str | Messages | Sequence[PromptLike],
         *,
         purpose: str | None = None,
         dimensions: int | None = None,
@@ -244,8 +244,13 @@ class Engine:
         timeout: float | None = None,
         id: str | None = None,
     ) -> Embeddings:
-        """Vectors of texts; ``purpose`` is ``query``, ``document`` or one that the model's own files name."""
-        inputs = [texts] if isinstance(texts, str) else [_tokens_or_text(text) for text in texts]
+        """Vectors of texts; ``purpose`` is ``query``, ``document`` or one that the model's own files name.
+
+        Models that generate make them of conversations too, and of the pictures in these where they see: a list of turns,
+        as for :meth:`generate`, gives one vector.
+        """
+        alone = isinstance(texts, str) or _is_conversation(texts)
+        inputs = await asyncio.to_thread(_embedded, [texts] if alone else texts)  # type: ignore[list-item,arg-type]
         terms = _terms(model, tenant, priority, timeout, id)
         asked = {"inputs": inputs, "purpose": purpose, "dimensions": dimensions, "overlong": overlong, "terms": terms}
         return Embeddings(**await self._native.embed(asked))
@@ -356,8 +361,22 @@ def _terms(
     return {"id": id, "model": model, "tenant": tenant, "priority": priority, "timeout": timeout}
 
 
-def _tokens_or_text(text: str | Sequence[int]) -> str | list[int]:
-    return text if isinstance(text, str) else [int(token) for token in text]
+def _is_conversation(text: Any) -> bool:
+    return not isinstance(text, str) and len(text) > 0 and isinstance(text[0], Mapping)
+
+
+def _embedded(texts: Sequence[PromptLike]) -> list[str | list[int] | dict[str, Any]]:
+    """What vectors are wanted of: texts, tokens, and conversations with the files of their pictures."""
+    return [_one_embedded(text) for text in texts]
+
+
+def _one_embedded(text: PromptLike) -> str | list[int] | dict[str, Any]:
+    if isinstance(text, str):
+        return text
+    if _is_conversation(text):
+        turns, files = taken_out(text, [])  # type: ignore[arg-type]
+        return {"messages": json.dumps(turns), "images": files}
+    return [int(token) for token in text]  # type: ignore[arg-type]
 
 
 def _prompt(

@@ -99,3 +99,13 @@ def test_langchain(seeing):
     )
     reply = chat.invoke([HumanMessage(asking(picture(7))[0]["content"])])
     assert reply.usage_metadata["input_tokens"] == said(seeing, picture(7)).usage.prompt_tokens
+
+
+def test_pictures_are_embedded_as_vllm_spells_it(seeing):
+    def vector(*urls):
+        reply = seeing.http.post("/v1/embeddings", json={"model": "seeing", "messages": asking(*urls)})
+        return reply.raise_for_status().json()["data"][0]["embedding"]
+
+    dark, light = (vector(picture(red)) for red in (0, 255))
+    assert dark != light and len(dark) == len(vector())
+    assert vector(picture(0)) == dark

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memory::PageId;
 use models::tokenizer::Tokenizer;
-use models::{Batch, CausalLm};
+use models::{Batch, CausalLm, Outputs};
 use protocol::{Failure, TokenLogprob};
 use tensor::KvArena;
 
@@ -31,6 +31,8 @@ pub(crate) struct Sampled {
 pub(crate) struct Outcome {
     /// The tokens that were chosen.
     pub(crate) sampled: Vec<Sampled>,
+    /// Running sequences of which a vector was wanted, and these vectors.
+    pub(crate) vectors: Vec<(usize, Vec<f32>)>,
     /// Running sequences for which none could be chosen, by their own doing.
     pub(crate) lost: Vec<(usize, Failure)>,
 }
@@ -48,11 +50,11 @@ impl Runner {
         Self { model, kv, batch: Batch::default() }
     }
 
-    /// Runs the model over the rows that were gathered and returns its logits.
+    /// Runs the model over the rows that were gathered and returns what it says of them.
     ///
     /// # Errors
     /// What the model said when it panicked.
-    pub(crate) fn run(&mut self) -> Result<&[f32], String> {
+    pub(crate) fn run(&mut self) -> Result<Outputs<'_>, String> {
         let Self { model, kv, batch } = self;
         let forward = move || {
             // Moving it out makes this a closure that is called once, which may give away what the model lends.
@@ -70,7 +72,7 @@ impl Runner {
         self.batch.clear();
         self.batch.push(&[0], 0, &[0]);
         self.batch.want_last(1);
-        self.run().map(|_logits| ())
+        self.run().map(|_| ())
     }
 }
 
@@ -81,6 +83,8 @@ pub(crate) struct Compute {
     pages: usize,
     page_bytes: usize,
     vocabulary: usize,
+    /// Width of a hidden state.
+    hidden: usize,
     /// Tokens of one sequence for the batch.
     chunk: Vec<u32>,
     sampler: Sampler,
@@ -95,6 +99,7 @@ impl Compute {
             pages: runner.kv.pages(),
             page_bytes: runner.kv.layout().page_bytes(),
             vocabulary: runner.model.shape().vocabulary,
+            hidden: runner.model.shape().hidden,
             runner: Some(Box::new(runner)),
             chunk: Vec::new(),
             sampler: Sampler::default(),
@@ -150,6 +155,10 @@ impl Compute {
             self.chunk.extend_from_slice(sequence.chunk(work.rows));
             self.chunk.extend_from_slice(&sequence.foresight().expected()[..work.drafts]);
             sequence.push_to(&mut runner.batch, &self.chunk);
+            let states = sequence.states_of(work.rows);
+            if states > 0 {
+                runner.batch.want_states(states);
+            }
             if sequence.samples_after(work.rows) {
                 runner.batch.want_last(1 + work.drafts);
                 sequence.lend_guide().into_iter().for_each(|guide| self.masks.begin(work.index, guide));
@@ -158,29 +167,51 @@ impl Compute {
         Some(runner)
     }
 
-    /// Appends a token for each sequence whose known tokens have all been computed.
+    /// Appends a token for each sequence whose known tokens have all been computed, or its vector where that is wanted.
     ///
     /// # Errors
     /// What the model said when it panicked, or what went wrong here; nothing is appended then.
     pub(crate) fn choose(
         &mut self,
-        logits: Result<&[f32], String>,
+        said: Result<Outputs<'_>, String>,
         (running, work): (&mut [Sequence], &[Work]),
         tokenizer: &Tokenizer,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
         let before = (outcome.sampled.len(), outcome.lost.len());
         self.return_guides(running, outcome);
-        let sample = |logits| {
+        let sampled = said.and_then(|Outputs { logits, states }| {
             let sample = || self.sample(logits, (running, work), tokenizer, outcome);
-            catch_unwind(AssertUnwindSafe(sample)).unwrap_or_else(|panic| Err(message(&*panic)))
-        };
-        let chosen = logits.and_then(sample);
-        if chosen.is_err() {
+            let sampled = catch_unwind(AssertUnwindSafe(sample));
+            sampled.unwrap_or_else(|panic| Err(message(&*panic)))?;
+            Ok(states)
+        });
+        if sampled.is_err() {
             outcome.sampled.truncate(before.0);
             outcome.lost.truncate(before.1);
         }
-        chosen
+        // Not before it is clear that nothing of this is computed again.
+        self.gather(sampled?, (running, work), outcome);
+        Ok(())
+    }
+
+    /// Gives the hidden states to the sequences that need them.
+    fn gather(&self, mut states: &[f32], (running, work): (&mut [Sequence], &[Work]), outcome: &mut Outcome) {
+        for Work { index, rows, .. } in work {
+            let sequence = &mut running[*index];
+            let (own, others) = states.split_at(sequence.states_of(*rows) * self.hidden);
+            states = others;
+            match sequence.gather(own, self.hidden, *rows) {
+                None => {}
+                Some(vector) if vector.iter().all(|value| value.is_finite()) => {
+                    outcome.vectors.push((*index, vector));
+                }
+                Some(_) => {
+                    let message = "the model's hidden states are no numbers".to_owned();
+                    outcome.lost.push((*index, Failure::Engine { message }));
+                }
+            }
+        }
     }
 
     /// Waits for the masks of the sequences that follow a form.

@@ -1,4 +1,5 @@
-//! What becomes of a sampled token: text for the client, numbers for the meters, and the end of a choice or request.
+//! What becomes of a sampled token, or of a vector: text for the client, numbers for the meters, and the end of a choice or
+//! request.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -49,6 +50,18 @@ impl RunLoop {
         if was_reading && rank.choice == 0 {
             self.fork(rank);
         }
+    }
+
+    /// Hands the vector of a sequence to its client, which ends it.
+    pub(crate) fn hand_over(&mut self, index: usize, vector: Vec<f32>, now: Duration) {
+        let sequence = &mut self.running[index];
+        sequence.ended = true;
+        let Some(mut request) = self.requests.remove(&sequence.rank.order) else { return };
+        request.hand_over(vector);
+        let meters = &self.shared.meters;
+        meters.completed(request.first_reason);
+        meters.request.observe(now.saturating_sub(request.accepted_at));
+        self.completed.push(request);
     }
 
     /// Gives back the pages of what was tried in vain.

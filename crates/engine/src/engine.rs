@@ -1,20 +1,22 @@
 //! The engine as the outside sees it.
 
+mod embedding;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flow::queue::{Denial, Denied, Permit};
+use flow::queue::{Denial, Denied};
 use flow::{Capacity, Gate};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use models::LoadedModel;
 use models::generation::GenerationDefaults;
+use models::{LoadedModel, Pooling};
 use protocol::status::{Load, ModelStatus, PidState, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
-    Refusal, RequestId, ScoreRequest, Scores, Status, Task, Unserved,
+    Refusal, ScoreRequest, Scores, Status, Unserved,
 };
 use tensor::{KvArena, PAGE_TOKENS};
 use tokio::sync::oneshot;
@@ -27,8 +29,8 @@ use crate::outbox::outbox;
 use crate::parameters::{self, Bounds, Parameters, Prepared};
 use crate::prefix::Scope;
 use crate::prompt::{Reader, bytes};
-use crate::request::{Request, Seat};
-use crate::roll::{Member, Roll};
+use crate::request::{Ready, Request, Seat};
+use crate::roll::Roll;
 use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::sum;
 use crate::turns::Turns;
@@ -37,6 +39,7 @@ use crate::vision::{Asking, Eyes, Picture, View};
 use crate::watch::{Care, Threads};
 use crate::weights::Weights;
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
+use embedding::Vectors;
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
 const INLINE_BYTES: usize = 4 << 10;
@@ -50,6 +53,8 @@ pub struct Engine {
     memory: MemoryPlan,
     pages: usize,
     reader: Reader,
+    /// How it makes vectors.
+    vectors: Vectors,
     /// Where the model sees.
     eyes: Option<Eyes>,
     forms: Forms,
@@ -112,20 +117,7 @@ impl Engine {
         let eyes = loaded.vision.as_ref().map(|vision| Eyes::new(vision, &settings.vision)).transpose()?;
         let memory = settings.plan(&loaded);
         let (context, pages) = (settings.context(shape), settings.kv_pages(shape));
-        let card = ModelCard {
-            id: settings.name.clone(),
-            family: loaded.family.to_owned(),
-            context: u32::try_from(context).unwrap_or(u32::MAX),
-            vocabulary: u32::try_from(shape.vocabulary).unwrap_or(u32::MAX),
-            parameters: shape.parameters,
-            dtype: loaded.precision(),
-            chat: reader.has_template(),
-            tasks: vec![Task::Generate],
-            dimensions: None,
-            reasoning: reader.reasoning(),
-            calls: reader.calls(),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-        };
+        let card = card(&loaded, &reader, (&settings.name, context));
         let mut runner = Runner::new(loaded.model, KvArena::new(shape.kv, pages)?);
         runner.warm_up().map_err(|message| EngineError::WarmUp { message })?;
         let compute = Compute::new(runner);
@@ -146,6 +138,7 @@ impl Engine {
             loaded.vision.map(|vision| Gallery::new(vision.tower, &settings.vision, shape.parameters));
         let tier = settings.tier.clone();
         let rules = Rules { policy, width, pid: settings.pid, gallery, recorder, tier };
+        let vectors = Vectors::new(loaded.embedder, settings.pooling, context);
         let run_loop = RunLoop::new((compute, loaded.tokenizer), rules, shared.clone(), inbox);
         run_loop.begin(pages);
         let engine = Self {
@@ -154,6 +147,7 @@ impl Engine {
             settings,
             pages,
             reader,
+            vectors,
             eyes,
             forms,
             defaults: loaded.generation,
@@ -192,12 +186,16 @@ impl Engine {
         let mut permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
         permit.weigh(0, bytes(&request.prompt), self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
-        let prepared = self.prepare_all(request).await;
+        let id = request.id.clone();
+        let prepared = self.prepare_all(request, None).await;
         preparing.done();
-        let (id, parameters, pictures) = prepared?;
-        let prompt_tokens = u32::try_from(parameters.prompt.len()).unwrap_or(u32::MAX);
+        let (parameters, pictures) = prepared?;
+        let prompt = parameters.prompt.len();
+        permit.weigh(prompt as u64, token_bytes(prompt), self.shared.clock.now()).map_err(refusal)?;
+        let prompt_tokens = u32::try_from(prompt).unwrap_or(u32::MAX);
         let reasons_at_once = parameters.reasoning.is_inside();
-        let events = self.submit((parameters, pictures), (tenant, asked), (permit, member))?;
+        let ready = Ready { parameters, pictures, vector: None, asked };
+        let events = self.submit(ready, tenant, Seat { permit: Arc::new(permit), member })?;
         let mut generation = Generation::new(id, self.card.id.clone(), prompt_tokens, events);
         generation.reasons_at_once = reasons_at_once;
         Ok(generation)
@@ -205,24 +203,20 @@ impl Engine {
 
     fn submit(
         &self,
-        (mut parameters, pictures): (Parameters, Vec<Picture>),
-        (tenant, asked): (Arc<str>, Duration),
-        (mut permit, member): (Permit, Member),
+        mut ready: Ready,
+        tenant: Arc<str>,
+        seat: Seat,
     ) -> Result<impl futures::Stream<Item = protocol::Event> + Send + 'static, Refusal> {
-        let now = self.shared.clock.now();
-        let tokens = parameters.prompt.len();
-        permit.weigh(tokens as u64, (tokens * size_of::<u32>()) as u64, now).map_err(refusal)?;
         let order = self.accepted.fetch_add(1, Relaxed);
         if self.settings.prefix == PrefixSharing::Request {
-            parameters.scope = Arc::new(Scope::Request(order));
+            ready.parameters.scope = Arc::new(Scope::Request(order));
         }
         let commands = self.commands.clone();
         // The engine may have ended; then there is nothing left to cancel.
         let cancel = move || drop(commands.send(Command::Cancel { order }));
         let (outbox, events) = outbox(cancel);
-        let mut request = Request::new((order, now), parameters, tenant, Seat { permit, member }, outbox);
-        request.pictures = pictures;
-        request.prepared = now.saturating_sub(asked);
+        let now = self.shared.clock.now();
+        let request = Request::new((order, now), ready, tenant, seat, outbox);
         if self.commands.send(Command::Submit(Box::new(request))).is_err() {
             return Err(Refusal::NotReady { reason: "it has stopped".to_owned() });
         }
@@ -246,15 +240,6 @@ impl Engine {
         }
     }
 
-    /// Why a model that generates does nothing else.
-    fn unable(&self, model: Option<String>, task: Task) -> Unserved {
-        let refusal = self.check_model(model.as_ref()).err();
-        let unable = || Refusal::Unable { model: self.card.id.clone(), task, able: Vec::new() };
-        let refusal = refusal.unwrap_or_else(unable);
-        self.shared.meters.refused(&refusal);
-        refusal.into()
-    }
-
     fn check_model(&self, model: Option<&String>) -> Result<(), Refusal> {
         match model {
             Some(model) if *model != self.card.id => {
@@ -276,16 +261,19 @@ impl Engine {
         Err(Refusal::InvalidParameter { param: "messages".to_owned(), message })
     }
 
-    /// Reads the prompt, and then its pictures: what does not fit is refused before a picture is decoded.
+    /// Reads the prompt, and then its pictures: what does not fit is refused before a picture is decoded. With a pooling, its
+    /// hidden states are wanted and no text.
     async fn prepare_all(
         &self,
         request: GenerateRequest,
-    ) -> Result<(RequestId, Parameters, Vec<Picture>), Refusal> {
+        pooling: Option<Pooling>,
+    ) -> Result<(Parameters, Vec<Picture>), Refusal> {
         let (images, clips) = (request.images.clone(), request.clips.clone());
         let eyes = self.eyes.as_ref().filter(|_| !images.is_empty() || !clips.is_empty());
         let outline = eyes.map(|eyes| eyes.outline(&request)).transpose()?.unwrap_or_default();
         let mut prepared = self.prepare(&request, outline.times()).await?;
-        let (id, priority) = (request.id.clone(), request.priority);
+        prepared.pooling = pooling;
+        let priority = request.priority;
         let layout = eyes.map(|eyes| eyes.lay_out(&prepared.prompt, &outline)).transpose()?;
         if let Some(layout) = &layout {
             prepared.prompt.clone_from(&layout.ids);
@@ -301,7 +289,7 @@ impl Engine {
             pictures = eyes.prepare((&images, &clips), (&outline, &layout), &asking).await?;
             parameters.view = Some(View::new(layout, &pictures));
         }
-        Ok((id, parameters, pictures))
+        Ok((parameters, pictures))
     }
 
     /// `times` are those of the steps of each clip.
@@ -312,7 +300,7 @@ impl Engine {
             Some(form) => Some(self.forms.template(form).await?),
             None => None,
         };
-        Ok(Prepared { prompt, reasoning, form })
+        Ok(Prepared { prompt, reasoning, form, pooling: None })
     }
 
     /// Tokenises on a blocking thread where there is much text and a runtime to ask for one.
@@ -329,6 +317,31 @@ impl Engine {
             }
         }
     }
+}
+
+/// What clients are told of a model.
+fn card(loaded: &LoadedModel, reader: &Reader, (name, context): (&str, usize)) -> ModelCard {
+    let shape = loaded.model.shape();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    ModelCard {
+        id: name.to_owned(),
+        family: loaded.family.to_owned(),
+        context: count(context),
+        vocabulary: count(shape.vocabulary),
+        parameters: shape.parameters,
+        dtype: loaded.precision(),
+        chat: reader.has_template(),
+        tasks: embedding::tasks(&loaded.embedder),
+        dimensions: Some(count(shape.hidden)),
+        reasoning: reader.reasoning(),
+        calls: reader.calls(),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    }
+}
+
+/// Bytes of the ids of so many tokens.
+fn token_bytes(tokens: usize) -> u64 {
+    (tokens * size_of::<u32>()) as u64
 }
 
 /// What bounds the requests that wait, before any work is spent on them.
@@ -378,11 +391,11 @@ impl Inference for Engine {
     }
 
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
-        ready(Err(self.unable(request.model, Task::Embed))).boxed()
+        self.embed_all(request).boxed()
     }
 
     fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
-        ready(Err(self.unable(request.model, Task::Score))).boxed()
+        self.score_all(request).boxed()
     }
 
     fn status(&self) -> Status {

@@ -16,6 +16,8 @@ pub(crate) struct Line {
     queue: line::Line<Request>,
     tickets: HashMap<u64, TicketId>,
     has_moved: bool,
+    /// How many wait whose clients hear of their place: nobody does who waits for a vector.
+    listeners: usize,
 }
 
 impl Line {
@@ -25,14 +27,17 @@ impl Line {
             queue: line::Line::new(Capacity::UNBOUNDED, policy),
             tickets: HashMap::new(),
             has_moved: false,
+            listeners: 0,
         }
     }
 
     /// Adds a request; gives it back if the line is closed.
     pub(crate) fn push(&mut self, request: Request, now: Duration) -> Result<(), Box<Request>> {
         let (order, ticket) = (request.order, request.queue_ticket());
+        let hears = usize::from(request.wants_text());
         let id = self.queue.try_put(request, ticket, now).map_err(|refused| Box::new(refused.item))?;
         self.tickets.insert(order, id);
+        self.listeners += hears;
         self.has_moved = true;
         Ok(())
     }
@@ -72,14 +77,15 @@ impl Line {
     /// Takes everything.
     pub(crate) fn drain(&mut self) -> Vec<Request> {
         self.tickets.clear();
+        self.listeners = 0;
         self.queue.drain().into_iter().map(|taken| taken.item).collect()
     }
 
     /// Tells every request how many are ahead of it, if the line has moved.
     pub(crate) fn announce(&mut self, now: Duration) {
-        if std::mem::take(&mut self.has_moved) {
+        if std::mem::take(&mut self.has_moved) && self.listeners > 0 {
             for (id, ahead) in self.queue.order(now).into_iter().zip(0..) {
-                if let Some(request) = self.queue.item_mut(id) {
+                if let Some(request) = self.queue.item_mut(id).filter(|request| request.wants_text()) {
                     request.is_behind(ahead);
                 }
             }
@@ -133,6 +139,7 @@ impl Line {
 
     fn forget(&mut self, request: &Request) {
         self.tickets.remove(&request.order);
+        self.listeners -= usize::from(request.wants_text());
         self.has_moved = true;
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use models::Pooling;
 use models::generation::GenerationDefaults;
 use protocol::{GenerateRequest, Limits, Priority, Refusal, Sampling};
 
@@ -69,17 +70,26 @@ pub(crate) struct Parameters {
     pub(crate) scope: Arc<Scope>,
     /// Where its pictures stand in the prompt, if it has any.
     pub(crate) view: Option<View>,
+    /// What becomes of the hidden states of its prompt, where a vector is wanted and no text.
+    pub(crate) pooling: Option<Pooling>,
 }
 
 impl Parameters {
-    /// Whether keys and values of its prompt may come from other requests, or go to them.
+    /// Whether keys and values of its prompt may come from other requests.
     pub(crate) fn shares_prefix(&self) -> bool {
-        matches!(*self.scope, Scope::Tenant { .. })
+        matches!(*self.scope, Scope::Tenant { .. }) && self.may_skip()
     }
 
-    /// What the tokens of its prompt are for the prefix cache, as far as they may be shared.
+    /// Whether tokens need not be computed whose keys and values are there: they are all that a text needs of what stands
+    /// before it, but a vector may be made of the hidden states of all tokens.
+    pub(crate) fn may_skip(&self) -> bool {
+        self.pooling.is_none_or(Pooling::needs_only_the_last)
+    }
+
+    /// What the tokens of its prompt are for the prefix cache, as far as they need not be computed if it holds them.
     pub(crate) fn keys(&self) -> &[u32] {
         match &self.view {
+            _ if !self.may_skip() => &[],
             None => &self.prompt,
             Some(view) => &view.keys[..view.keys.len().min(view.shareable)],
         }
@@ -210,12 +220,13 @@ pub(crate) struct Prepared {
     pub(crate) prompt: Vec<u32>,
     pub(crate) reasoning: Reasoning,
     pub(crate) form: Option<Template>,
+    pub(crate) pooling: Option<Pooling>,
 }
 
 /// Joins a checked request with what was prepared for it and the model's defaults.
 pub(crate) fn resolve(
     request: GenerateRequest,
-    Prepared { prompt, reasoning, form }: Prepared,
+    Prepared { prompt, reasoning, form, pooling }: Prepared,
     defaults: &GenerationDefaults,
     bounds: Bounds,
 ) -> Result<Parameters, Refusal> {
@@ -226,7 +237,10 @@ pub(crate) fn resolve(
         sampling, limits, choices, logprobs, priority, deadline, tenant, cache_salt, ..
     } = request;
     let scope = Scope::Tenant { name: tenant.0.into(), salt: cache_salt };
-    let max_tokens = max_tokens(&limits, prompt.len(), bounds)?;
+    let max_tokens = match pooling {
+        Some(_) => whole(prompt.len(), bounds)?,
+        None => max_tokens(&limits, prompt.len(), bounds)?,
+    };
     let own_ends = &defaults.eos_token_ids;
     let mut ends = limits.stop_token_ids;
     let mut held_off = ends.clone();
@@ -251,6 +265,20 @@ pub(crate) fn resolve(
         deadline,
         scope: Arc::new(scope),
         view: None,
+        pooling,
+    })
+}
+
+/// What may be written behind a prompt that is read for its hidden states.
+fn whole(prompt: usize, bounds: Bounds) -> Result<usize, Refusal> {
+    if prompt <= bounds.context {
+        return Ok(0);
+    }
+    let count = |tokens: usize| u32::try_from(tokens).unwrap_or(u32::MAX);
+    Err(Refusal::ContextLength {
+        prompt_tokens: count(prompt),
+        max_tokens: None,
+        context: count(bounds.context),
     })
 }
 

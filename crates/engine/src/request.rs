@@ -7,6 +7,7 @@ use flow::Ticket;
 use flow::queue::Permit;
 use models::vision::Features;
 use protocol::{Event, Failure, FinishReason, Priority, Timing, Usage};
+use tokio::sync::oneshot;
 
 use crate::meters::micros;
 use crate::outbox::{Outbox, Output};
@@ -28,9 +29,9 @@ pub(crate) struct Request {
     /// When it was accepted.
     pub(crate) accepted_at: Duration,
     /// How long it took to read what was asked for.
-    pub(crate) prepared: Duration,
+    prepared: Duration,
     outbox: Outbox,
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
     _member: Member,
     ahead: Option<u32>,
     started_at: Option<Duration>,
@@ -42,6 +43,8 @@ pub(crate) struct Request {
     /// Tokens of its prompt that were not computed because others had computed them.
     pub(crate) cached: usize,
     reasoned: u32,
+    /// Who waits for its vector, if it wants one and no text.
+    vector: Option<oneshot::Sender<Vec<f32>>>,
     /// Its pictures, until it starts.
     pub(crate) pictures: Vec<Picture>,
     /// What the tower has made of them.
@@ -54,9 +57,19 @@ pub(crate) struct Request {
     pub(crate) first_reason: FinishReason,
 }
 
+/// A request that can be queued, and who waits for its vector.
+pub(crate) struct Ready {
+    pub(crate) parameters: Parameters,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) vector: Option<oneshot::Sender<Vec<f32>>>,
+    /// When it was asked for.
+    pub(crate) asked: Duration,
+}
+
 /// What a request occupies while it is accepted: its place in the queue and in the engine.
 pub(crate) struct Seat {
-    pub(crate) permit: Permit,
+    /// Shared by all texts of which one client wants vectors at once.
+    pub(crate) permit: Arc<Permit>,
     pub(crate) member: Member,
 }
 
@@ -64,16 +77,17 @@ impl Request {
     /// A request that is accepted now.
     pub(crate) fn new(
         (order, accepted_at): (u64, Duration),
-        parameters: Parameters,
+        ready: Ready,
         tenant: Arc<str>,
         seat: Seat,
         outbox: Outbox,
     ) -> Self {
+        let Ready { parameters, pictures, vector, asked } = ready;
         Self {
             order,
             tenant,
             accepted_at,
-            prepared: Duration::ZERO,
+            prepared: accepted_at.saturating_sub(asked),
             outbox,
             permit: Some(seat.permit),
             _member: seat.member,
@@ -85,7 +99,8 @@ impl Request {
             sampled: 0,
             cached: 0,
             reasoned: 0,
-            pictures: Vec::new(),
+            vector,
+            pictures,
             features: Arc::default(),
             feature_bytes: 0,
             stalls: 0,
@@ -124,6 +139,11 @@ impl Request {
     /// The rank of its first choice.
     pub(crate) fn first_rank(&self) -> Rank {
         Rank { band: self.band(), order: self.order, choice: 0 }
+    }
+
+    /// Whether it is to be continued, and not only read for its vector.
+    pub(crate) fn wants_text(&self) -> bool {
+        self.parameters.pooling.is_none()
     }
 
     /// Its urgency.
@@ -165,7 +185,8 @@ impl Request {
 
     /// Leaves the queue; returns how long it waited there.
     pub(crate) fn start(&mut self, now: Duration) -> Duration {
-        self.permit.take().into_iter().for_each(|permit| permit.serve(now));
+        // Of texts that wait together, the last one gives their place back.
+        self.permit.take().and_then(Arc::into_inner).into_iter().for_each(|permit| permit.serve(now));
         self.started_at = Some(now);
         self.outbox.send(Event::Started);
         now.saturating_sub(self.accepted_at)
@@ -191,6 +212,14 @@ impl Request {
         self.reasoned += reasoned;
         self.open -= 1;
         self.open == 0
+    }
+
+    /// Hands its vector over.
+    pub(crate) fn hand_over(&mut self, vector: Vec<f32>) {
+        if let Some(waiting) = self.vector.take() {
+            // Whoever has gone away does not want it.
+            let _ = waiting.send(vector);
+        }
     }
 
     /// Ends the request, all of whose choices have ended.

@@ -73,11 +73,17 @@ impl Router {
         self.find(&model).ok_or_else(gone)
     }
 
-    /// The name of the model that serves a request: the one that was asked for, or the first that can.
+    /// The name of the model that serves a request: the one that was asked for, or the first that is made for it, or the first
+    /// that can.
     fn choose(&self, model: Option<String>, task: Task) -> Result<String, Refusal> {
         let cards = self.members.cards();
         let all = || cards.iter().flat_map(|cards| cards.iter());
-        let able = || all().find(|card| card.can(task));
+        // What a model was made for comes first: chat models can embed too, and are not whom to ask for it.
+        let is_made_for = |card: &&ModelCard| {
+            let first = card.tasks.first().copied();
+            card.can(task) && (first == Some(Task::Generate)) == (task == Task::Generate)
+        };
+        let able = || all().find(is_made_for).or_else(|| all().find(|card| card.can(task)));
         let asked = match &model {
             Some(model) => all().find(|card| card.id == *model),
             None => able().or_else(|| all().next()),

@@ -49,7 +49,7 @@ impl RunLoop {
         let (scope, keys, known) = match self.source(now)? {
             Source::Lobby => {
                 let sequence = self.lobby.first()?;
-                (sequence.scope(), sequence.keys(), sequence.known())
+                (sequence.scope(), sequence.wanted_keys(), sequence.known())
             }
             Source::Line => {
                 let parameters = &self.line.head(now)?.parameters;
@@ -64,7 +64,7 @@ impl RunLoop {
         let (band, scope, (keys, known)) = match self.source(now)? {
             Source::Lobby => {
                 let sequence = self.lobby.first()?;
-                (sequence.rank.band, sequence.scope(), (sequence.keys(), sequence.known()))
+                (sequence.rank.band, sequence.scope(), (sequence.wanted_keys(), sequence.known()))
             }
             Source::Line => {
                 let request = self.line.head(now)?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory::PageId;
-use models::Batch;
 use models::tokenizer::{Tokenizer, Utf8Stream};
 use models::vision::Features;
+use models::{Batch, Gathering, Pooling};
 use protocol::FinishReason;
 use tensor::PAGE_TOKENS;
 
@@ -50,6 +50,8 @@ pub(crate) struct Sequence {
     guide: Option<Guide>,
     reasoning: Reasoning,
     foresight: Foresight,
+    /// What the hidden states of its tokens come to, where they are wanted and no more tokens.
+    gathering: Option<Gathering>,
 }
 
 impl Sequence {
@@ -77,6 +79,7 @@ impl Sequence {
             guide: parameters.form.as_ref().map(Template::guide),
             reasoning: parameters.reasoning,
             foresight: Foresight::default(),
+            gathering: parameters.pooling.map(Gathering::new),
             parameters,
         }
     }
@@ -102,8 +105,13 @@ impl Sequence {
         self.tokens.len()
     }
 
-    /// What its known tokens are for the prefix cache, as far as they may be shared.
-    pub(crate) fn keys(&self) -> &[u32] {
+    /// What its known tokens are for the prefix cache, as far as they need not be computed if it holds them.
+    pub(crate) fn wanted_keys(&self) -> &[u32] {
+        if self.parameters.may_skip() { self.keys() } else { &[] }
+    }
+
+    /// The same, as far as others may share them.
+    fn keys(&self) -> &[u32] {
         let keys = self.keys.as_ref().unwrap_or(&self.tokens);
         let shareable = self.parameters.view.as_ref().map_or(usize::MAX, |view| view.shareable);
         &keys[..keys.len().min(shareable)]
@@ -132,7 +140,7 @@ impl Sequence {
     fn next_held(&self, cache: &PrefixCache) -> Option<PageId> {
         let full = self.computed / PAGE_TOKENS;
         let end = (full + 1) * PAGE_TOKENS;
-        let keys = self.keys().get(full * PAGE_TOKENS..end).filter(|_| end < self.tokens.len())?;
+        let keys = self.wanted_keys().get(full * PAGE_TOKENS..end).filter(|_| end < self.tokens.len())?;
         cache.find(self.scope(), self.page_before(full), keys)
     }
 
@@ -187,9 +195,31 @@ impl Sequence {
         }
     }
 
-    /// Whether everything known is computed after `rows` more tokens, so that the next one can be sampled.
+    /// Whether everything known is computed after `rows` more tokens, so that the next one is sampled.
     pub(crate) fn samples_after(&self, rows: usize) -> bool {
+        self.gathering.is_none() && self.is_whole_after(rows)
+    }
+
+    fn is_whole_after(&self, rows: usize) -> bool {
         self.computed + rows == self.tokens.len()
+    }
+
+    /// Of how many of the next `rows` tokens, the last ones of them, hidden states are needed.
+    pub(crate) fn states_of(&self, rows: usize) -> usize {
+        match self.gathering.as_ref().map(Gathering::pooling) {
+            None => 0,
+            Some(Pooling::Last) => usize::from(self.is_whole_after(rows)),
+            Some(_) => rows,
+        }
+    }
+
+    /// Takes the hidden states that were needed of the next `rows` tokens, and returns what all have come to behind the last
+    /// of them.
+    pub(crate) fn gather(&mut self, states: &[f32], width: usize, rows: usize) -> Option<Vec<f32>> {
+        let is_whole = self.is_whole_after(rows);
+        let gathering = self.gathering.as_mut()?;
+        gathering.add(states, width);
+        is_whole.then(|| gathering.vector().collect())
     }
 
     /// How many of the next `rows` tokens belong to the prompt.
@@ -202,6 +232,7 @@ impl Sequence {
     /// first: what stands before others is of use to more.
     pub(crate) fn release(&mut self, cache: &mut PrefixCache) {
         self.computed = 0;
+        self.gathering.iter_mut().for_each(Gathering::clear);
         while let Some(page) = self.pages.pop() {
             cache.release(page);
         }

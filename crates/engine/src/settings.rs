@@ -6,7 +6,7 @@ use std::time::Duration;
 use flow::queue::Rate;
 use flow::queue::policy::PolicySettings;
 use models::vision::TowerShape;
-use models::{LoadedModel, ModelShape};
+use models::{LoadedModel, ModelShape, Pooling};
 use protocol::status::MemoryStatus;
 use tensor::PAGE_TOKENS;
 
@@ -47,6 +47,8 @@ pub struct EngineSettings {
     pub recorder: Option<Recorder>,
     /// Whether requests share the keys and values of equal beginnings.
     pub prefix: PrefixSharing,
+    /// How hidden states become the vector of a text, where the model's files do not say.
+    pub pooling: Pooling,
     /// How pictures are read, where the model sees.
     pub vision: VisionSettings,
     /// Where keys and values go that memory has no room for, and where those of an earlier run are.
@@ -81,6 +83,7 @@ impl Default for EngineSettings {
             pid: PidSettings::default(),
             recorder: None,
             prefix: PrefixSharing::default(),
+            pooling: Pooling::Last,
             vision: VisionSettings::default(),
             tier: None,
             max_context: None,

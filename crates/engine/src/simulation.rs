@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use models::generation::GenerationDefaults;
-use models::{Batch, CausalLm, LoadedModel, ModelShape};
+use models::{Batch, CausalLm, LoadedModel, ModelShape, Outputs};
 use protocol::{Event, GenerateRequest, Generation, Inference, Prompt, TenantId};
 use tensor::{Kernels, KvArena, KvDtype, KvLayout, Span};
 
@@ -220,6 +220,7 @@ impl CausalLm for Costly {
     fn shape(&self) -> ModelShape {
         ModelShape {
             vocabulary: VOCABULARY,
+            hidden: 1,
             max_positions: usize::MAX,
             parameters: 0,
             weight_bytes: 0,
@@ -232,7 +233,7 @@ impl CausalLm for Costly {
         Box::new(Self { cost: self.cost, clock: Arc::clone(&self.clock), logits: Vec::new() })
     }
 
-    fn forward(&mut self, batch: &Batch, _: &mut KvArena) -> &[f32] {
+    fn forward(&mut self, batch: &Batch, _: &mut KvArena) -> Outputs<'_> {
         let spans = &batch.ragged.spans;
         let decode = spans.iter().filter(|span| is_decode(span)).count() as u64;
         let attended = spans.iter().map(|span| attended(span.context, span.rows)).sum();
@@ -240,7 +241,7 @@ impl CausalLm for Costly {
         self.clock.advance(self.cost.step(decode, prompt, attended));
         self.logits.clear();
         self.logits.resize(batch.outputs.len() * VOCABULARY, 0.0);
-        &self.logits
+        Outputs { logits: &self.logits, states: &[] }
     }
 }
 

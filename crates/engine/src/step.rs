@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use models::Outputs;
 use models::vision::Tower;
 use protocol::Failure;
 
@@ -117,7 +118,7 @@ impl RunLoop {
     }
 
     /// Chooses tokens by what the model has said.
-    pub(crate) fn settle(&mut self, ran: Result<&[f32], String>) {
+    pub(crate) fn settle(&mut self, ran: Result<Outputs<'_>, String>) {
         let work = &self.plan.work[self.flight.now.clone()];
         let chosen = self.compute.choose(ran, (&mut self.running, work), &self.tokenizer, &mut self.outcome);
         match chosen {
@@ -201,6 +202,9 @@ impl RunLoop {
         let mut outcome = std::mem::take(&mut self.outcome);
         for token in outcome.sampled.drain(..) {
             self.deliver(token, now);
+        }
+        for (index, vector) in outcome.vectors.drain(..) {
+            self.hand_over(index, vector, now);
         }
         self.outcome = outcome;
         self.put_back();

@@ -1,6 +1,7 @@
 //! The engine end to end on a small deterministic model, stepped by hand under a virtual clock.
 
 pub(crate) mod bench;
+mod embedding;
 pub(crate) mod equality;
 mod lifecycle;
 mod limits;

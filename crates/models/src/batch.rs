@@ -53,6 +53,8 @@ pub struct Batch {
     pub pictures: Vec<PictureRows>,
     /// Rows whose logits are wanted, ascending.
     pub outputs: Vec<u32>,
+    /// Rows whose hidden states are wanted, ascending and apart.
+    pub states: Vec<Range<usize>>,
 }
 
 impl Batch {
@@ -63,6 +65,7 @@ impl Batch {
         self.ragged.clear();
         self.pictures.clear();
         self.outputs.clear();
+        self.states.clear();
     }
 
     /// Appends a sequence's `tokens`, which follow `context` tokens already in `pages` and stand where a text's do.
@@ -103,5 +106,11 @@ impl Batch {
     pub fn want_last(&mut self, rows: usize) {
         let end = self.tokens.len();
         self.outputs.extend((end.saturating_sub(rows)..end).map(|row| row as u32));
+    }
+
+    /// Asks for the hidden states of the last `rows` rows pushed.
+    pub fn want_states(&mut self, rows: usize) {
+        let end = self.tokens.len();
+        self.states.push(end.saturating_sub(rows)..end);
     }
 }

@@ -19,6 +19,8 @@ use crate::{Batch, Dialect, LoadOptions, ModelError};
 pub struct ModelShape {
     /// Rows of the embedding table and width of a row of logits.
     pub vocabulary: usize,
+    /// Width of a hidden state.
+    pub hidden: usize,
     /// Positions that the model can represent.
     pub max_positions: usize,
     /// Parameters, for people.
@@ -32,10 +34,20 @@ pub struct ModelShape {
     pub kv: KvLayout,
 }
 
+/// What a model says of the rows of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outputs<'m> {
+    /// `outputs × vocabulary`, row-major, in the order of [`Batch::outputs`].
+    pub logits: &'m [f32],
+    /// Hidden states behind the last norm, from which logits are made: `rows × hidden`, row-major, in the order of
+    /// [`Batch::states`].
+    pub states: &'m [f32],
+}
+
 /// A decoder that continues token sequences.
 ///
-/// For the implementer: `forward` reads the batch, writes the keys and values of its rows into their pages and returns
-/// `outputs × vocabulary` logits, row-major, in the order of [`Batch::outputs`]. The slice lives until the next call.
+/// For the implementer: `forward` reads the batch, writes the keys and values of its rows into their pages and returns what is
+/// wanted of them. The slices live until the next call.
 /// Working memory is sized at load for [`LoadOptions::max_batch_tokens`] rows and never grows. Ids and positions are
 /// the caller's duty; they are below `vocabulary` and `max_positions`.
 pub trait CausalLm: Send {
@@ -47,7 +59,7 @@ pub trait CausalLm: Send {
     fn twin(&self, kernels: Arc<dyn Kernels>) -> Box<dyn CausalLm>;
 
     /// Runs one ragged batch.
-    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32];
+    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> Outputs<'_>;
 }
 
 /// An architecture: which checkpoints it reads and how.

@@ -19,6 +19,13 @@ pub enum Pooling {
     Last,
 }
 
+impl Pooling {
+    /// Whether the last token's hidden state says it all, so that those before it are not needed.
+    pub fn needs_only_the_last(self) -> bool {
+        self == Self::Last
+    }
+}
+
 /// What happens to a pooled vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scaling {
@@ -110,24 +117,64 @@ impl HeadStep {
 
 /// One row of `out` per text.
 fn pool(states: &[f32], lengths: &[usize], pooling: Pooling, (width, out): (usize, &mut [f32])) {
-    let mut rest = states;
+    let (mut rest, mut gathering) = (states, Gathering::new(pooling));
     for (rows, out) in lengths.iter().zip(out.chunks_exact_mut(width)) {
         let (text, after) = rest.split_at(rows * width);
         rest = after;
-        let mut rows = text.chunks_exact(width);
-        match pooling {
-            Pooling::Cls => out.copy_from_slice(&text[..width]),
-            Pooling::Last => out.copy_from_slice(&text[text.len() - width..]),
-            Pooling::Max => {
-                out.fill(f32::NEG_INFINITY);
-                rows.for_each(|row| out.iter_mut().zip(row).for_each(|(out, value)| *out = out.max(*value)));
+        gathering.clear();
+        gathering.add(text, width);
+        gathering.vector().zip(out).for_each(|(value, out)| *out = value);
+    }
+}
+
+/// The vector of one text while its hidden states come. They are taken one by one and in order, so it changes no bit of the
+/// vector how many come at once.
+#[derive(Clone, Debug)]
+pub struct Gathering {
+    pooling: Pooling,
+    /// By column: what the rows so far have come to.
+    values: Vec<f64>,
+    rows: usize,
+}
+
+impl Gathering {
+    /// Of a text of which nothing has come.
+    pub fn new(pooling: Pooling) -> Self {
+        Self { pooling, values: Vec::new(), rows: 0 }
+    }
+
+    /// How its states become one vector.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Takes the next states, each of so many columns.
+    pub fn add(&mut self, states: &[f32], width: usize) {
+        for row in states.chunks_exact(width) {
+            if self.rows == 0 || self.pooling == Pooling::Last {
+                self.values.clear();
+                self.values.extend(row.iter().map(|value| f64::from(*value)));
+            } else {
+                let columns = self.values.iter_mut().zip(row.iter().map(|value| f64::from(*value)));
+                match self.pooling {
+                    Pooling::Mean => columns.for_each(|(sum, value)| *sum += value),
+                    Pooling::Max => columns.for_each(|(most, value)| *most = most.max(value)),
+                    Pooling::Cls | Pooling::Last => {}
+                }
             }
-            Pooling::Mean => {
-                out.fill(0.0);
-                let count = rows.len() as f32;
-                rows.by_ref().for_each(|row| out.iter_mut().zip(row).for_each(|(out, value)| *out += value));
-                out.iter_mut().for_each(|out| *out /= count);
-            }
+            self.rows += 1;
         }
+    }
+
+    /// What they have come to.
+    pub fn vector(&self) -> impl Iterator<Item = f32> + '_ {
+        let count = if self.pooling == Pooling::Mean { self.rows as f64 } else { 1.0 };
+        self.values.iter().map(move |value| (value / count) as f32)
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.values.clear();
     }
 }

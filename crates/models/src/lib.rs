@@ -6,6 +6,7 @@
 //! `encoder.rs` first, then `layers/decoder.rs`; `vision.rs` for models that see.
 
 mod batch;
+mod embedder;
 pub mod encoder;
 mod error;
 mod families;
@@ -34,12 +35,13 @@ mod tests;
 
 pub use batch::{Batch, PictureRows, Position};
 pub use cache::PackedCache;
+pub use embedder::Embedder;
 pub use encoder::{Encoder, EncoderBatch, EncoderShape};
 pub use error::ModelError;
 pub use families::FAMILIES;
-pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Seeing, Source};
+pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Outputs, Seeing, Source};
 pub use gguf::Dialect;
-pub use head::{Pooling, Scaling, Squash};
+pub use head::{Gathering, Pooling, Scaling, Squash};
 pub use loaded::{LoadOptions, LoadedModel, ModelHolding, Quantisation, kind, load, load_with};
 pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder};
 pub use progress::{Loading, Progress, Unwatched, Watch};

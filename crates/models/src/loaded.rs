@@ -14,8 +14,8 @@ use crate::layers::Packing;
 use crate::progress::{Loading, Progress};
 use crate::vision::Vision;
 use crate::{
-    CausalLm, ModelError, Repository, chat_template::ChatTemplate, families, generation::GenerationDefaults,
-    quantise, recipe, tokenizer::Tokenizer,
+    CausalLm, Embedder, ModelError, Repository, chat_template::ChatTemplate, families,
+    generation::GenerationDefaults, quantise, recipe, tokenizer::Tokenizer,
 };
 
 /// How the weights of a model are quantised as they are loaded. Embeddings, norms and biases never are.
@@ -141,6 +141,8 @@ pub struct LoadedModel {
     pub chat_template: Option<ChatTemplate>,
     /// Sampling defaults and end-of-sequence tokens.
     pub generation: GenerationDefaults,
+    /// How it makes vectors of texts.
+    pub embedder: Embedder,
 }
 
 impl LoadedModel {
@@ -158,6 +160,7 @@ impl LoadedModel {
             tokenizer: self.tokenizer.clone(),
             chat_template: self.chat_template.clone(),
             generation: self.generation.clone(),
+            embedder: self.embedder.clone(),
             ..*self
         })
     }
@@ -242,6 +245,7 @@ pub fn load_with(
     let vision = tower.map(|(tower, marks)| recipe::vision(repository, tower, marks)).transpose()?;
     let vocabulary = model.shape().vocabulary;
     tokenizer.require_below(vocabulary)?;
+    let embedder = Embedder::read(repository, &tokenizer, model.shape())?;
     let generation = GenerationDefaults::read(repository, &config, vocabulary)?;
     Ok(LoadedModel {
         family: family.name,
@@ -254,6 +258,7 @@ pub fn load_with(
         tokenizer,
         chat_template,
         generation,
+        embedder,
     })
 }
 

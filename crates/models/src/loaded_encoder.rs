@@ -59,6 +59,11 @@ pub struct SentenceReader {
 }
 
 impl SentenceReader {
+    /// The reader of a model that tells no types apart.
+    pub(crate) fn new(tokenizer: SentenceTokenizer, prompts: Arc<Prompts>, case: Case) -> Self {
+        Self { tokenizer, prompts, case, types: 1 }
+    }
+
     /// A text with a prompt before it.
     ///
     /// # Errors

@@ -28,8 +28,9 @@ pub(crate) struct SentenceSettings {
 }
 
 /// What happens to the letters of a text before it is tokenised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Case {
+    #[default]
     Kept,
     Lower,
 }
@@ -89,10 +90,14 @@ impl SentenceSettings {
         })
     }
 
-    /// Goes by `modules.json` where there is one, for hidden states of that width.
-    pub(crate) fn read_modules(&mut self, repository: &Repository, hidden: usize) -> Result<(), ModelError> {
+    /// Goes by `modules.json` where there is one, for hidden states of that width, and tells whether there is.
+    pub(crate) fn read_modules(
+        &mut self,
+        repository: &Repository,
+        hidden: usize,
+    ) -> Result<bool, ModelError> {
         if !repository.contains(MODULES) {
-            return Ok(());
+            return Ok(false);
         }
         self.scaling = Scaling::AsIs;
         let modules = repository.json(MODULES)?;
@@ -121,7 +126,7 @@ impl SentenceSettings {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

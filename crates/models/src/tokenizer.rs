@@ -40,7 +40,7 @@ pub struct Tokenizer {
 }
 
 struct Shared {
-    inner: Inner,
+    inner: Arc<Inner>,
     path: PathBuf,
     /// Bytes of all tokens, end to end.
     bytes: Vec<u8>,
@@ -97,7 +97,8 @@ impl Tokenizer {
             added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         special.sort_unstable();
         let count = inner.get_vocab_size(true);
-        Ok(Self { shared: Arc::new(Shared { inner, path: path.to_owned(), bytes, starts, special, count }) })
+        let (inner, path) = (Arc::new(inner), path.to_owned());
+        Ok(Self { shared: Arc::new(Shared { inner, path, bytes, starts, special, count }) })
     }
 
     /// Token ids of `text`, nothing added around it; special tokens written in the text are parsed as such.

@@ -16,7 +16,7 @@ use crate::{
 ///   future of [`Inference::embed`] or [`Inference::score`] before it is ready.
 /// - [`Inference::status`] and [`Inference::models`] return at once, also while the engine computes or hangs.
 pub trait Inference: Send + Sync {
-    /// The models that can be asked for; the first that can do what is asked is the default.
+    /// The models that can be asked for; the default is the first that is made for what is asked, or else the first that can.
     fn models(&self) -> Vec<ModelCard>;
 
     /// Validates and admits a request. The future resolves as soon as the request is queued, not when it runs.

@@ -23,7 +23,7 @@ pub use event::{Delta, Event, Failure, FinishReason, Generation, Reused, Timing,
 pub use form::{Form, Marks};
 pub use inference::Inference;
 pub use reading::{
-    EmbedRequest, Embedding, Embeddings, Measure, Overlong, Purpose, ScoreRequest, Scores, TextInput,
+    EmbedInput, EmbedRequest, Embedding, Embeddings, Measure, Overlong, Purpose, ScoreRequest, Scores, Shown,
     Unserved,
 };
 pub use refusal::Refusal;

@@ -1,18 +1,18 @@
-//! What a client asks of models that read texts and generate nothing, and what it gets: vectors and scores.
+//! What a client asks of models that read and write nothing, and what it gets: vectors and scores.
 
 use std::time::Duration;
 
-use crate::{Failure, Priority, Refusal, RequestId, TenantId, Timing};
+use crate::{Chat, Clip, Failure, Image, Priority, Refusal, RequestId, TenantId, Timing};
 
-/// One request for the vectors of texts.
+/// One request for the vectors of texts, or of what is shown and said in conversations.
 #[derive(Clone, Debug)]
 pub struct EmbedRequest {
     /// Name for logs.
     pub id: RequestId,
     /// Which model; `None` is the first that embeds.
     pub model: Option<String>,
-    /// The texts, at least one.
-    pub inputs: Vec<TextInput>,
+    /// What they are of, at least one.
+    pub inputs: Vec<EmbedInput>,
     /// What the vectors are for.
     pub purpose: Purpose,
     /// Keep that many leading numbers of each vector and scale what is left to unit length (Matryoshka, Kusupati et al.
@@ -34,7 +34,7 @@ impl EmbedRequest {
         Self {
             id: RequestId(id.into()),
             model: None,
-            inputs: texts.into_iter().map(|text| TextInput::Text(text.into())).collect(),
+            inputs: texts.into_iter().map(|text| EmbedInput::Text(text.into())).collect(),
             purpose: Purpose::default(),
             dimensions: None,
             overlong: Overlong::default(),
@@ -45,13 +45,26 @@ impl EmbedRequest {
     }
 }
 
-/// One text to be embedded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextInput {
+/// What becomes one vector.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EmbedInput {
     /// Raw text.
     Text(String),
     /// Token ids of the model's own vocabulary; the model's special tokens are put around them unless they are there.
     Tokens(Vec<u32>),
+    /// A conversation, rendered by the model's chat template, and what it shows. It is never cut.
+    Chat(Box<Shown>),
+}
+
+/// A conversation with its pictures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown {
+    /// What is said.
+    pub chat: Chat,
+    /// The pictures, as in [`crate::GenerateRequest::images`].
+    pub images: Vec<Image>,
+    /// The clips, as in [`crate::GenerateRequest::clips`].
+    pub clips: Vec<Clip>,
 }
 
 /// What a vector is for. Some models were trained to see a prompt before a text that says so.
@@ -83,7 +96,7 @@ pub enum Overlong {
 pub struct Embeddings {
     /// The model that made them.
     pub model: String,
-    /// One for each text.
+    /// One for each input.
     pub vectors: Vec<Embedding>,
     /// Where the time went.
     pub timing: Timing,

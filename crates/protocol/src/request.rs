@@ -152,21 +152,26 @@ impl Prompt {
         match self {
             Self::Tokens(_) => 0,
             Self::Text(text) => text.len(),
-            Self::Chat(chat) => {
-                chat.messages.iter().filter_map(|message| message.content.as_ref()).map(Content::bytes).sum()
-            }
+            Self::Chat(chat) => chat.text_bytes(),
         }
     }
 }
 
 /// A conversation and the options of the template that renders it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chat {
     /// The turns, oldest first.
     pub messages: Vec<Message>,
     /// Extra variables for the template (`tools`, `enable_thinking`, …). `add_generation_prompt` is true unless
     /// given here.
     pub template_options: Map<String, Value>,
+}
+
+impl Chat {
+    /// Bytes of text.
+    pub fn text_bytes(&self) -> usize {
+        self.messages.iter().filter_map(|message| message.content.as_ref()).map(Content::bytes).sum()
+    }
 }
 
 /// One turn of a conversation. Fields beyond role and content (`name`, `tool_calls`, …) reach the template unchanged.
@@ -200,6 +205,17 @@ pub enum Content {
 }
 
 impl Content {
+    /// All of its texts, end to end.
+    pub(crate) fn texts(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => {
+                let fields = parts.iter().flat_map(|part| part.fields.values());
+                fields.filter_map(Value::as_str).collect()
+            }
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),

@@ -10,6 +10,7 @@
 
 mod app;
 mod body;
+mod conversation;
 mod endpoints;
 mod failure;
 mod fetch;

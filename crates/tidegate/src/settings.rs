@@ -31,7 +31,7 @@ pub use error::SettingsError;
 pub use file::ConfigFile;
 pub use inference::{
     BatchSettings, CacheSettings, ComputeSettings, InferenceSettings, KvPrecision, MemorySettings,
-    ModelSettings, Precision, Switch,
+    ModelSettings, Precision, Switch, TokenPooling,
 };
 pub use layers::{Key, Layers, Origin, Setting, layer};
 pub use log::{LogFormat, LogSettings};
@@ -78,6 +78,7 @@ pub const KEYS: &[Key] = &[
     Key { id: "dtype", section: "model", name: "dtype", unset: "what the checkpoint says" },
     Key { id: "kv_dtype", section: "model", name: "kv_dtype", unset: "as activations are" },
     Key { id: "context", section: "model", name: "context", unset: "what the model and the memory allow" },
+    Key { id: "pooling", section: "model", name: "pooling", unset: "" },
     Key { id: "threads", section: "compute", name: "threads", unset: "one per processor" },
     Key { id: "devices", section: "compute", name: "devices", unset: "" },
     Key { id: "isa", section: "compute", name: "isa", unset: "the fastest that runs here" },

@@ -46,7 +46,7 @@ fn perplexity(quantise: Option<Quantisation>, kv: Option<KvDtype>) -> f64 {
         let mut batch = Batch::default();
         batch.push(&ids, 0, &pages);
         batch.outputs.extend(written.iter().map(|&at| at as u32 - 1));
-        let logits = loaded.model.forward(&batch, &mut arena);
+        let logits = loaded.model.forward(&batch, &mut arena).logits;
         for (row, &at) in logits.chunks(shape.vocabulary).zip(&written) {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = row.iter().map(|&logit| f64::from(logit - highest).exp()).sum();

@@ -1,6 +1,5 @@
 //! An encoder as an [`Inference`]: vectors and scores.
 
-mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +20,11 @@ use protocol::{
 
 use super::{BatchModel, Care, Dynamic, DynamicSettings, ItemError, Served, Terms};
 use crate::engine::StopReport;
+use crate::reading::{Read, Reader};
 use crate::sum;
 use crate::turns::{Seat, Turns};
+use crate::vectors::{check_dimensions, check_pairs, cosines, shortened};
 use crate::{EngineError, MemoryPlan, Revive};
-use reading::{Read, Reader};
 
 /// An encoder that serves requests: vectors of texts, or scores of pairs, many requests in a batch.
 ///
@@ -133,7 +133,7 @@ impl EncoderEngine {
     /// Reads the texts of a request once it is admitted, and has them served.
     async fn serve(&self, terms: Terms, read: Read) -> Result<(Vec<Sentence>, Served<Vec<f32>>), Unserved> {
         let admitted = self.dynamic.admit(terms)?;
-        let sentences = self.reader.read(read, self.dynamic.handle()).await;
+        let sentences = self.reader.read(read, Some(self.dynamic.handle())).await;
         let sentences = sentences.inspect_err(|refusal| self.dynamic.meters().refused(refusal))?;
         let served = self.dynamic.serve(admitted, sentences.clone()).await?;
         Ok((sentences, served))
@@ -143,12 +143,7 @@ impl EncoderEngine {
         self.check(request.model.as_ref(), Task::Embed)?;
         let width = self.card.dimensions.unwrap_or_default();
         let dimensions = request.dimensions;
-        if let Some(wrong) = dimensions.filter(|asked| !(1..=width).contains(asked)) {
-            let message = format!(
-                "dimensions must be from 1 to {width}, the width of the model's vectors, got {wrong}"
-            );
-            Err(self.refuse("dimensions", message))?;
-        }
+        self.noted(check_dimensions(dimensions, width))?;
         let terms = Terms { tenant: request.tenant, priority: request.priority, deadline: request.deadline };
         let read = Read::texts(request.inputs, request.purpose, request.overlong);
         let (sentences, served) = self.serve(terms, read).await?;
@@ -165,13 +160,7 @@ impl EncoderEngine {
     async fn scores(&self, request: ScoreRequest) -> Result<Scores, Unserved> {
         self.check(request.model.as_ref(), Task::Score)?;
         let (queries, documents) = (request.queries.len(), request.documents.len());
-        if documents == 0 || (queries != 1 && queries != documents) {
-            let message = format!(
-                "expected one query for all documents or one for each, and at least one document; found {queries} \
-                 queries and {documents} documents"
-            );
-            Err(self.refuse("documents", message))?;
-        }
+        self.noted(check_pairs(queries, documents))?;
         let terms = Terms { tenant: request.tenant, priority: request.priority, deadline: request.deadline };
         let measure = if self.card.can(Task::Embed) { Measure::Cosine } else { Measure::Classifier };
         let read = match measure {
@@ -183,15 +172,7 @@ impl EncoderEngine {
         let outputs = self.whole(served)?;
         let values = match measure {
             Measure::Classifier => outputs.concat(),
-            Measure::Cosine => {
-                let (queries, documents) = outputs.split_at(queries);
-                queries
-                    .iter()
-                    .cycle()
-                    .zip(documents)
-                    .map(|(query, document)| cosine(query, document))
-                    .collect()
-            }
+            Measure::Cosine => cosines(&outputs, queries),
         };
         let tokens = sentences.iter().map(count).sum();
         Ok(Scores { model: self.card.id.clone(), measure, values, tokens, timing })
@@ -204,10 +185,9 @@ impl EncoderEngine {
         failed.inspect_err(|failure| self.dynamic.meters().failed(failure))
     }
 
-    fn refuse(&self, param: &str, message: String) -> Refusal {
-        let refusal = Refusal::InvalidParameter { param: param.to_owned(), message };
-        self.dynamic.meters().refused(&refusal);
-        refusal
+    /// Counts a refusal.
+    fn noted(&self, checked: Result<(), Refusal>) -> Result<(), Refusal> {
+        checked.inspect_err(|refusal| self.dynamic.meters().refused(refusal))
     }
 }
 
@@ -245,20 +225,6 @@ fn again(revive: Revive<LoadedEncoder>, identity: Option<String>) -> Revive<Enco
 
 fn count(sentence: &Sentence) -> u32 {
     u32::try_from(sentence.ids.len()).unwrap_or(u32::MAX)
-}
-
-/// The leading numbers of a vector, scaled to unit length.
-fn shortened(mut values: Vec<f32>, dimensions: Option<u32>) -> Vec<f32> {
-    let Some(dimensions) = dimensions else { return values };
-    values.truncate(dimensions as usize);
-    let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt().max(1e-12);
-    values.iter_mut().for_each(|value| *value = (f64::from(*value) / norm) as f32);
-    values
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-12)) as f32
 }
 
 impl Inference for EncoderEngine {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use models::generation::GenerationDefaults;
 use models::tokenizer::Tokenizer;
-use models::{LoadedModel, ModelHolding};
+use models::{Embedder, LoadedModel, ModelHolding};
 use protocol::{
     Event, FinishReason, GenerateRequest, Generation, Inference, Prompt, Refusal, TokenLogprob, Usage,
 };
@@ -54,6 +54,7 @@ pub(crate) fn loaded(model: HashModel) -> LoadedModel {
         model: Box::new(model),
         vision: None,
         tokenizer: tokenizer(),
+        embedder: Embedder::plain(&tokenizer(), 4096).unwrap(),
         chat_template: None,
         generation: GenerationDefaults { eos_token_ids: vec![END], ..GenerationDefaults::default() },
     }
@@ -86,7 +87,7 @@ impl Bench {
     pub(crate) fn ask(&self, request: GenerateRequest) -> Result<Client, Refusal> {
         let answer = self.engine.generate(request).now_or_never();
         let generation = answer.expect("short prompts are read at once")?;
-        Ok(Client { generation, events: Vec::new() })
+        Ok(Client::of(generation))
     }
 
     /// Takes commands and makes one step, checking that pages are neither lost nor shared.
@@ -148,6 +149,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn of(generation: Generation) -> Self {
+        Self { generation, events: Vec::new() }
+    }
+
     /// Reads what has come in.
     pub(crate) fn read(&mut self) -> &[Event] {
         while let Some(Some(event)) = self.generation.next().now_or_never() {

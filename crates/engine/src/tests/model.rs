@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use models::{Batch, CausalLm, ModelShape};
+use models::{Batch, CausalLm, ModelShape, Outputs};
 use tensor::{Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS};
 
 use crate::sampler::mix;
 
 pub(crate) const VOCABULARY: usize = 512;
+pub(crate) const HIDDEN: usize = 3;
 pub(crate) const END: u32 = 511;
 /// Reading this token makes the model panic. Neither this nor the next one is sampled.
 pub(crate) const POISON: u32 = 510;
@@ -23,6 +24,7 @@ pub(crate) struct HashModel {
     pub(crate) seen: Arc<Mutex<Vec<(u32, usize, usize)>>>,
     pub(crate) max_positions: usize,
     pub(crate) logits: Vec<f32>,
+    pub(crate) states: Vec<f32>,
 }
 
 impl HashModel {
@@ -40,6 +42,7 @@ impl CausalLm for HashModel {
     fn shape(&self) -> ModelShape {
         ModelShape {
             vocabulary: VOCABULARY,
+            hidden: HIDDEN,
             max_positions: self.max_positions,
             parameters: 1,
             weight_bytes: 1,
@@ -50,11 +53,12 @@ impl CausalLm for HashModel {
 
     fn twin(&self, _: Arc<dyn Kernels>) -> Box<dyn CausalLm> {
         let (script, seen) = (self.script.clone(), Arc::clone(&self.seen));
-        Box::new(Self { script, seen, max_positions: self.max_positions, logits: Vec::new() })
+        Box::new(Self { script, seen, max_positions: self.max_positions, ..Self::default() })
     }
 
-    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
+    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> Outputs<'_> {
         self.logits.clear();
+        self.states.clear();
         assert!(!batch.tokens.contains(&POISON) || batch.tokens == [0], "poison was read");
         for span in &batch.ragged.spans {
             let pages = &batch.ragged.pages[span.pages.clone()];
@@ -65,18 +69,32 @@ impl CausalLm for HashModel {
                 let bytes = &mut kv.bytes_mut()[cell(pages, position)];
                 bytes[..4].copy_from_slice(&token.to_le_bytes());
                 bytes[4..].copy_from_slice(&(position as u32).to_le_bytes());
+                let context = || -> Vec<u64> {
+                    let cells = (0..=position).map(|p| kv.bytes()[cell(pages, p)].try_into().unwrap());
+                    cells.map(u64::from_le_bytes).collect()
+                };
                 if batch.outputs.contains(&((span.first_row + row) as u32)) {
-                    let context: Vec<u64> = (0..=position)
-                        .map(|p| u64::from_le_bytes(kv.bytes()[cell(pages, p)].try_into().unwrap()))
-                        .collect();
-                    push_logits(&context, &self.script, &mut self.logits);
+                    push_logits(&context(), &self.script, &mut self.logits);
+                }
+                if batch.states.iter().any(|rows| rows.contains(&(span.first_row + row))) {
+                    self.states.extend(state(&context()));
                 }
             }
             let first = u32::from_le_bytes(kv.bytes()[cell(pages, 0)][..4].try_into().unwrap());
             self.seen.lock().unwrap().push((first, span.context, span.rows));
         }
-        &self.logits
+        Outputs { logits: &self.logits, states: &self.states }
     }
+}
+
+/// The hidden state of the last token of a context.
+pub(crate) fn state(context: &[u64]) -> [f32; HIDDEN] {
+    let hash = context.iter().fold(0, |hash, &cell| mix(hash ^ cell));
+    let is_nan = context.iter().any(|&cell| cell as u32 == NAN);
+    std::array::from_fn(|at| {
+        let unit = (mix(hash ^ ((at as u64) << 40)) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        if is_nan { f32::NAN } else { unit }
+    })
 }
 
 fn push_logits(context: &[u64], script: &[u32], logits: &mut Vec<f32>) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::executor::block_on;
-use models::{Batch, CausalLm, LoadOptions, LoadedModel, Loading, ModelShape, PackedCache, Repository};
+use models::{
+    Batch, CausalLm, LoadOptions, LoadedModel, Loading, ModelShape, Outputs, PackedCache, Repository,
+};
 use protocol::{Event, Failure, Health, Inference};
 use tensor::packed::streamed::StreamedWeights;
 use tensor::{Isa, Kernels, KvArena};
@@ -60,7 +62,7 @@ impl CausalLm for Hanging {
         Box::new(Self { model: HashModel::new(), door: Arc::clone(&self.door) })
     }
 
-    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
+    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> Outputs<'_> {
         if batch.tokens.contains(&HANG) {
             self.door.pass();
         }

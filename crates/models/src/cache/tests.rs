@@ -103,7 +103,7 @@ fn logits(
     let mut batch = Batch::default();
     batch.push(&[3, 1, 4, 1, 5], 0, &[0]);
     batch.outputs.extend(0..5);
-    let logits = loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()).collect();
+    let logits = loaded.model.forward(&batch, &mut kv).logits.iter().map(|logit| logit.to_bits()).collect();
     (logits, watch.complaints.into_inner())
 }
 
@@ -287,7 +287,7 @@ fn streamed(
         let mut batch = Batch::default();
         batch.push(tokens, first, &[0]);
         batch.outputs.extend(wanted);
-        found.extend(loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()));
+        found.extend(loaded.model.forward(&batch, &mut kv).logits.iter().map(|logit| logit.to_bits()));
     }
     Ok((found, loaded.streamed))
 }

@@ -11,7 +11,7 @@ use super::head::Head;
 use super::positions::Positions;
 use super::workspace::{Widths, Workspace};
 use crate::batch::{PictureRows, Position};
-use crate::family::{CausalLm, ModelShape, Source};
+use crate::family::{CausalLm, ModelShape, Outputs, Source};
 use crate::{Batch, LoadOptions};
 
 /// What one forward pass works on.
@@ -80,6 +80,7 @@ impl Decoder {
         let work = trunk.workspace(&limits);
         let shape = ModelShape {
             vocabulary: embedding.shape()[0],
+            hidden: embedding.shape()[1],
             max_positions,
             parameters: source.checkpoint.elements_read(),
             weight_bytes: weights + head.bytes() + positions.bytes(),
@@ -107,14 +108,14 @@ impl CausalLm for Decoder {
         Box::new(Self { kernels, shape, limits, spares: self.spares, work: trunk.workspace(&limits), trunk })
     }
 
-    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> &[f32] {
+    fn forward(&mut self, batch: &Batch, kv: &mut KvArena) -> Outputs<'_> {
         let (rows, wanted) = (batch.tokens.len(), batch.outputs.len());
         assert_eq!(rows, batch.ragged.rows(), "every token of a batch belongs to one span");
         assert_eq!(rows, batch.positions.len(), "every token of a batch has a position");
         assert!(rows <= self.limits.max_batch_tokens, "{rows} rows exceed the limit given at load");
         assert!(wanted <= self.limits.max_outputs, "{wanted} outputs exceed the limit given at load");
         if rows == 0 {
-            return &[];
+            return Outputs::default();
         }
         let Self { kernels, spares, trunk, work, .. } = self;
         let Batch { ragged, positions, .. } = batch;
@@ -130,10 +131,11 @@ impl CausalLm for Decoder {
             block.feed_forward.forward(&step, work);
             batch.pictures.iter().for_each(|part| add(work, part, layer));
         }
-        if wanted == 0 {
-            return &[];
+        let states = trunk.head.norm_states(&step, &batch.states, work);
+        if wanted > 0 {
+            trunk.head.forward(&step, &batch.outputs, work);
         }
-        trunk.head.forward(&step, &batch.outputs, work)
+        Outputs { logits: work.logits.rows(wanted), states: work.normed.rows(states) }
     }
 }
 

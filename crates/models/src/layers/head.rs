@@ -1,5 +1,7 @@
 //! From the residual stream to logits, for the wanted rows only.
 
+use std::ops::Range;
+
 use tensor::stored::TensorView;
 use tensor::{Epilogue, Linear, Product};
 
@@ -71,8 +73,27 @@ impl Head {
         Ok(Self { norm, projection })
     }
 
-    /// Logits of the rows in `outputs`, in their order.
-    pub(super) fn forward<'w>(&self, step: &Step<'_>, outputs: &[u32], work: &'w mut Workspace) -> &'w [f32] {
+    /// Puts the hidden states of `wanted` rows behind the last norm into `normed`, which the blocks need no more, and
+    /// returns how many there are.
+    pub(super) fn norm_states(
+        &self,
+        step: &Step<'_>,
+        wanted: &[Range<usize>],
+        work: &mut Workspace,
+    ) -> usize {
+        let width = work.x.width();
+        let mut done = 0;
+        for rows in wanted {
+            let next = done + rows.len();
+            let x = &work.x.rows(step.rows)[rows.start * width..rows.end * width];
+            step.kernels.norm(x, self.norm.view(), &mut work.normed.rows(next)[done * width..]);
+            done = next;
+        }
+        done
+    }
+
+    /// Makes the logits of the rows in `outputs`, in their order.
+    pub(super) fn forward(&self, step: &Step<'_>, outputs: &[u32], work: &mut Workspace) {
         let (width, wanted) = (work.x.width(), outputs.len());
         let x = work.x.rows(step.rows);
         let picked = work.picked.rows(wanted);
@@ -84,7 +105,6 @@ impl Head {
         step.kernels.norm(picked, self.norm.view(), normed);
         step.kernels.next_product(Product::Head);
         step.kernels.linear(normed, &self.projection, Epilogue::default(), logits);
-        logits
     }
 
     pub(super) fn bytes(&self) -> usize {

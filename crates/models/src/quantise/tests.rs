@@ -37,7 +37,7 @@ fn logits(loaded: &mut LoadedModel) -> Vec<u32> {
     let mut batch = Batch::default();
     batch.push(&[3, 1, 4, 1, 5], 0, &[0]);
     batch.outputs.extend(0..5);
-    loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()).collect()
+    loaded.model.forward(&batch, &mut kv).logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
 fn written(

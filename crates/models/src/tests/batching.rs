@@ -44,7 +44,7 @@ fn alone(model: &mut dyn CausalLm, tokens: &[u32]) -> Vec<Vec<u32>> {
     let mut batch = Batch::default();
     batch.push(tokens, 0, &[2, 0, 3, 1][..tokens.len().div_ceil(PAGE_TOKENS)]);
     batch.outputs.extend(0..tokens.len() as u32);
-    bits(model.forward(&batch, &mut kv))
+    bits(model.forward(&batch, &mut kv).logits)
 }
 
 fn bits(logits: &[f32]) -> Vec<Vec<u32>> {
@@ -94,7 +94,7 @@ fn check(model: &mut dyn CausalLm, visits: &[Visit], seed: u64) {
             batch.push(&tokens[seat.read..seat.read + taken], seat.read, &seat.pages);
             seat.read += taken;
         }
-        for (row, (number, position)) in bits(model.forward(&batch, &mut kv)).into_iter().zip(owners) {
+        for (row, (number, position)) in bits(model.forward(&batch, &mut kv).logits).into_iter().zip(owners) {
             assert_eq!(
                 row,
                 expected[number][position],

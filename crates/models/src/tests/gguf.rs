@@ -46,7 +46,7 @@ fn logits(loaded: &mut LoadedModel, ids: &[u32]) -> Vec<u32> {
     let mut batch = Batch::default();
     batch.push(ids, 0, &(0..ids.len().div_ceil(PAGE_TOKENS) as u32).collect::<Vec<_>>());
     batch.outputs.extend(0..ids.len() as u32);
-    loaded.model.forward(&batch, &mut kv).iter().map(|logit| logit.to_bits()).collect()
+    loaded.model.forward(&batch, &mut kv).logits.iter().map(|logit| logit.to_bits()).collect()
 }
 
 fn converted() -> impl Iterator<Item = [Repository; 2]> {

@@ -331,7 +331,7 @@ fn a_model_in_memory_is_the_model_of_its_folder() {
         let mut batch = Batch::default();
         batch.push(&[1, 2, 3], 0, &[0]);
         batch.outputs.extend(0..3);
-        Ok(loaded.model.forward(&batch, &mut kv).to_vec())
+        Ok(loaded.model.forward(&batch, &mut kv).logits.to_vec())
     };
     let single = |name: &String, shape: &[usize], values: &[f32]| {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -170,7 +170,7 @@ fn check(folder: &Folder, expected: &Rows, ids: &[u32]) {
             let pages: Vec<u32> = (0..ids.len().div_ceil(PAGE_TOKENS) as u32).rev().collect();
             batch.push(ids, 0, &pages);
             batch.outputs.extend(0..ids.len() as u32);
-            let logits = loaded.model.forward(&batch, &mut kv);
+            let logits = loaded.model.forward(&batch, &mut kv).logits;
             assert_eq!(logits.len(), ids.len() * VOCABULARY);
             let worst = logits.iter().zip(expected.iter().flatten());
             let worst =

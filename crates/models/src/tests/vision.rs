@@ -125,7 +125,7 @@ fn logits(
             return rows;
         }
         batch.outputs.extend(0..owners.len() as u32);
-        let found = loaded.model.forward(&batch, &mut kv);
+        let found = loaded.model.forward(&batch, &mut kv).logits;
         for (owner, row) in owners.into_iter().zip(found.chunks(vocabulary)) {
             rows[owner].extend(row.iter().map(|logit| logit.to_bits()));
         }

@@ -8,7 +8,7 @@ use tokenizers::tokenizer::{
     Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
 };
 
-use super::{FILE, LARGEST_ID, library};
+use super::{FILE, LARGEST_ID, Tokenizer, library};
 use crate::{ModelError, Repository};
 
 /// A text, or a pair of texts, as an encoder reads it.
@@ -36,8 +36,9 @@ pub struct SentenceTokenizer {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 struct Shared {
-    inner: Inner,
+    inner: Arc<Inner>,
     path: PathBuf,
     /// Tokens of a text, special ones included.
     max_tokens: usize,
@@ -62,7 +63,26 @@ impl SentenceTokenizer {
         if let Some(id) = largest.filter(|id| *id > LARGEST_ID) {
             return Err(wrong(format!("expected ids up to {LARGEST_ID}, found {id}")));
         }
+        Self::new((Arc::new(inner), path.clone()), max_tokens, largest)
+    }
+
+    /// The tokenizer of a model that generates, put to reading whole texts.
+    ///
+    /// # Errors
+    /// When so many tokens have no room for the special ones that it puts around texts.
+    pub fn of(tokenizer: &Tokenizer, max_tokens: usize) -> Result<Self, ModelError> {
+        let super::Shared { inner, path, starts, .. } = &*tokenizer.shared;
+        let largest = starts.len().checked_sub(2).and_then(|largest| u32::try_from(largest).ok());
+        Self::new((Arc::clone(inner), path.clone()), max_tokens, largest)
+    }
+
+    fn new(
+        (inner, path): (Arc<Inner>, PathBuf),
+        max_tokens: usize,
+        largest: Option<u32>,
+    ) -> Result<Self, ModelError> {
         let special = |pair| inner.get_post_processor().map_or(0, |post| post.added_tokens(pair));
+        let wrong = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
         if special(true).max(special(false)) >= max_tokens {
             let reason = format!("its special tokens leave no room in texts of at most {max_tokens} tokens");
             return Err(wrong(reason));
@@ -70,6 +90,13 @@ impl SentenceTokenizer {
         let around =
             inner.encode_fast("", true).map_err(|error| wrong(error.to_string()))?.get_ids().to_vec();
         Ok(Self { shared: Arc::new(Shared { inner, path, max_tokens, around, largest }) })
+    }
+
+    /// The same, for texts of at most so many tokens.
+    #[must_use]
+    pub fn within(self, max_tokens: usize) -> Self {
+        let max_tokens = self.shared.max_tokens.min(max_tokens);
+        Self { shared: Arc::new(Shared { max_tokens, ..(*self.shared).clone() }) }
     }
 
     /// The longest text, in tokens.
@@ -105,6 +132,9 @@ impl SentenceTokenizer {
         }
         let bare = match (around.as_slice(), ids) {
             ([first, .., last], [start, inside @ .., end]) if first == start && last == end => inside,
+            // Texts that are only ended, or only begun.
+            ([last], [inside @ .., end]) if last == end => inside,
+            ([first], [start, inside @ ..]) if first == start => inside,
             _ => ids,
         };
         let count = bare.len();
@@ -132,7 +162,7 @@ impl SentenceTokenizer {
         let special = inner.get_post_processor().map_or(0, |post| post.added_tokens(second.is_some()));
         let full_length = first.len() + second.as_ref().map_or(0, Encoding::len) + special;
         let cut = TruncationParams {
-            max_length: max_tokens - special,
+            max_length: max_tokens.saturating_sub(special),
             stride: 0,
             strategy: TruncationStrategy::LongestFirst,
             direction: TruncationDirection::Right,

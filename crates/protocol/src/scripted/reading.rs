@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::script::{Cue, Play};
 use super::{Inside, Stage};
 use crate::{
-    EmbedRequest, Embedding, Embeddings, Event, Failure, GenerateRequest, Measure, Phase, Prompt, Refusal,
-    RequestId, ScoreRequest, Scores, Task, TextInput, Timing, Unserved,
+    EmbedInput, EmbedRequest, Embedding, Embeddings, Event, Failure, GenerateRequest, Measure, Phase, Prompt,
+    Refusal, RequestId, ScoreRequest, Scores, Task, Timing, Unserved,
 };
 
 /// Width of the vectors: one number for each letter of the alphabet that is not a letter of it, and the letters.
@@ -100,7 +100,7 @@ pub(super) async fn score(stage: Arc<Stage>, request: ScoreRequest) -> Result<Sc
     let asked = (request.id.clone(), request.model.clone(), Task::Score);
     let noted = request.clone();
     let model = serve(&stage, asked, |inside| inside.ledger.scores.push(noted)).await?;
-    let embed = |text: &String| vector(&TextInput::Text(text.clone()), None);
+    let embed = |text: &String| vector(&EmbedInput::Text(text.clone()), None);
     let queries = request.queries.iter().map(embed).cycle();
     let pairs: Vec<_> = queries.zip(request.documents.iter().map(embed)).collect();
     let cosine = |(a, b): &(Embedding, Embedding)| a.values.iter().zip(&b.values).map(|(a, b)| a * b).sum();
@@ -110,10 +110,14 @@ pub(super) async fn score(stage: Arc<Stage>, request: ScoreRequest) -> Result<Sc
 }
 
 /// How often each letter occurs, scaled to unit length; a token counts as the letter that its id is of.
-fn vector(input: &TextInput, dimensions: Option<u32>) -> Embedding {
+fn vector(input: &EmbedInput, dimensions: Option<u32>) -> Embedding {
     let places: Vec<usize> = match input {
-        TextInput::Text(text) => text.bytes().map(|byte| place(byte.to_ascii_lowercase())).collect(),
-        TextInput::Tokens(ids) => ids.iter().map(|id| *id as usize % WIDTH as usize).collect(),
+        EmbedInput::Text(text) => letters(text),
+        EmbedInput::Tokens(ids) => ids.iter().map(|id| *id as usize % WIDTH as usize).collect(),
+        EmbedInput::Chat(shown) => {
+            let said = shown.chat.messages.iter().filter_map(|message| message.content.as_ref());
+            said.flat_map(|content| letters(&content.texts())).collect()
+        }
     };
     let mut values = vec![0.0f32; WIDTH as usize];
     values[0] = 1.0;
@@ -122,6 +126,10 @@ fn vector(input: &TextInput, dimensions: Option<u32>) -> Embedding {
     let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
     values.iter_mut().for_each(|value| *value /= norm);
     Embedding { values, tokens: u32::try_from(places.len()).unwrap_or(u32::MAX), is_truncated: false }
+}
+
+fn letters(text: &str) -> Vec<usize> {
+    text.bytes().map(|byte| place(byte.to_ascii_lowercase())).collect()
 }
 
 fn place(byte: u8) -> usize {

@@ -11,20 +11,20 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json};
-use protocol::{Chat, Content, Message, ModelCard, Part, Prompt};
+use protocol::{Chat, ModelCard, Prompt};
 use serde_json::{Map, Value};
 
 use super::{Access, Endpoint};
 use crate::app::App;
 use crate::body;
+use crate::conversation;
 use crate::failure::Problem;
-use crate::fields::{self, Fields};
+use crate::fields::Fields;
 use crate::observe::Call;
 use crate::parameters::{self, Delivery, MOST_LOGPROBS, Parameters};
 use crate::pictures::Pictures;
 use crate::reply;
 use crate::reuse;
-use crate::settings::Limits;
 use crate::speech::{Language, Speech};
 use crate::sse;
 use crate::tools::Tools;
@@ -78,7 +78,7 @@ impl<'a> Asked<'a> {
         let most = &app.settings.limits;
         parameters::refuse_unsupported(&mut fields)?;
         let mut pictures = Pictures::of(app);
-        let messages = messages(fields.required("messages")?, &mut pictures, most)?;
+        let messages = conversation::messages(fields.required("messages")?, &mut pictures, most)?;
         let mut parameters = Parameters::read(&mut fields, most)?;
         parameters.logprobs = logprobs(&mut fields)?;
         let tools = Tools::read(&mut fields)?;
@@ -126,92 +126,11 @@ fn logprobs(fields: &mut Fields) -> Result<Option<u32>, Problem> {
 }
 
 fn template_options(fields: &mut Fields, language: &Language) -> Result<Map<String, Value>, Problem> {
-    let mut options = fields.object("chat_template_kwargs")?.map(Fields::rest).unwrap_or_default();
-    if let Some(add) = fields.boolean("add_generation_prompt")? {
-        options.insert("add_generation_prompt".to_owned(), Value::Bool(add));
-    }
+    let mut options = conversation::template_options(fields)?;
     // Templates of models that reason ask for it by this name, and know no degrees of it.
     let effort = fields.text("reasoning_effort")?;
     if language.reasoning.is_some() && effort.as_deref() == Some("none") {
         options.entry("enable_thinking").or_insert(Value::Bool(false));
     }
     Ok(options)
-}
-
-fn messages(value: Value, pictures: &mut Pictures<'_>, most: &Limits) -> Result<Vec<Message>, Problem> {
-    let turns = fields::list(value, "messages")?;
-    parameters::at_most(most.messages, turns.len(), "messages", "turns")?;
-    if turns.is_empty() {
-        return Err(Problem::invalid("messages", "at least one message is needed."));
-    }
-    let turns = turns.into_iter().enumerate();
-    turns.map(|(index, turn)| message(turn, format!("messages[{index}]"), pictures)).collect()
-}
-
-fn message(turn: Value, path: String, pictures: &mut Pictures<'_>) -> Result<Message, Problem> {
-    let mut fields = Fields::of(turn, path)?;
-    let role = fields.text("role")?.ok_or_else(|| fields.missing("role"))?;
-    if !["developer", "system", "user", "assistant", "tool"].contains(&role.as_str()) {
-        let told = "expected one of 'developer', 'system', 'user', 'assistant' and 'tool'.";
-        return Err(Problem::invalid(fields.path_of("role"), told));
-    }
-    // The newer name of the same role; templates of the models at hand know the older one only, and leave out what
-    // they do not know without a word.
-    let role = if role == "developer" { "system".to_owned() } else { role };
-    let path = fields.path_of("content");
-    let content = fields.take("content").map(|content| content_of(content, &path, pictures)).transpose()?;
-    if content.is_none() && role != "assistant" {
-        return Err(fields.missing("content"));
-    }
-    Ok(Message { role, content, extra: fields.rest() })
-}
-
-/// Text; or parts, if there is a picture among them. Parts of text alone are joined by line breaks, since templates of
-/// text models expect one text.
-fn content_of(content: Value, path: &str, pictures: &mut Pictures<'_>) -> Result<Content, Problem> {
-    let parts = match content {
-        Value::String(text) => return Ok(Content::Text(text)),
-        Value::Array(parts) => parts,
-        other => return Err(fields::wrong_type(path, "a string or an array of parts", &other)),
-    };
-    let parts = parts.into_iter().enumerate();
-    let parts = parts.map(|(index, part)| Fields::of(part, format!("{path}[{index}]")));
-    let parts: Vec<Part> = parts.map(|part| self::part(part?, pictures)).collect::<Result<_, _>>()?;
-    let texts: Option<Vec<&str>> = parts.iter().map(|part| part.fields.get(TEXT)?.as_str()).collect();
-    Ok(match texts {
-        Some(texts) => Content::Text(texts.join("\n")),
-        None => Content::Parts(parts),
-    })
-}
-
-const TEXT: &str = "text";
-
-fn part(mut part: Fields, pictures: &mut Pictures<'_>) -> Result<Part, Problem> {
-    let kind = part.text("type")?.ok_or_else(|| part.missing("type"))?;
-    match kind.as_str() {
-        "text" | "refusal" => {
-            let text = part.text(&kind)?.ok_or_else(|| part.missing(&kind))?;
-            let fields = Map::from_iter([(TEXT.to_owned(), Value::String(text))]);
-            Ok(Part { kind: TEXT.to_owned(), fields })
-        }
-        "image_url" => {
-            pictures.take(&mut part)?;
-            // Templates mark the place of a picture; its bytes are none of their business.
-            Ok(Part { kind: "image".to_owned(), fields: Map::new() })
-        }
-        "video" => {
-            pictures.take_frames(&mut part)?;
-            Ok(Part { kind: "video".to_owned(), fields: Map::new() })
-        }
-        "video_url" => {
-            pictures.take_strip(&mut part)?;
-            Ok(Part { kind: "video".to_owned(), fields: Map::new() })
-        }
-        other => Err(Problem::unsupported(
-            part.path_of("type"),
-            format!(
-                "a part of kind '{other}' cannot be read; send parts of kind 'text', 'image_url', 'video' or 'video_url'."
-            ),
-        )),
-    }
 }

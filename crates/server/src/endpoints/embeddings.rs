@@ -1,21 +1,24 @@
-//! `POST /v1/embeddings`: vectors of texts.
+//! `POST /v1/embeddings`: vectors of texts, and of conversations with pictures as vLLM spells it: `messages` in place of
+//! `input`.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Extension, Json};
-use protocol::{EmbedRequest, Embedding, Embeddings, Purpose, RequestId, TextInput};
+use protocol::{Chat, EmbedInput, EmbedRequest, Embedding, Embeddings, Purpose, RequestId, Shown};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Access, Endpoint};
 use crate::app::App;
 use crate::body;
+use crate::conversation;
 use crate::failure::Problem;
 use crate::fields::{self, Fields};
 use crate::observe::Call;
 use crate::parameters::{self, at_most, token_ids};
+use crate::pictures::Pictures;
 use crate::reading::{Asked, TokensRead, answer, note};
 use crate::settings::Limits;
 
@@ -29,9 +32,23 @@ async fn create(
 ) -> Result<Json<List>, Problem> {
     let mut fields = body::read(request, &app.settings).await?;
     let format = format(&mut fields)?;
-    let request = asked(fields, &call, &app.settings.limits)?;
+    let wanted = wanted(&mut fields, &app)?;
+    let mut request = asked(fields, &call)?;
+    let param = match wanted {
+        Wanted::Texts(inputs) => {
+            request.inputs = inputs;
+            "input"
+        }
+        Wanted::Chat(chat, pictures) => {
+            alone(&request.purpose)?;
+            let shown = pictures.taken(&app).await?;
+            let shown = Shown { chat, images: shown.images, clips: shown.clips };
+            request.inputs = vec![EmbedInput::Chat(Box::new(shown))];
+            "messages"
+        }
+    };
     call.charge(&request)?;
-    let embeddings = answer(&app, app.inference.embed(request), "input").await?;
+    let embeddings = answer(&app, app.inference.embed(request), param).await?;
     let list = List::new(embeddings, &call, format);
     Ok(Json(list))
 }
@@ -53,12 +70,45 @@ fn format(fields: &mut Fields) -> Result<Format, Problem> {
     }
 }
 
-fn asked(mut fields: Fields, call: &Call, most: &Limits) -> Result<EmbedRequest, Problem> {
+/// What vectors are wanted of.
+enum Wanted<'a> {
+    Texts(Vec<EmbedInput>),
+    /// One vector of all that is said and shown.
+    Chat(Chat, Pictures<'a>),
+}
+
+fn wanted<'a>(fields: &mut Fields, app: &'a App) -> Result<Wanted<'a>, Problem> {
+    let most = &app.settings.limits;
+    let Some(turns) = fields.take("messages") else {
+        return Ok(Wanted::Texts(inputs(fields.required("input")?, most)?));
+    };
+    if fields.take("input").is_some() {
+        return Err(Problem::invalid("messages", "send either 'input' or 'messages', not both."));
+    }
+    parameters::refuse_unsupported(fields)?;
+    let mut pictures = Pictures::of(app);
+    let messages = conversation::messages(turns, &mut pictures, most)?;
+    let template_options = conversation::template_options(fields)?;
+    Ok(Wanted::Chat(Chat { messages, template_options }, pictures))
+}
+
+/// A conversation says itself what it is for.
+fn alone(purpose: &Purpose) -> Result<(), Problem> {
+    match purpose {
+        Purpose::Unsaid => Ok(()),
+        Purpose::Named(_) => Err(Problem::invalid("prompt_name", SAID_IN_TURNS)),
+        _ => Err(Problem::invalid("input_type", SAID_IN_TURNS)),
+    }
+}
+
+const SAID_IN_TURNS: &str = "it goes with 'input'; in 'messages', say it in a turn of the system.";
+
+fn asked(mut fields: Fields, call: &Call) -> Result<EmbedRequest, Problem> {
     let asked = Asked::read(&mut fields)?;
     let request = EmbedRequest {
         id: RequestId(call.id.to_string()),
         model: asked.model,
-        inputs: inputs(fields.required("input")?, most)?,
+        inputs: Vec::new(),
         purpose: purpose(&mut fields)?,
         dimensions: fields.count("dimensions", 1)?,
         overlong: asked.overlong,
@@ -83,14 +133,14 @@ fn purpose(fields: &mut Fields) -> Result<Purpose, Problem> {
     }
 }
 
-fn inputs(value: Value, most: &Limits) -> Result<Vec<TextInput>, Problem> {
+fn inputs(value: Value, most: &Limits) -> Result<Vec<EmbedInput>, Problem> {
     let items = match value {
-        Value::String(text) => return Ok(vec![TextInput::Text(text)]),
+        Value::String(text) => return Ok(vec![EmbedInput::Text(text)]),
         Value::Array(items) => items,
         other => return Err(fields::wrong_type("input", "a string or an array", &other)),
     };
     if matches!(items.first(), Some(Value::Number(_))) {
-        return Ok(vec![TextInput::Tokens(token_ids(&items, "input")?)]);
+        return Ok(vec![EmbedInput::Tokens(token_ids(&items, "input")?)]);
     }
     if items.is_empty() {
         return Err(Problem::invalid("input", "at least one text is needed."));
@@ -99,10 +149,10 @@ fn inputs(value: Value, most: &Limits) -> Result<Vec<TextInput>, Problem> {
     items.into_iter().enumerate().map(|(index, item)| input(item, &format!("input[{index}]"))).collect()
 }
 
-fn input(item: Value, path: &str) -> Result<TextInput, Problem> {
+fn input(item: Value, path: &str) -> Result<EmbedInput, Problem> {
     match item {
-        Value::String(text) => Ok(TextInput::Text(text)),
-        Value::Array(ids) => Ok(TextInput::Tokens(token_ids(&ids, path)?)),
+        Value::String(text) => Ok(EmbedInput::Text(text)),
+        Value::Array(ids) => Ok(EmbedInput::Tokens(token_ids(&ids, path)?)),
         other => Err(fields::wrong_type(path, "a string or an array of token ids", &other)),
     }
 }
@@ -214,7 +264,7 @@ mod tests {
             .json("POST /v1/embeddings\n\n{\"input\": [7, 8], \"prompt_name\": \"query\", \"truncate\": false, \"service_tier\": \"flex\", \"timeout\": 2}")
             .await;
         let [request] = bench.scripted.ledger().embeds.try_into().unwrap();
-        assert_eq!(request.inputs, [TextInput::Tokens(vec![7, 8])]);
+        assert_eq!(request.inputs, [EmbedInput::Tokens(vec![7, 8])]);
         assert_eq!(request.purpose, Purpose::Named("query".to_owned()));
         assert_eq!(request.overlong, protocol::Overlong::Refuse);
         assert_eq!(request.priority, protocol::Priority::Low);
@@ -242,8 +292,30 @@ mod tests {
             r#"{"input": "a", "truncate": "yes"}"#,
             r#"{"input": "a", "model": "scripted"}"#,
             r#"{"input": "a", "model": "nobody"}"#,
+            r#"{"input": "a", "messages": [{"role": "user", "content": "a"}]}"#,
+            r#"{"messages": []}"#,
+            r#"{"messages": [{"role": "user", "content": "a"}], "input_type": "query"}"#,
+            r#"{"messages": [{"role": "user", "content": "a"}], "continue_final_message": true}"#,
+            r#"{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}"#,
         ];
         check_refusals("embeddings/refusals", &bench, "/v1/embeddings", &bodies).await;
+    }
+
+    #[tokio::test]
+    async fn a_conversation_has_one_vector_of_all_that_it_says_and_shows() {
+        let bench = bench();
+        // The smallest GIF there is.
+        let image = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs=";
+        let written = format!(
+            r#"POST /v1/embeddings
+
+{{"messages": [{{"role": "user", "content": [{{"type": "image_url", "image_url": {{"url": "{image}"}}}}, {{"type": "text", "text": "ab"}}]}}], "dimensions": 3, "chat_template_kwargs": {{"x": 1}}}}"#
+        );
+        check("embeddings/chat", &bench, &written).await;
+        let [request] = bench.scripted.ledger().embeds.try_into().unwrap();
+        let [EmbedInput::Chat(shown)] = &request.inputs[..] else { panic!("{request:?}") };
+        assert_eq!((shown.images.len(), shown.chat.messages.len()), (1, 1));
+        assert_eq!(shown.chat.template_options["x"], 1);
     }
 
     #[tokio::test]

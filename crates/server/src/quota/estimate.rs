@@ -1,6 +1,6 @@
 //! What a request is likely to take, before it has been tokenised.
 
-use protocol::{EmbedRequest, GenerateRequest, Prompt, ScoreRequest, TextInput};
+use protocol::{Clip, EmbedInput, EmbedRequest, GenerateRequest, Image, Prompt, ScoreRequest};
 
 /// Bytes of a token, as the vocabularies of language models have them on average.
 const TOKEN_BYTES: usize = 4;
@@ -27,9 +27,7 @@ impl From<&[GenerateRequest]> for Estimate {
                 Prompt::Tokens(ids) => ids.len(),
                 prompt => tokens(prompt.text_bytes()),
             };
-            let frames: usize = request.clips.iter().map(|clip| clip.frames.len()).sum();
-            let pictures = request.images.len() * PICTURE_TOKENS + frames * FRAME_TOKENS;
-            let read = prompt.saturating_add(pictures);
+            let read = prompt.saturating_add(shown(&request.images, &request.clips));
             let (written, open) = match request.limits.max_tokens {
                 Some(most) => (most.saturating_mul(request.choices), 0),
                 None => (0, request.choices),
@@ -45,8 +43,9 @@ impl From<&[GenerateRequest]> for Estimate {
 impl From<&EmbedRequest> for Estimate {
     fn from(request: &EmbedRequest) -> Self {
         let read = request.inputs.iter().map(|input| match input {
-            TextInput::Text(text) => tokens(text.len()),
-            TextInput::Tokens(ids) => ids.len(),
+            EmbedInput::Text(text) => tokens(text.len()),
+            EmbedInput::Tokens(ids) => ids.len(),
+            EmbedInput::Chat(chat) => tokens(chat.chat.text_bytes()) + shown(&chat.images, &chat.clips),
         });
         Self { known: count(read.sum()), open: 0 }
     }
@@ -60,6 +59,11 @@ impl From<&ScoreRequest> for Estimate {
         let read = bytes(&request.queries).saturating_mul(times).saturating_add(bytes(&request.documents));
         Self { known: count(tokens(read)), open: 0 }
     }
+}
+
+fn shown(images: &[Image], clips: &[Clip]) -> usize {
+    let frames: usize = clips.iter().map(|clip| clip.frames.len()).sum();
+    images.len() * PICTURE_TOKENS + frames * FRAME_TOKENS
 }
 
 fn tokens(bytes: usize) -> usize {

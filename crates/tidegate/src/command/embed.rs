@@ -1,19 +1,23 @@
 //! `tidegate embed`: texts in, vectors out, a line each.
 
 use std::io::{BufRead, Write, stdin, stdout};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
-use protocol::{EmbedRequest, Embeddings, Inference, Overlong, Purpose, TextInput, Unserved};
+use clap::{Args, ValueEnum, ValueHint};
+use protocol::{
+    Chat, EmbedInput, EmbedRequest, Embeddings, Image, Inference, Overlong, Purpose, Shown, Unserved,
+};
 use serde_json::Value;
+use tidegate::Source;
 use tidegate::settings::{InferenceSettings, LogSettings};
 use tokio::runtime::Builder;
 
-use super::exit::Misuse;
 use super::interrupts::Interrupts;
+use super::run::turn;
 use super::summary::greeting;
-use super::{Exit, Talk, loading, logging};
+use super::{Exit, Talk, loading, logging, pictures};
 
 /// Lines that are embedded together. More would only wait longer for each other.
 const LINES: usize = 256;
@@ -34,6 +38,9 @@ pub(super) struct Arguments {
     /// Fail where a text is longer than the model reads, instead of cutting its end off.
     #[arg(long)]
     no_truncate: bool,
+    /// Image to embed, alone or with the text behind it; may be repeated: all of it becomes one vector. For models that see.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["prompt_name", "no_truncate"])]
+    image: Vec<PathBuf>,
     #[command(flatten)]
     inference: InferenceSettings,
     #[command(flatten)]
@@ -48,37 +55,49 @@ enum Form {
 
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     logging::start(&arguments.log, "warn")?;
-    if arguments.inference.model.model.is_empty() {
-        let told = "no model is given, and the embedded one does not embed; give --model with a folder such as \
-                    all-MiniLM-L6-v2";
-        return Err(Misuse(told.to_owned()).into());
-    }
+    let images = pictures::read(&arguments.image)?;
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let Some(opened) = loading::wait(&runtime, arguments.inference.clone(), talk)? else {
         return Ok(Exit::Interrupted);
     };
     if talk == Talk::Normal {
         eprintln!("{}", greeting(&opened.summary));
+        if opened.summary.source == Source::Embedded {
+            eprintln!(
+                "note: the embedded model was not made to embed; its vectors show the wiring and not what texts mean"
+            );
+        }
     }
     runtime.block_on(async {
         let mut interrupts = Interrupts::listen().context("cannot listen for Ctrl-C")?;
         tokio::select! {
-            done = all(&arguments, &opened.inference, talk) => done.map(|()| Exit::Done),
+            done = all((&arguments, images), &opened.inference, talk) => done.map(|()| Exit::Done),
             () = interrupts.next() => Ok(Exit::Interrupted),
         }
     })
 }
 
 /// Embeds every text, as many at a time as are worth it.
-async fn all(arguments: &Arguments, inference: &Arc<dyn Inference>, talk: Talk) -> anyhow::Result<()> {
+async fn all(
+    (arguments, images): (&Arguments, Vec<Image>),
+    inference: &Arc<dyn Inference>,
+    talk: Talk,
+) -> anyhow::Result<()> {
     match arguments.text.as_deref() {
-        Some(text) if text != "-" => some(arguments, inference, vec![text.to_owned()], talk).await,
+        text if !images.is_empty() => {
+            let text = text.unwrap_or_default().to_owned();
+            let messages = vec![turn(text.clone(), (images.len(), 0))];
+            let shown = Shown { chat: Chat { messages, ..Chat::default() }, images, clips: Vec::new() };
+            some(arguments, inference, vec![(text, EmbedInput::Chat(Box::new(shown)))], talk).await
+        }
+        Some(text) if text != "-" => some(arguments, inference, vec![plain(text.to_owned())], talk).await,
         _ => {
             let mut lines = stdin().lock().lines();
             loop {
-                let next: Vec<String> = lines
+                let next: Vec<_> = lines
                     .by_ref()
                     .take(LINES)
+                    .map(|line| line.map(plain))
                     .collect::<Result<_, _>>()
                     .context("cannot read standard input")?;
                 if next.is_empty() {
@@ -90,14 +109,20 @@ async fn all(arguments: &Arguments, inference: &Arc<dyn Inference>, talk: Talk) 
     }
 }
 
+/// A text with itself as its name.
+fn plain(text: String) -> (String, EmbedInput) {
+    (text.clone(), EmbedInput::Text(text))
+}
+
 async fn some(
     arguments: &Arguments,
     inference: &Arc<dyn Inference>,
-    texts: Vec<String>,
+    inputs: Vec<(String, EmbedInput)>,
     talk: Talk,
 ) -> anyhow::Result<()> {
+    let (texts, inputs): (Vec<String>, Vec<EmbedInput>) = inputs.into_iter().unzip();
     let request = EmbedRequest {
-        inputs: texts.iter().cloned().map(TextInput::Text).collect(),
+        inputs,
         dimensions: arguments.dimensions,
         purpose: arguments.prompt_name.clone().map_or(Purpose::Unsaid, Purpose::Named),
         overlong: if arguments.no_truncate { Overlong::Refuse } else { Overlong::Cut },

@@ -130,7 +130,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// What a person says, after so many pictures and clips.
-fn turn(text: String, (images, clips): (usize, usize)) -> Message {
+pub(super) fn turn(text: String, (images, clips): (usize, usize)) -> Message {
     let mut message = Message::text("user", text);
     if let (1.., Some(Content::Text(text))) = (images + clips, &message.content) {
         let part = |kind: &str, fields| Part { kind: kind.to_owned(), fields };

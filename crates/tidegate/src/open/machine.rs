@@ -313,6 +313,7 @@ fn engine_settings(settings: &InferenceSettings, name: String) -> EngineSettings
             Switch::On => PrefixSharing::Tenant,
             Switch::Off => PrefixSharing::Request,
         },
+        pooling: settings.model.pooling.into(),
         vision: settings.vision.vision(),
         form_timeout: settings.batch.form_timeout.0,
         max_context: settings.model.context.map(|context| context as usize),

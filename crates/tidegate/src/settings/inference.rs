@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 use flow::scheduler::Watermarks;
 use memory::eviction::Policy;
-use models::{PackedCache, Quantisation};
+use models::{PackedCache, Pooling, Quantisation};
 use tensor::{Dtype, Isa, KvDtype};
 
 use super::{
@@ -64,6 +64,35 @@ pub struct ModelSettings {
     /// Most tokens of prompt and output together; without it, what the model and the memory allow.
     #[arg(long, env = "TIDEGATE_CONTEXT", value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
+    /// How a model that generates makes the vector of a text, where its folder has no Sentence-Transformers files that say
+    /// it: last, the hidden state of the last token, or mean, that of all tokens.
+    #[arg(long, env = "TIDEGATE_POOLING", value_name = "POOLING", default_value_t = Self::default().pooling)]
+    pub pooling: TokenPooling,
+}
+
+/// Which hidden states of a model that generates become the vector of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TokenPooling {
+    /// That of the last token, which has seen all others.
+    #[default]
+    Last,
+    /// The mean of all.
+    Mean,
+}
+
+impl fmt::Display for TokenPooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Last { "last" } else { "mean" })
+    }
+}
+
+impl From<TokenPooling> for Pooling {
+    fn from(pooling: TokenPooling) -> Self {
+        match pooling {
+            TokenPooling::Last => Self::Last,
+            TokenPooling::Mean => Self::Mean,
+        }
+    }
 }
 
 /// Which processors and instructions.

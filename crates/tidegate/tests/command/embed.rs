@@ -33,12 +33,27 @@ fn an_argument_and_lines_give_the_same_vectors() {
 }
 
 #[test]
+fn the_embedded_model_embeds_and_says_what_that_is_worth() {
+    let call = |more: &[&str], stderr: &[&str]| {
+        let arguments: Vec<&str> = ["embed"].iter().chain(more).copied().collect();
+        let case = Case { arguments: &arguments, stdout: &[" "], stderr, ..Case::default() };
+        let numbers = check(&case);
+        numbers.split_whitespace().map(|number| number.parse().unwrap()).collect::<Vec<f32>>()
+    };
+    let last = call(&["the tide"], &["was not made to embed"]);
+    let norm = last.iter().map(|value| value * value).sum::<f32>();
+    assert!(last.len() > 16 && (norm - 1.0).abs() < 1e-4, "{norm}");
+    let mean = call(&["--quiet", "--pooling", "mean", "the tide"], &[]);
+    assert!(mean.len() == last.len() && mean != last);
+}
+
+#[test]
 fn what_cannot_be_embedded_is_explained() {
     let wrong = |arguments: &[&str], exit, stderr: &[&str]| {
         check(&Case { arguments, exit, stderr, ..Case::default() });
     };
-    wrong(&["embed", "x"], 2, &["the embedded one does not embed; give --model"]);
     wrong(&["embed", "--quiet", "--model", CROSS, "x"], 2, &["does not embed texts; no model here does"]);
+    wrong(&["embed", "--quiet", "--image", "nowhere.png"], 2, &["cannot read the image nowhere.png"]);
     wrong(&["run", "--quiet", "--model", BERT, "x"], 2, &["does not generate text; no model here does"]);
     let long = "tide ".repeat(50);
     wrong(&["embed", "--quiet", "--model", BERT, "--no-truncate", &long], 2, &["52", "24"]);
@@ -67,7 +82,12 @@ fn one_server_chats_embeds_and_reranks() {
         assert!(models.contains(&format!(r#""id":"{name}""#)), "{models}");
     }
     assert_eq!(post("/v1/completions", r#"{"prompt": "Once", "max_tokens": 3}"#)["model"], "tidegate-tiny");
-    assert_eq!(post("/v1/embeddings", r#"{"input": "tide"}"#)["model"], "embed");
+    assert_eq!(post("/v1/embeddings", r#"{"input": "tide"}"#)["model"], "embed", "it was made for that");
+    let chat =
+        post("/v1/embeddings", r#"{"model": "tidegate-tiny", "input": ["tide", [1, 2]], "dimensions": 8}"#);
+    assert_eq!(chat["data"][1]["embedding"].as_array().map(Vec::len), Some(8));
+    let turns = r#"{"model": "tidegate-tiny", "messages": [{"role": "user", "content": "tide"}]}"#;
+    assert_eq!(post("/v1/embeddings", turns)["data"].as_array().map(Vec::len), Some(1));
     let body = r#"{"model": "MODEL", "query": "high water?", "documents": ["noon", "red boat"]}"#;
     assert_eq!(post("/v1/rerank", &body.replace("MODEL", "embed"))["measure"], "cosine");
     assert_eq!(post("/v1/rerank", &body.replace("MODEL", "rerank"))["measure"], "classifier");

@@ -5,7 +5,7 @@ use std::path::Path;
 use futures::executor::block_on;
 use futures::future::join_all;
 use models::{LoadOptions, Repository, load_encoder};
-use protocol::{Overlong, Purpose, TextInput};
+use protocol::{EmbedInput, Overlong, Purpose};
 use tensor::Isa;
 
 use super::*;
@@ -81,7 +81,7 @@ fn wrong_requests_are_refused_by_the_name_of_the_parameter() {
         other => panic!("{other:?}"),
     };
     let one = || EmbedRequest::new("one", ["tide"]);
-    let ids = |ids: &[u32]| EmbedRequest { inputs: vec![TextInput::Tokens(ids.to_vec())], ..one() };
+    let ids = |ids: &[u32]| EmbedRequest { inputs: vec![EmbedInput::Tokens(ids.to_vec())], ..one() };
     check(EmbedRequest { inputs: Vec::new(), ..one() }, "input: at least one text");
     check(EmbedRequest { dimensions: Some(33), ..one() }, "dimensions: dimensions must be from 1 to 32");
     check(

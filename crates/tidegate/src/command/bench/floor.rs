@@ -131,7 +131,7 @@ fn one_load(model: &mut dyn CausalLm, timed: &Timed, kv: &mut KvArena, load: Loa
     }
     passes.sort_by_key(|&(wall, _)| wall);
     let (wall, costs) = passes.swap_remove(PASSES / 2);
-    let logits = model.forward(&batch, kv).to_vec();
+    let logits = model.forward(&batch, kv).logits.to_vec();
     let settings = [
         ("greedy", Settings { temperature: 0.0, ..Settings::default() }),
         ("top-k 20, top-p 0.95", Settings { top_k: 20, top_p: 0.95, ..Settings::default() }),

@@ -1,8 +1,8 @@
-//! From what a client sent to what an encoder reads.
+//! From what a client sent to the texts that a model reads whole: to embed them, or to score them.
 
 use models::tokenizer::Sentence;
 use models::{ModelError, SentenceReader};
-use protocol::{Overlong, Purpose, Refusal, TextInput};
+use protocol::{EmbedInput, Overlong, Purpose, Refusal};
 use tokio::runtime::Handle;
 
 /// More text than this is read on a thread of its own, so that it does not hold up others.
@@ -13,42 +13,56 @@ const QUERY: &[&str] = &["query", "search_query"];
 const DOCUMENT: &[&str] = &["document", "passage", "corpus", "search_document"];
 
 /// The texts of one request.
-pub(super) struct Read {
+pub(crate) struct Read {
     texts: Vec<Text>,
     overlong: Overlong,
 }
 
 /// What becomes one row of outputs.
 enum Text {
-    Single { input: TextInput, purpose: Purpose, param: &'static str },
+    Single { input: EmbedInput, purpose: Purpose, param: &'static str },
     Pair { query: String, document: String },
 }
 
 impl Read {
     /// Texts to be embedded.
-    pub(super) fn texts(inputs: Vec<TextInput>, purpose: Purpose, overlong: Overlong) -> Self {
+    pub(crate) fn texts(inputs: Vec<EmbedInput>, purpose: Purpose, overlong: Overlong) -> Self {
         let single = |input| Text::Single { input, purpose: purpose.clone(), param: "input" };
         Self { texts: inputs.into_iter().map(single).collect(), overlong }
     }
 
     /// The queries and then the documents, each to be embedded.
-    pub(super) fn apart(queries: Vec<String>, documents: Vec<String>, overlong: Overlong) -> Self {
-        let single = |(text, purpose, param)| Text::Single { input: TextInput::Text(text), purpose, param };
+    pub(crate) fn apart(queries: Vec<String>, documents: Vec<String>, overlong: Overlong) -> Self {
+        let single = |(text, purpose, param)| Text::Single { input: EmbedInput::Text(text), purpose, param };
         let queries = queries.into_iter().map(|text| (text, Purpose::Query, "query"));
         let documents = documents.into_iter().map(|text| (text, Purpose::Document, "documents"));
         Self { texts: queries.chain(documents).map(single).collect(), overlong }
     }
 
     /// Each document with its query, or with the only one.
-    pub(super) fn pairs(queries: Vec<String>, documents: Vec<String>, overlong: Overlong) -> Self {
+    pub(crate) fn pairs(queries: Vec<String>, documents: Vec<String>, overlong: Overlong) -> Self {
         let queries = queries.iter().cycle().cloned();
         let pairs = queries.zip(documents).map(|(query, document)| Text::Pair { query, document });
         Self { texts: pairs.collect(), overlong }
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Bytes of all of them, as they came.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let bytes = |text: &Text| match text {
+            Text::Single { input: EmbedInput::Tokens(ids), .. } => size_of_val(&ids[..]),
+            _ => 0,
+        };
+        (self.bytes() + self.texts.iter().map(bytes).sum::<usize>()) as u64
+    }
+
     fn bytes(&self) -> usize {
         let bytes = |text: &Text| match text {
-            Text::Single { input: TextInput::Text(text), .. } => text.len(),
+            Text::Single { input: EmbedInput::Text(text), .. } => text.len(),
             Text::Single { .. } => 0,
             Text::Pair { query, document } => query.len() + document.len(),
         };
@@ -58,20 +72,20 @@ impl Read {
 
 /// Turns texts into tokens. Usable from many threads at once, and cheap to clone.
 #[derive(Clone)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     inner: SentenceReader,
 }
 
 impl Reader {
-    pub(super) fn new(inner: SentenceReader) -> Self {
+    pub(crate) fn new(inner: SentenceReader) -> Self {
         Self { inner }
     }
 
-    /// The tokens of every text, read beside `runtime`'s tasks where there is much to read.
-    pub(super) async fn read(&self, read: Read, runtime: &Handle) -> Result<Vec<Sentence>, Refusal> {
-        if read.bytes() <= INLINE_BYTES {
+    /// The tokens of every text, read beside `runtime`'s tasks where there is much to read and a runtime.
+    pub(crate) async fn read(&self, read: Read, runtime: Option<&Handle>) -> Result<Vec<Sentence>, Refusal> {
+        let Some(runtime) = runtime.filter(|_| read.bytes() > INLINE_BYTES) else {
             return self.all(read);
-        }
+        };
         let reader = self.clone();
         let all = runtime.spawn_blocking(move || reader.all(read)).await;
         all.unwrap_or_else(|_| Err(Refusal::NotReady { reason: "its text reader failed".to_owned() }))
@@ -87,10 +101,15 @@ impl Reader {
 
     fn one(&self, text: &Text, overlong: Overlong) -> Result<Sentence, Refusal> {
         let (sentence, param) = match text {
-            Text::Single { input: TextInput::Text(text), purpose, param } => {
+            Text::Single { input: EmbedInput::Text(text), purpose, param } => {
                 (self.inner.read(self.prompt(purpose)?, text), *param)
             }
-            Text::Single { input: TextInput::Tokens(ids), param, .. } => (self.ids(ids, param)?, *param),
+            Text::Single { input: EmbedInput::Tokens(ids), param, .. } => (self.ids(ids, param)?, *param),
+            Text::Single { input: EmbedInput::Chat(_), .. } => {
+                let told = "this model reads texts and no conversations; send the text as 'input', or ask a model that \
+                            generates";
+                return Err(invalid("messages", told.to_owned()));
+            }
             Text::Pair { query, document } => (self.inner.read_pair(query, document), "documents"),
         };
         let unread = |error| invalid(param, format!("the text cannot be tokenised: {error}"));
