@@ -35,7 +35,7 @@ use crate::run_loop::{Command, Rules, RunLoop, Shared, Width};
 use crate::sum;
 use crate::turns::Turns;
 use crate::vision::gallery::Gallery;
-use crate::vision::{Asking, Eyes, Picture, View};
+use crate::vision::{Asking, Eyes, Picture, View, VisionSettings};
 use crate::watch::{Care, Threads};
 use crate::weights::Weights;
 use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
@@ -162,6 +162,11 @@ impl Engine {
         Ok((engine, run_loop))
     }
 
+    /// How it reads pictures, if it does.
+    pub(crate) fn vision(&self) -> &VisionSettings {
+        &self.settings.vision
+    }
+
     /// The bytes that the engine planned with.
     pub fn memory(&self) -> MemoryPlan {
         self.memory
@@ -176,7 +181,12 @@ impl Engine {
         StopReport { aborted }
     }
 
-    async fn accept(&self, request: GenerateRequest) -> Result<Generation, Refusal> {
+    /// `shown` are pictures that are ready and that the prompt has places for already.
+    pub(crate) async fn accept(
+        &self,
+        request: GenerateRequest,
+        shown: Vec<Picture>,
+    ) -> Result<Generation, Refusal> {
         let (member, asked) = (self.roll.join(), self.shared.clock.now());
         self.shared.meters.check_ready()?;
         self.check_model(request.model.as_ref())?;
@@ -189,7 +199,8 @@ impl Engine {
         let id = request.id.clone();
         let prepared = self.prepare_all(request, None).await;
         preparing.done();
-        let (parameters, pictures) = prepared?;
+        let (parameters, mut pictures) = prepared?;
+        pictures.extend(shown);
         let prompt = parameters.prompt.len();
         permit.weigh(prompt as u64, token_bytes(prompt), self.shared.clock.now()).map_err(refusal)?;
         let prompt_tokens = u32::try_from(prompt).unwrap_or(u32::MAX);
@@ -385,7 +396,7 @@ impl Inference for Engine {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
-        self.accept(request)
+        self.accept(request, Vec::new())
             .inspect(|outcome| _ = outcome.as_ref().map_err(|r| self.shared.meters.refused(r)))
             .boxed()
     }

@@ -166,22 +166,27 @@ impl RunLoop {
             streams += u64::from(work.rows == 1 && !sequence.is_reading());
             keys += attended(sequence.computed(), work.all_rows());
         }
-        if rows == 0 || self.faulty {
+        if (rows == 0 && self.seen.tokens == 0) || self.faulty {
             return;
         }
         let decoding = took.saturating_sub(self.seen.took);
-        self.step_time.observe(rows as usize, decoding.as_secs_f64());
-        if self.plan.work.len() == streams as usize {
-            self.sampled_time.observe(rows as usize, decoding.as_secs_f64());
-        }
         let step = Step {
             at_us: micros(now),
             took_us: micros(decoding),
             decode: streams,
             prompt: rows - streams,
             attended: keys,
+            vision: self.seen.tokens as u64,
+            vision_us: micros(self.seen.took),
         };
         self.record(|| Entry::Step(step));
+        if rows == 0 {
+            return;
+        }
+        self.step_time.observe(rows as usize, decoding.as_secs_f64());
+        if self.plan.work.len() == streams as usize {
+            self.sampled_time.observe(rows as usize, decoding.as_secs_f64());
+        }
         self.tier.iter_mut().for_each(|tier| tier.observe(rows - streams, streams, took));
         if streams > 0
             && let Some(pid) = &mut self.pacing.pid

@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) pictures: Vec<Picture>,
     /// What the tower has made of them.
     pub(crate) features: Arc<[Arc<Features>]>,
+    /// Tokens that the tower's work for them stood for.
+    pub(crate) seen: usize,
     /// Bytes of that, once it has started.
     pub(crate) feature_bytes: usize,
     /// How often a step did not end that computed it.
@@ -102,6 +104,7 @@ impl Request {
             vector,
             pictures,
             features: Arc::default(),
+            seen: 0,
             feature_bytes: 0,
             stalls: 0,
             first_reason: FinishReason::Stop,
@@ -133,6 +136,7 @@ impl Request {
             first_us: self.first_token_at.map(micros),
             written: u64::from(self.sampled),
             cached: self.cached as u64,
+            vision: self.seen as u64,
         })
     }
 

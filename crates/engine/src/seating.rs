@@ -148,7 +148,11 @@ impl RunLoop {
             let scope = Arc::clone(&request.parameters.scope);
             self.requests.insert(request.order, request);
             let entered = self.gallery.as_mut().map(|gallery| gallery.enter((rank, need), &scope, pictures));
-            if let Some(features) = entered.flatten() {
+            let Some((features, seen)) = entered else { return };
+            if let Some(request) = self.requests.get_mut(&rank.order) {
+                request.seen = seen;
+            }
+            if let Some(features) = features {
                 self.seat_seeing(rank, features);
             }
         }

@@ -2,6 +2,7 @@
 //! nothing and a clock that moves by what a step would have cost.
 
 mod cost;
+mod tower;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,8 +10,9 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use models::generation::GenerationDefaults;
+use models::vision::{Grid, Pixels};
 use models::{Batch, CausalLm, LoadedModel, ModelShape, Outputs};
-use protocol::{Event, GenerateRequest, Generation, Inference, Prompt, TenantId};
+use protocol::{Event, GenerateRequest, Generation, Prompt, TenantId};
 use tensor::{Kernels, KvArena, KvDtype, KvLayout, Span};
 
 pub use cost::CostModel;
@@ -18,7 +20,10 @@ pub use cost::CostModel;
 use crate::clock::Clock;
 use crate::run_loop::RunLoop;
 use crate::trace::{Arrival, End};
+use crate::vision::gallery::Gallery;
+use crate::vision::{Picture, VisionSettings};
 use crate::{Engine, EngineError, EngineSettings};
+use tower::CostlyTower;
 
 /// A request to be run again.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +69,11 @@ pub fn replay(
     let settings = EngineSettings { recorder: None, ..settings };
     // Texts that are made up repeat themselves in their own way.
     let settings = EngineSettings { drafts: 0, ..settings };
-    let (engine, run_loop) = Engine::assemble(loaded, settings, clock.clone())?;
+    let (engine, mut run_loop) = Engine::assemble(loaded, settings, clock.clone())?;
+    let tower = Box::new(CostlyTower::new(cost, clock.clone()));
+    // What is made of pictures takes no memory worth a bound here.
+    let roomy = VisionSettings { feature_bytes: usize::MAX, below: None, ..engine.vision().clone() };
+    run_loop.gallery = Some(Gallery::new(tower, &roomy, 0));
     // Warming up has moved the clock.
     clock.set(Duration::from_micros(jobs.first().map_or(0, |job| job.arrival.at_us)));
     Ok(Play { engine, run_loop, clock, streams: Vec::new(), outcome: Outcome::default() }.run(jobs))
@@ -82,7 +91,7 @@ struct Stream {
     generation: Generation,
     came: Duration,
     prompt: u64,
-    /// When the last token of each choice came.
+    /// When the last token of each choice came; empty where no tokens are wanted.
     last: Vec<Option<Duration>>,
     ended: bool,
 }
@@ -126,16 +135,13 @@ impl Play {
         request.priority = arrival.priority;
         request.deadline = arrival.deadline_us.map(Duration::from_micros);
         let choices = request.choices as usize;
-        match self.engine.generate(request).now_or_never() {
+        let pictures = (end.vision > 0).then(|| picture(arrival.order, end.vision));
+        match self.engine.accept(request, pictures.into_iter().collect()).now_or_never() {
             Some(Ok(generation)) => {
                 let came = self.clock.now();
-                self.streams.push(Stream {
-                    generation,
-                    came,
-                    prompt,
-                    last: vec![None; choices],
-                    ended: false,
-                });
+                // Where a vector was asked for, the token that ends the run is nobody's.
+                let last = vec![None; if arrival.max_tokens > 0 { choices } else { 0 }];
+                self.streams.push(Stream { generation, came, prompt, last, ended: false });
             }
             _ => self.outcome.lost += 1,
         }
@@ -156,7 +162,7 @@ impl Play {
 impl Stream {
     fn hear(&mut self, event: &Event, now: Duration, outcome: &mut Outcome) {
         match event {
-            Event::Delta(delta) if !delta.tokens.is_empty() => {
+            Event::Delta(delta) if !delta.tokens.is_empty() && !self.last.is_empty() => {
                 if self.last.iter().all(Option::is_none) {
                     outcome.first_token.push(now.saturating_sub(self.came).as_secs_f64());
                 }
@@ -181,6 +187,14 @@ impl Stream {
 }
 
 const VOCABULARY: usize = 256;
+
+/// A picture that takes so much of the tower's work, and is nobody else's.
+fn picture(order: u64, work: u64) -> Picture {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&order.to_le_bytes());
+    let grid = Grid { h: 1, w: usize::try_from(work).unwrap_or(usize::MAX) };
+    Picture::of(hash, grid, Pixels::Values(Arc::default()))
+}
 
 /// Tokens that no other job has, as far as a page shows.
 fn made_up(order: u64, count: u64) -> Vec<u32> {

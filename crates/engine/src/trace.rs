@@ -65,7 +65,7 @@ pub struct Arrival {
 pub struct Step {
     /// When it ended.
     pub at_us: u64,
-    /// How long it took.
+    /// How long it took, but for the vision tower.
     pub took_us: u64,
     /// Streams that got their next token.
     pub decode: u64,
@@ -73,6 +73,12 @@ pub struct Step {
     pub prompt: u64,
     /// Keys that all its tokens attended to.
     pub attended: u64,
+    /// The work of the vision tower in it: tokens of a prompt that take as many multiplications.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub vision: u64,
+    /// How long that took; it is no part of `took_us`.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub vision_us: u64,
 }
 
 /// What became of a request.
@@ -88,6 +94,14 @@ pub struct End {
     pub written: u64,
     /// Tokens of its prompt that a cache held.
     pub cached: u64,
+    /// The work of the vision tower for its images, as in [`Step::vision`]; none for what had been seen before.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub vision: u64,
+}
+
+/// What says nothing is left out of a trace, as in those that were taken before it was known.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A use of an object that may live on the disk, such as a page of keys and values.

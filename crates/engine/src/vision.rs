@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use images::{ClipOutline, ClipRecipe, Frames, ImageError, Pool, PoolError, PoolSettings, Recipe, Urgency};
-use models::vision::{Features, Grid, Layout, Marks, Placed, TowerShape, Vision, lay_out};
+use models::vision::{Features, Grid, Layout, Marks, Pixels, Placed, TowerShape, Vision, lay_out};
 use protocol::{Clip, GenerateRequest, Image, Priority, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -71,18 +71,20 @@ pub(crate) struct Picture {
     pub(crate) hash: [u8; 32],
     pub(crate) grid: Grid,
     pub(crate) sight: Sight,
-    _room: Arc<OwnedSemaphorePermit>,
+    _room: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Picture {
+    /// One that takes no room while it waits.
+    pub(crate) fn of(hash: [u8; 32], grid: Grid, pixels: Pixels) -> Self {
+        Self { hash, grid, sight: Sight::Pixels(pixels), _room: None }
+    }
 }
 
 /// What there is of a picture.
 pub(crate) enum Sight {
     /// What the tower is to read.
-    Patches {
-        /// The patches of the picture, or of its clip.
-        made: Arc<images::Patches>,
-        /// Which of their steps it is.
-        step: usize,
-    },
+    Pixels(Pixels),
     /// What the tower has made of it before.
     Features(Arc<Features>),
 }
@@ -245,8 +247,8 @@ impl Eyes {
         Ok(Picture {
             hash: made.hash,
             grid: frame(grid),
-            sight: Sight::Patches { made, step: 0 },
-            _room: work.room,
+            sight: Sight::Pixels(Pixels::Patches { made, step: 0 }),
+            _room: Some(work.room),
         })
     }
 
@@ -265,8 +267,8 @@ impl Eyes {
         let submitted = self.pool.clip(frames(clip, recipe), Arc::clone(recipe), work.urgency);
         let made = Arc::new(submitted.map_err(failed)?.await.map_err(failed)?.patches);
         let picture = |(step, hash)| {
-            let sight = Sight::Patches { made: Arc::clone(&made), step };
-            Picture { hash, grid: frame(grid), sight, _room: Arc::clone(&work.room) }
+            let sight = Sight::Pixels(Pixels::Patches { made: Arc::clone(&made), step });
+            Picture { hash, grid: frame(grid), sight, _room: Some(Arc::clone(&work.room)) }
         };
         Ok(hashes.into_iter().enumerate().map(picture).collect())
     }
@@ -281,7 +283,7 @@ impl Eyes {
         for hash in hashes {
             let features = below.fetch((scope, hash), grid.tokens(self.shape.merge), self.shape).await?;
             let sight = Sight::Features(Arc::new(features));
-            found.push(Picture { hash: *hash, grid, sight, _room: Arc::clone(&work.room) });
+            found.push(Picture { hash: *hash, grid, sight, _room: Some(Arc::clone(&work.room)) });
         }
         Some(found)
     }

@@ -312,7 +312,7 @@ impl<'a> Page<'_, 'a> {
         self.gauge("weights_streamed_held_bytes", help, weights.held_bytes as f64)?;
         self.counter("weights_read_bytes", "Bytes of weights that were read", weights.read_bytes)?;
         let help = "Time that steps waited for the weights that they needed next";
-        self.seconds("weights_wait_seconds", help, weights.waited_seconds)?;
+        self.counter("weights_wait_seconds", help, weights.waited_seconds)?;
         self.counter("weights_faults", "Reads of weights that failed", weights.faults)
     }
 
@@ -349,7 +349,7 @@ impl<'a> Page<'_, 'a> {
         self.gauge("images_preparing", "Images that are decoded, or wait for that", vision.preparing as f64)?;
         self.counter("images_prepared", "Images that were decoded and cut into patches", vision.prepared)?;
         let help = "Time that threads spent on decoding images";
-        self.seconds("image_prepare_seconds", help, vision.prepare_seconds)?;
+        self.counter("image_prepare_seconds", help, vision.prepare_seconds)?;
         let help = "Images that could not be used, by what was wrong with them";
         self.counted("images_unusable", help, "reason", &vision.unusable)?;
         self.gauge(
@@ -361,7 +361,7 @@ impl<'a> Page<'_, 'a> {
         let help = "Patches that the vision tower has read";
         self.counter("image_patches_encoded", help, vision.encoded_patches)?;
         let help = "Time that the vision tower took";
-        self.seconds("vision_encode_seconds", help, vision.encode_seconds)?;
+        self.counter("vision_encode_seconds", help, vision.encode_seconds)?;
         let help = "Images that were looked up among those that were read before";
         self.counter("vision_cache_queries", help, vision.feature_queries)?;
         let help = "Images that need not be read again";

@@ -96,7 +96,17 @@ mod tests {
     #[test]
     fn what_is_recorded_is_read_back() {
         let path = std::env::temp_dir().join(format!("tidegate-trace-{}.jsonl", std::process::id()));
-        let entry = |at_us| Entry::Step(Step { at_us, took_us: 5, decode: 1, prompt: 2, attended: 3 });
+        let entry = |at_us| {
+            Entry::Step(Step {
+                at_us,
+                took_us: 5,
+                decode: 1,
+                prompt: 2,
+                attended: 3,
+                vision: 4,
+                vision_us: 5,
+            })
+        };
         let (sender, entries) = sync_channel(WAITING);
         (0..1000).for_each(|at| sender.send(entry(at)).unwrap());
         drop(sender);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::trace::Step;
 
-/// What a step costs, in seconds: so much at all, for each stream, for each prompt token, for each key attended to.
+/// What a step costs, in seconds: so much at all, for each stream, for each prompt token, for each key attended to; and what
+/// the vision tower costs beside.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostModel {
     /// A step with nothing in it.
@@ -15,6 +16,8 @@ pub struct CostModel {
     pub prompt: f64,
     /// A key that a token attends to.
     pub attended: f64,
+    /// Work of the vision tower that stands for one prompt token.
+    pub vision: f64,
 }
 
 const TERMS: usize = 4;
@@ -23,9 +26,10 @@ type Matrix = [[f64; TERMS + 1]; TERMS];
 
 impl CostModel {
     /// The model that fits the steps best: least squares of relative errors, so that short steps count as much as long
-    /// ones, and no term below zero. `None` without steps.
+    /// ones, and no term below zero. The tower's time was measured by itself. `None` without steps that compute tokens.
     pub fn fit(steps: &[Step]) -> Option<Self> {
-        let steps: Vec<&Step> = steps.iter().filter(|step| step.took_us > 0).collect();
+        let vision = vision(steps);
+        let steps: Vec<&Step> = steps.iter().filter(|step| computes(step)).collect();
         let mut used: Vec<usize> =
             (0..TERMS).filter(|term| steps.iter().any(|s| terms(s)[*term] > 0.0)).collect();
         while !used.is_empty() {
@@ -38,14 +42,19 @@ impl CostModel {
                     let mut model = [0.0; TERMS];
                     used.iter().zip(found).for_each(|(term, value)| model[*term] = value);
                     let [base, decode, prompt, attended] = model;
-                    return Some(Self { base, decode, prompt, attended });
+                    return Some(Self { base, decode, prompt, attended, vision });
                 }
             }
         }
         None
     }
 
-    /// How long a step takes.
+    /// How long the tower takes for so much work.
+    pub fn look(&self, vision: u64) -> Duration {
+        Duration::try_from_secs_f64(self.vision * vision as f64).unwrap_or(Duration::ZERO)
+    }
+
+    /// How long a step takes, but for the tower.
     pub fn step(&self, decode: u64, prompt: u64, attended: u64) -> Duration {
         let seconds = self.base
             + self.decode * decode as f64
@@ -60,10 +69,22 @@ impl CostModel {
             let took = step.took_us as f64 / 1e6;
             (self.step(step.decode, step.prompt, step.attended).as_secs_f64() - took).abs() / took
         };
-        let mut errors: Vec<f64> = steps.iter().filter(|step| step.took_us > 0).map(error).collect();
+        let mut errors: Vec<f64> = steps.iter().filter(|step| computes(step)).map(error).collect();
         errors.sort_by(f64::total_cmp);
         errors.get(errors.len() / 2).copied().unwrap_or(0.0)
     }
+}
+
+/// Whether it computed tokens; in others only the tower worked.
+fn computes(step: &Step) -> bool {
+    step.took_us > 0 && step.decode + step.prompt > 0
+}
+
+/// Seconds of the tower for a token's worth of work.
+fn vision(steps: &[Step]) -> f64 {
+    let work: u64 = steps.iter().map(|step| step.vision).sum();
+    let took: u64 = steps.iter().map(|step| step.vision_us).sum();
+    if work == 0 { 0.0 } else { took as f64 / 1e6 / work as f64 }
 }
 
 fn terms(step: &Step) -> [f64; TERMS] {

@@ -8,15 +8,16 @@ use protocol::{Adjustment, Inference, Priority};
 
 use super::bench::{Bench, loaded, settings as bench_settings, tokens};
 use super::model::HashModel;
-use crate::simulation::{CostModel, Job, replay};
+use crate::simulation::{CostModel, Job, Outcome, replay};
 use crate::trace::{Arrival, End, Entry, Recorder, Step};
 use crate::{EngineSettings, KvBudget, PidSettings};
 
-const COST: CostModel = CostModel { base: 0.004, decode: 0.001, prompt: 0.0005, attended: 0.0 };
+const COST: CostModel =
+    CostModel { base: 0.004, decode: 0.001, prompt: 0.0005, attended: 0.0, vision: 0.0008 };
 
 fn step(decode: u64, prompt: u64, attended: u64, cost: CostModel) -> Step {
     let took_us = cost.step(decode, prompt, attended).as_micros() as u64;
-    Step { at_us: 0, took_us, decode, prompt, attended }
+    Step { at_us: 0, took_us, decode, prompt, attended, vision: 0, vision_us: 0 }
 }
 
 #[test]
@@ -33,6 +34,14 @@ fn the_cost_of_a_step_is_found_from_steps() {
         assert!((found - expected).abs() < expected * 0.01, "{found} instead of {expected}");
     }
     assert!(found.median_error(&steps) < 0.001);
+    // The tower's time is known by itself, whatever else the step did; steps of the tower alone say nothing of tokens.
+    let seeing = |step: &Step| Step { vision: 50, vision_us: 40_000, ..*step };
+    let alone =
+        Step { at_us: 0, took_us: 7, decode: 0, prompt: 0, attended: 0, vision: 150, vision_us: 120_000 };
+    let seen: Vec<Step> = steps.iter().map(seeing).chain([alone]).collect();
+    let found_seeing = CostModel::fit(&seen).unwrap();
+    assert!((found_seeing.vision - COST.vision).abs() < 1e-9, "{found_seeing:?}");
+    assert_eq!(CostModel { vision: 0.0, ..found_seeing }, found);
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn jobs() -> Vec<Job> {
             choices: 1,
             deadline_us: None,
         },
-        end: End { at_us: 0, order, first_us: None, written, cached: 0 },
+        end: End { at_us: 0, order, first_us: None, written, cached: 0, vision: 0 },
     };
     let streams = (0..4).map(|order| job(order, 0, 20, 600));
     let bursts = (0..24).map(|i| job(4 + i, 1000 + 2000 * (i / 4), 700, 8));
@@ -99,6 +108,24 @@ fn a_target_keeps_streams_flowing_at_the_throughput_of_large_steps() {
     assert!(held.seconds < free.seconds * 1.1, "{} instead of {} s", held.seconds, free.seconds);
     // The same again gives the same, to the bit.
     assert_eq!(run(settings(512, Some(50))), held);
+}
+
+#[test]
+fn images_take_the_time_of_the_tower_and_streams_go_on_beside_them() {
+    let run = |vision, target| {
+        let mut jobs = jobs();
+        jobs.iter_mut().filter(|job| job.arrival.order >= 4).for_each(|job| job.end.vision = vision);
+        replay(&jobs, COST, loaded(HashModel::new()), settings(512, target)).unwrap()
+    };
+    let (blind, seeing) = (run(0, Some(50)), run(500, Some(50)));
+    assert_eq!((seeing.completed, seeing.lost, seeing.tokens), (28, 0, blind.tokens));
+    let first = |outcome: &Outcome| percentile(&outcome.first_token, 0.9);
+    // Four of a burst wait for four pictures of 0.4 s each, in the share of the time that the tower has.
+    assert!(first(&seeing) > first(&blind) + 1.0, "{} and {}", first(&seeing), first(&blind));
+    assert!(seeing.seconds > blind.seconds);
+    let p99 = percentile(&seeing.inter_token, 0.99);
+    assert!(p99 < 0.1, "{p99}: a picture holds streams up");
+    assert_eq!(run(500, Some(50)), seeing);
 }
 
 #[test]

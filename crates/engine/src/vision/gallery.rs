@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use models::vision::{Features, Frame, Grid, Pixels, Tower, TowerShape};
+use models::vision::{Features, Frame, Grid, Tower, TowerShape};
 use protocol::Failure;
 
 use super::shelf::{Name, Shelf};
@@ -114,14 +114,16 @@ impl Gallery {
         self.held == 0 || self.held + need <= self.budget
     }
 
-    /// Takes in a request that may start; returns its features if they are all known.
+    /// Takes in a request that may start; returns its features if they are all known, and the tokens that the tower's work
+    /// for it stands for.
     pub(crate) fn enter(
         &mut self,
         (rank, need): (Rank, usize),
         scope: &Arc<Scope>,
         pictures: Vec<Picture>,
-    ) -> Option<Vec<Arc<Features>>> {
+    ) -> (Option<Vec<Arc<Features>>>, usize) {
         self.held += need;
+        let mut work = 0;
         let mut looks = Vec::with_capacity(pictures.len());
         for picture in pictures {
             let name = Name { scope: Arc::clone(scope), hash: picture.hash };
@@ -136,16 +138,21 @@ impl Gallery {
                     self.shelf.keep(name, Arc::clone(features));
                     Look::Seen(Arc::clone(features))
                 }
-                (None, Sight::Patches { .. }) => Look::Waiting(picture),
+                (None, Sight::Pixels(_)) => {
+                    let is_new = !self.viewers.iter().any(|viewer| viewer.waits_for(&name));
+                    let tower = self.tower.as_ref().filter(|_| is_new);
+                    work += tower.map_or(0, |tower| tower.work(picture.grid));
+                    Look::Waiting(picture)
+                }
             });
         }
         let viewer = Viewer { rank, scope: Arc::clone(scope), looks };
         if let Some(features) = viewer.features() {
-            return Some(features);
+            return (Some(features), 0);
         }
         let at = self.viewers.partition_point(|other| other.rank < rank);
         self.viewers.insert(at, viewer);
-        None
+        (None, self.tokens(work))
     }
 
     /// Lets go of a request that had entered, wherever it is now.
@@ -280,9 +287,8 @@ impl Gallery {
         }
         self.viewers.iter().find_map(|viewer| {
             viewer.looks.iter().find_map(|look| match look {
-                Look::Waiting(Picture { hash, grid, sight: Sight::Patches { made, step }, .. }) => {
-                    let pixels = Pixels::Patches { made: Arc::clone(made), step: *step };
-                    let frame = Frame { grid: *grid, pixels };
+                Look::Waiting(Picture { hash, grid, sight: Sight::Pixels(pixels), .. }) => {
+                    let frame = Frame { grid: *grid, pixels: pixels.clone() };
                     Some((Name { scope: Arc::clone(&viewer.scope), hash: *hash }, Some(frame)))
                 }
                 Look::Waiting(_) | Look::Seen(_) => None,

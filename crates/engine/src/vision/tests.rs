@@ -2,7 +2,7 @@
 
 mod stuck;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -22,6 +22,7 @@ use super::attic::FeatureTier;
 use super::gallery::Gallery;
 use crate::tests::bench::{Bench, ManualClock, Transcript, settings};
 use crate::tests::model::HashModel;
+use crate::trace::{Entry, Recorder};
 use crate::{Engine, EngineSettings};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/test_data/qwen3_vl/model");
@@ -185,6 +186,40 @@ fn watching(images: &[Image], clips: &[Clip]) -> GenerateRequest {
 
 fn clip(frames: u32, fps: Option<f64>) -> Clip {
     Clip { frames: (0..frames).map(|frame| picture(16, 16, 40 + frame)).collect(), fps }
+}
+
+#[test]
+fn a_trace_tells_what_the_tower_did_and_for_whom() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let take = Arc::clone(&taken);
+    let recorder = Recorder::new(move |entry| take.lock().unwrap().push(entry));
+    let settings = EngineSettings { recorder: Some(recorder), ..narrow(40) };
+    let image = picture(64, 32, 1);
+    let requests = [showing(std::slice::from_ref(&image), 2), showing(&[], 2), showing(&[image], 2)];
+    serve(bench(load(), settings), &requests, 1);
+    let taken = taken.lock().unwrap();
+    let asked: Vec<u64> = taken
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::End(end) => Some(end.vision),
+            _ => None,
+        })
+        .collect();
+    let done: u64 = taken
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Step(step) => Some(step.vision),
+            _ => None,
+        })
+        .sum();
+    assert!(asked[0] > 0 && asked[1..] == [0, 0], "{asked:?}: what has been seen is not looked at again");
+    // Every slice counts as whole tokens.
+    let slices = taken.iter().filter(|entry| matches!(entry, Entry::Step(step) if step.vision > 0)).count();
+    assert!(
+        (asked[0]..=asked[0] + slices as u64).contains(&done),
+        "{done} in {slices} slices of {}",
+        asked[0]
+    );
 }
 
 #[test]

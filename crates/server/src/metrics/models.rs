@@ -58,7 +58,7 @@ impl<'a> Page<'_, 'a> {
         let help = "Memory that the models on a device plan with";
         self.gauge_family("device_memory_bytes", help, each(|device| device.memory_bytes))?;
         let busy = devices.iter().map(|device| ([("device", device.name.as_str())], device.busy_seconds));
-        self.seconds_family("device_busy_seconds", "Time in which a model computed on a device", busy)
+        self.counter_family("device_busy_seconds", "Time in which a model computed on a device", busy)
     }
 
     /// The counters and distributions of each model.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -31,45 +33,21 @@ impl<'e, 'a> Page<'e, 'a> {
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = ([Label<'a>; N], u64)>,
+        values: impl IntoIterator<Item = ([Label<'a>; N], impl EncodeGaugeValue)>,
     ) -> fmt::Result {
         let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
         self.family((name, help), MetricType::Gauge, values)
     }
 
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {
         self.family((name, help), MetricType::Counter, [([], ConstCounter::new(value))])
-    }
-
-    pub(super) fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.family((name, help), MetricType::Counter, [([], ConstCounter::new(value))])
-    }
-
-    pub(super) fn ratio_family<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([Label<'a>; N], f64)>,
-    ) -> fmt::Result {
-        let values = values.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
-        self.family((name, help), MetricType::Gauge, values)
-    }
-
-    pub(super) fn seconds_family<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([Label<'a>; N], f64)>,
-    ) -> fmt::Result {
-        let values = values.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
-        self.family((name, help), MetricType::Counter, values)
     }
 
     pub(super) fn counter_family<const N: usize>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = ([Label<'a>; N], u64)>,
+        values: impl IntoIterator<Item = ([Label<'a>; N], impl EncodeCounterValue)>,
     ) -> fmt::Result {
         let values = values.into_iter().map(|(labels, count)| (labels, ConstCounter::new(count)));
         self.family((name, help), MetricType::Counter, values)

@@ -49,7 +49,7 @@ impl Collector for Vllm {
 impl<'a> Page<'_, 'a> {
     fn vllm_counters(&mut self, figures: &'a [ModelFigures]) -> fmt::Result {
         let used = figures.iter().map(|model| (labels(&model.id), pages_used(&model.load)));
-        self.ratio_family("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", used)?;
+        self.gauge_family("vllm:kv_cache_usage_perc", "tidegate_kv_cache_usage_ratio", used)?;
         let counters: [Of<u64>; 7] = [
             ("vllm:prefix_cache_queries", "tidegate_prefix_cache_queries_total", |model| {
                 model.counters.prefix_queries

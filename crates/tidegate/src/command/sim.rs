@@ -191,8 +191,12 @@ fn percentile(values: &[f64], share: f64) -> f64 {
 }
 
 fn table(recorded: &Recorded, columns: &[(&str, Outcome)], (cost, error): (CostModel, f64)) -> String {
-    let CostModel { base, decode, prompt, attended } = cost;
+    let CostModel { base, decode, prompt, attended, vision } = cost;
     let mut text = format!("{} requests, {} steps", recorded.jobs.len(), recorded.steps.len());
+    let seeing = recorded.jobs.iter().filter(|job| job.end.vision > 0).count();
+    if seeing > 0 {
+        text += &format!("; {seeing} requests showed images that had not been seen");
+    }
     if recorded.open > 0 {
         text += &format!("; {} requests without an end are left out", recorded.open);
     }
@@ -204,6 +208,14 @@ fn table(recorded: &Recorded, columns: &[(&str, Outcome)], (cost, error): (CostM
         attended * 1e6,
         error * 100.0
     );
+    if vision > 0.0 {
+        let work: u64 = recorded.jobs.iter().map(|job| job.end.vision).sum();
+        text.truncate(text.trim_end().len());
+        text += &format!(
+            "\nthe vision tower costs {:.3} ms for as much work as a prompt token is; images took that of {work} tokens\n\n",
+            vision * 1e3
+        );
+    }
     text += &format!("{:<34}", "");
     columns.iter().for_each(|(name, _)| text += &format!("{name:>21}"));
     text.push('\n');
@@ -224,6 +236,7 @@ fn to_json(columns: &[(&str, Outcome)], cost: CostModel, error: f64) -> Value {
             "stream_s": cost.decode,
             "prompt_token_s": cost.prompt,
             "key_s": cost.attended,
+            "vision_token_s": cost.vision,
             "median_error": error,
         },
     });
