@@ -28,6 +28,7 @@ mod reply;
 mod reuse;
 mod serve;
 mod settings;
+mod spans;
 mod speech;
 mod sse;
 #[cfg(test)]
@@ -45,6 +46,10 @@ pub use keys::{Key, KeyError, Keys};
 pub use quota::{PerTenant, Quotas};
 pub use serve::{Ending, serve};
 pub use settings::{Aliases, Limits, Overload, Settings, Timeouts};
+
+/// The target of the spans that tell of each request's stages; their level is debug. They are made when the request has
+/// ended, with fields `start_ns` and `end_ns`, `traceparent` and `otel.…` for whoever hands them on.
+pub const SPANS: &str = "tidegate::spans";
 
 /// Every endpoint over `inference`, for use inside a larger service or a test. [`serve`] adds the socket, its
 /// timeouts and the graceful end.

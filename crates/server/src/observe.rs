@@ -20,6 +20,7 @@ use crate::endpoints::{self, Access};
 use crate::failure::{CLIENT_GONE, ErrorCode};
 use crate::linger::linger;
 use crate::quota::{Estimate, Exceeded, Stay, Took};
+use crate::spans::{self, Ended, Run};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -47,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) completion_tokens: u32,
     pub(crate) finish: Option<&'static str>,
     pub(crate) code: Option<&'static str>,
+    /// What was done for it.
+    pub(crate) runs: Vec<Run>,
 }
 
 impl Call {
@@ -87,6 +90,7 @@ pub(crate) async fn observe(State(app): State<Arc<App>>, request: Request, next:
         route: endpoint.map_or(NO_ROUTE, |endpoint| endpoint.path),
         logged: endpoint.is_none_or(|endpoint| matches!(endpoint.access, Access::Client | Access::Work)),
         method: request.method().clone(),
+        context: spans::context(request.headers()),
         begun: Instant::now(),
         end: End::Gone,
         app: Arc::clone(&app),
@@ -112,6 +116,8 @@ struct Visit {
     route: &'static str,
     logged: bool,
     method: Method,
+    /// The trace that it is a part of, by its client's word.
+    context: Option<Box<str>>,
     begun: Instant,
     end: End,
 }
@@ -182,6 +188,10 @@ impl Drop for Visit {
             finish = facts.finish,
             "request"
         );
+        let code = code.or(facts.code);
+        let (id, context, begun) = (&*self.call.id, self.context.as_deref(), self.begun);
+        let (method, route) = (&self.method, self.route);
+        Ended { id, context, method, route, status, code, begun, facts: &facts }.tell();
     }
 }
 

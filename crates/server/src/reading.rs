@@ -15,6 +15,7 @@ use crate::observe::Call;
 use crate::parameters::{Urgency, at_most, urgency};
 use crate::reply::leaving;
 use crate::settings::Limits;
+use crate::spans::Run;
 
 /// The fields that say nothing about the texts.
 pub(crate) struct Asked {
@@ -78,6 +79,7 @@ pub(crate) fn note(call: &Call, model: &str, (tokens, timing): (u32, Timing)) {
         facts.model = Some(model.to_owned());
         facts.prompt_tokens = tokens;
         facts.queued = Some(timing.queued);
+        facts.runs.push(Run::encoded(timing));
     });
 }
 

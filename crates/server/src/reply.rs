@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::app::{App, Stage};
 use crate::failure::Problem;
 use crate::observe::Call;
+use crate::spans::Run;
 use crate::speech::Begins;
 
 /// The joined events of the generations behind one HTTP request. Choices are numbered through: those of the second
@@ -33,6 +34,8 @@ pub(crate) struct Reply {
     stage: watch::Receiver<Stage>,
     call: Call,
     admitted: Instant,
+    /// For each prompt, how far it is.
+    runs: Vec<Run>,
 }
 
 /// An event and the place of its prompt in the request. `None` says that this prompt's stream has ended.
@@ -48,10 +51,14 @@ pub(crate) async fn admit(
     call.charge(&requests[..])?;
     let choices = requests.first().map_or(1, |request| request.choices);
     let mut generations = Vec::with_capacity(requests.len());
+    let mut runs = Vec::with_capacity(requests.len());
     for request in requests {
         let overload = app.settings.overload;
         let refused = |refusal| Problem::Refused { refusal, prompt, overload };
-        generations.push(app.inference.generate(request).await.map_err(refused)?);
+        let asked = Instant::now();
+        let generation = app.inference.generate(request).await.map_err(refused)?;
+        runs.push(Run::generation(asked, generation.reused));
+        generations.push(generation);
     }
     let reused = generations.first().and_then(|first| first.reused);
     let begins = match generations.first().is_some_and(|first| first.reasons_at_once) {
@@ -75,6 +82,7 @@ pub(crate) async fn admit(
         stage: app.stage.subscribe(),
         call: call.clone(),
         admitted: Instant::now(),
+        runs,
     })
 }
 
@@ -106,6 +114,7 @@ impl Reply {
             || Event::Failed(Failure::Engine { message: "the reply ended without a result".to_owned() });
         let Some((place, event)) = tagged else { return Some(broken()) };
         let first = place * self.choices;
+        self.follow(place as usize, event.as_ref());
         match event {
             Some(Event::Delta(delta)) => Some(Event::Delta(Delta { choice: first + delta.choice, ..delta })),
             Some(Event::Finished { choice, reason }) => {
@@ -121,6 +130,17 @@ impl Reply {
             }
             Some(other) => Some(other),
             None => self.owed[place as usize].then(broken),
+        }
+    }
+
+    /// Notes how far the generation of a prompt is.
+    fn follow(&mut self, place: usize, event: Option<&Event>) {
+        let Some(run) = self.runs.get_mut(place) else { return };
+        match event {
+            Some(Event::Started) => run.started(),
+            Some(Event::Delta(_)) => run.said(),
+            Some(Event::Done { timing, .. }) => run.done(*timing),
+            _ => {}
         }
     }
 
@@ -145,6 +165,13 @@ impl Reply {
             self.owed.clear();
             self.events.clear();
         }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let runs = std::mem::take(&mut self.runs);
+        self.call.note(|facts| facts.runs = runs);
     }
 }
 

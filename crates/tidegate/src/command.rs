@@ -24,6 +24,7 @@ mod sampling;
 mod serve;
 mod sim;
 mod summary;
+mod traces;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -125,6 +125,12 @@ pub const KEYS: &[Key] = &[
     Key { id: "metrics_key", section: "server", name: "metrics_key", unset: "everyone may read the metrics" },
     Key { id: "metrics_aliases", section: "server", name: "metrics_aliases", unset: "none" },
     Key { id: "admin_key", section: "server", name: "admin_key", unset: "nothing can be changed over HTTP" },
+    Key {
+        id: "otlp_endpoint",
+        section: "server",
+        name: "otlp_endpoint",
+        unset: "what OTEL_EXPORTER_OTLP_ENDPOINT says",
+    },
     Key { id: "body_limit", section: "server", name: "body_limit", unset: "" },
     Key { id: "image_hosts", section: "server", name: "image_hosts", unset: "no image is fetched" },
     Key { id: "image_timeout", section: "server", name: "image_timeout", unset: "" },

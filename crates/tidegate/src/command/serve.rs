@@ -24,7 +24,8 @@ use tokio::task::JoinHandle;
 
 use super::interrupts::Interrupts;
 use super::summary::{row_beside, rows};
-use super::{Exit, Talk, loading, logging};
+use super::traces::Traces;
+use super::{Exit, Talk, loading};
 
 /// Threads for sockets and JSON. The computing is done by the engine's own threads.
 const HTTP_THREADS: usize = 2;
@@ -38,7 +39,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let settings = arguments.settings;
-    logging::start(&settings.log, "info")?;
+    let traces = Traces::start(&settings)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)
         .enable_all()
@@ -47,6 +48,7 @@ pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
     let exit = runtime.block_on(serve(&settings, started, talk));
     // What still runs has had its time; waiting for it here would take that decision back.
     runtime.shutdown_background();
+    traces.finish();
     exit
 }
 

@@ -35,6 +35,10 @@ pub struct ServerSettings {
     /// Key that opens /admin; without it, nobody may change anything over HTTP.
     #[arg(long, env = "TIDEGATE_ADMIN_KEY", value_name = "KEY", hide_env_values = true)]
     pub admin_key: Option<Secret>,
+    /// Collector of traces, such as http://localhost:4318, to which the spans of requests go as OTLP over HTTP, in builds with
+    /// the feature otlp.
+    #[arg(long, env = "TIDEGATE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Largest request body.
     #[arg(long, env = "TIDEGATE_BODY_LIMIT", value_name = "BYTES", default_value_t = Self::default().body_limit)]
     pub body_limit: ByteSize,
@@ -66,6 +70,7 @@ impl Default for ServerSettings {
             metrics_key: None,
             metrics_aliases: None,
             admin_key: None,
+            otlp_endpoint: None,
             body_limit: ByteSize(8 << 20),
             image_hosts: Vec::new(),
             image_timeout: TimeSpan::from_secs(10),
@@ -73,6 +78,15 @@ impl Default for ServerSettings {
             overload_status: OverloadStatus::TooManyRequests,
             shutdown_timeout: TimeSpan::from_secs(30),
         }
+    }
+}
+
+impl ServerSettings {
+    /// The collector of traces: the one that is set, or else the one that all programs with OpenTelemetry are told of.
+    #[expect(clippy::disallowed_methods, reason = "the variable is not ours, so it is none of the settings")]
+    pub fn collector(&self) -> Option<String> {
+        let told = self.otlp_endpoint.clone().or_else(|| std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok());
+        told.filter(|endpoint| !endpoint.is_empty())
     }
 }
 

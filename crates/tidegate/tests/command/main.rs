@@ -10,3 +10,5 @@ mod pages;
 mod program;
 mod run;
 mod serve;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Sends SIGTERM and returns the exit code and what else was said.
-    fn stop(mut self) -> (Option<i32>, String) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         signal(&self.child, "TERM");
         let mut rest = String::new();
         self.stderr.read_to_string(&mut rest).unwrap();
