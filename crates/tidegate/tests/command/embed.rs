@@ -92,5 +92,5 @@ fn one_server_chats_embeds_and_reranks() {
     assert_eq!(post("/v1/rerank", &body.replace("MODEL", "embed"))["measure"], "cosine");
     assert_eq!(post("/v1/rerank", &body.replace("MODEL", "rerank"))["measure"], "classifier");
     let (status, refused) = server.ask("POST", "/v1/embeddings", "", r#"{"model": "rerank", "input": "x"}"#);
-    assert!(status == 400 && refused.contains("ask embed"), "{status} {refused}");
+    assert!(status == 400 && refused.contains("ask tidegate-tiny or embed"), "{status} {refused}");
 }
