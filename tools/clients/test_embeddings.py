@@ -31,7 +31,7 @@ def vectors(client, texts, **options):
 
 def test_both_models_are_listed_and_say_what_they_do(embed):
     models = {model.id: model for model in embed.models.list().data}
-    assert models["tidegate-tiny"].architecture["tasks"] == ["generate"]
+    assert models["tidegate-tiny"].architecture["tasks"] == ["generate", "embed", "score"]
     assert models["embed"].architecture["tasks"] == ["embed", "score"]
     assert models["embed"].architecture["dimensions"] == 384
     assert models["embed"].max_model_len == 256
