@@ -59,7 +59,7 @@ impl fmt::Display for KvDtype {
     }
 }
 
-/// What holds values of that type without a rounding of its own, or the narrowest float that does.
+/// The narrowest type that rounds no value of the other one.
 impl From<Dtype> for KvDtype {
     fn from(dtype: Dtype) -> Self {
         match dtype {
