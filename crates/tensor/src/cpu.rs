@@ -11,6 +11,7 @@ mod rows;
 mod split;
 #[cfg(test)]
 mod tests;
+mod tiles;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

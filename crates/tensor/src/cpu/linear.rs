@@ -19,13 +19,13 @@ use self::block::{Operands, ROWS, Sums};
 use self::grouped::{GroupSums, Grouped};
 use self::product::{Paired, Product, Single, Spread};
 use self::round::{Form, Round};
-pub(super) use self::tiles::multiply_tiles;
-use self::tiles::{Hardware, SIDE, Tiled, TiledWhole, tile_words, unpacked_words};
+use self::tiles::{Tiled, TiledWhole, tile_words, unpacked_words};
 use self::whole::Whole;
 use self::whole::activations::{Quantise, RowLayout};
 use super::dispatch::{Level, Work};
 use super::lanes::{Avx2, Avx512Bf16, Avx512Vnni, Lanes, WholeLanes};
 use super::split::{self, Claims, Disjoint};
+use super::tiles::{Hardware, SIDE};
 
 /// Products below which a call stays on the calling thread.
 const ALONE: usize = 1 << 17;

@@ -16,7 +16,7 @@ pub(crate) fn multiply_in_registers(isa: Isa, arithmetic: Arithmetic, rounds: us
     unsafe {
         match (isa, arithmetic) {
             (Isa::Amx, Arithmetic::Bf16 | Arithmetic::Int8) => {
-                super::linear::multiply_tiles(arithmetic, rounds)
+                super::tiles::multiply_tiles(arithmetic, rounds)
             }
             (Isa::Avx512Bf16, Arithmetic::Bf16) => bf16_pairs(rounds),
             (_, Arithmetic::Int8) if level.has_vnni() => quads(rounds),

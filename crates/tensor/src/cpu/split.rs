@@ -71,7 +71,12 @@ impl Claims {
 
     /// The items of one worker, claimed as it goes.
     pub(super) fn claim(&self) -> impl Iterator<Item = usize> {
-        std::iter::from_fn(|| self.claim_run()).flatten()
+        self.claim_runs().flatten()
+    }
+
+    /// The same, neighbours together.
+    pub(super) fn claim_runs(&self) -> impl Iterator<Item = Range<usize>> {
+        std::iter::from_fn(|| self.claim_run())
     }
 
     fn claim_run(&self) -> Option<Range<usize>> {

@@ -70,9 +70,21 @@ impl Grouping {
         Step { first, inputs: end - first }
     }
 
-    /// The number of the group that a step is in.
-    pub(crate) fn group_of_step(self, step: Step) -> usize {
-        step.first / self.group
+    /// All steps in order, each with the group that it is in. Kernels walk instead of asking for each, since to ask takes
+    /// divisions, and a step of few rows is over before they are.
+    #[inline(always)]
+    pub(crate) fn walk(self) -> impl Iterator<Item = (Step, Group)> {
+        let (steps, inputs, depth) = (self.steps(), self.step_inputs(), self.depth());
+        let (mut number, mut group) = (0, self.group(0));
+        (0..steps).map(move |step| {
+            let first = step * inputs;
+            if first >= group.first + group.inputs {
+                number += 1;
+                group = self.group(number);
+            }
+            let end = if step + 1 == steps { depth } else { first + inputs };
+            (Step { first, inputs: end - first }, group)
+        })
     }
 
     /// Inputs of a step, the last one aside: a group, or a part of it where it is long.

@@ -1,54 +1,20 @@
 //! Panels by the tiles of AMX.
-//!
-//! A tile is 16 rows of 64 bytes. `C[16 rows][16 columns]` gathers `A[16 rows][32 inputs] · B[32 inputs][16 columns]`,
-//! and every element of `C` follows from its own row of `A`, its own column of `B` and the order of the inputs. So a
-//! row's bits do not depend on what else is in the tile: rows behind the last one are computed and dropped.
 
-mod hardware;
-#[cfg(test)]
-mod software;
 #[cfg(test)]
 mod tests;
 mod whole;
 
+use std::ops::Range;
+
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
+use crate::cpu::split::Claims;
+use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::{DEPTH, PANEL, Panel};
 
 use super::{Panels, epilogue};
 
-pub(super) use hardware::Hardware;
-pub(in crate::cpu) use hardware::multiply_tiles;
 pub(super) use whole::{TiledWhole, tile_words, unpacked_words};
-
-/// Rows of a tile, and columns of a tile of sums.
-pub(super) const SIDE: usize = 16;
-
-/// Eight tile registers of 16 rows and 64 bytes; where they are configured for fewer words, tiles 4 and 5 have that many
-/// words a row and tiles 6 and 7 that many rows. Numbers are constants because they are part of instructions.
-pub(super) trait Tiles {
-    /// Makes all elements of tile `T` zero.
-    fn zero<const T: usize>(&mut self);
-
-    /// Reads the rows of tile `T`, `stride` bytes apart.
-    ///
-    /// # Safety
-    /// The tile's rows can be read there.
-    unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize);
-
-    /// Adds to the f32 tile `C` the products of the bf16 tiles `A` and `B` (pairs of inputs along the rows of `B`).
-    fn multiply<const C: usize, const A: usize, const B: usize>(&mut self);
-
-    /// Adds to the i32 tile `C` the products of the tiles of bytes `A`, which are signed, and `B`, which are not (four inputs
-    /// along the rows of `B`).
-    fn multiply_whole<const C: usize, const A: usize, const B: usize>(&mut self);
-
-    /// Writes the rows of tile `T`, `stride` bytes apart.
-    ///
-    /// # Safety
-    /// 16 rows of 64 bytes can be written there.
-    unsafe fn store<const T: usize>(&self, to: *mut f32, stride: usize);
-}
 
 /// The sums of two rows of tiles before the epilogue.
 type Sums = [[f32; PANEL]; 2 * SIDE];
@@ -78,13 +44,13 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
         let steps = weight.depth() / DEPTH;
         assert!(steps * DEPTH / 2 <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
         let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
-        for panel in claims.claim() {
+        for (panel, rows) in in_cache(claims, (rows, stride)) {
             let Panel::Bf16(weights) = strip.panel(panel) else { panic!("tiles multiply bf16") };
             let first_column = panel * PANEL;
             let count = (weight.outputs() - first_column).min(PANEL);
             let bias = weight.panel_bias(panel);
-            for first_row in (0..rows).step_by(2 * SIDE) {
-                let block = (rows - first_row).min(2 * SIDE);
+            for first_row in rows.clone().step_by(2 * SIDE) {
+                let block = (rows.end - first_row).min(2 * SIDE);
                 // SAFETY: `x` has rows up to the next multiple of a tile's, each of at least `steps` tiles, and so has
                 // the panel.
                 unsafe {
@@ -100,6 +66,17 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
             }
         }
     }
+}
+
+/// The panels that a worker claims, each with some rows: as many as stay in the worker's own cache while a run of panels
+/// passes by.
+fn in_cache(claims: &Claims, (rows, stride): (usize, usize)) -> impl Iterator<Item = (usize, Range<usize>)> {
+    const CACHE: usize = 1 << 20;
+    let many = (CACHE / (stride * 4) / (2 * SIDE)).max(1) * 2 * SIDE;
+    claims.claim_runs().flat_map(move |run| {
+        let parts = (0..rows).step_by(many).map(move |first| first..rows.min(first + many));
+        parts.flat_map(move |rows| run.clone().map(move |panel| (panel, rows.clone())))
+    })
 }
 
 /// At most 32 rows against the whole panel.

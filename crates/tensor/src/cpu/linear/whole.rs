@@ -141,9 +141,7 @@ unsafe fn columns<W: WholeLanes, const QUADS: usize, const R: usize, const C: us
     let Operands { grouping, layout, x, stride, lines, next: (mut next, share) } = operands;
     for first in (0..PANEL).step_by(W::Lanes::N * C) {
         let mut scaled = [[l.splat(0.0); C]; R];
-        for number in 0..layout.steps() {
-            let step = layout.step(number);
-            let group = grouping.group(step.first / grouping.group);
+        for (number, (step, group)) in grouping.walk().enumerate() {
             // SAFETY: the step's lines are the group's, columns `first..first + C · N` are in the panel, and the rows are
             // as long as the layout says; the caller's for the rest.
             unsafe {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use half::bf16;
 use proptest::prelude::*;
 
-use super::software::{Software, flushed};
 use super::*;
 use crate::cpu::dispatch::Level;
 use crate::cpu::linear::round::Form;
 use crate::cpu::linear::whole::Whole;
 use crate::cpu::linear::{Call, Workspace, quantised, rounded};
 use crate::cpu::split::{Claims, Disjoint};
+use crate::cpu::tiles::{Hardware, Software, flushed};
 use crate::reference::Reference;
 use crate::stored::TensorView;
 use crate::{Bits, Cpu, Dtype, Epilogue, Isa, Kernels, Linear, Packer, Pool, Scheme, Write};

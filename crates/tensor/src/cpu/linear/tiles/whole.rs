@@ -10,10 +10,11 @@ use crate::cpu::linear::grouped::quantised;
 use crate::cpu::linear::whole::Whole;
 use crate::cpu::linear::whole::activations::RowLayout;
 use crate::cpu::linear::{Panels, epilogue};
-use crate::packed::{Grouping, PANEL, Step};
+use crate::cpu::tiles::{SIDE, Tiles};
+use crate::packed::{Group, Grouping, PANEL, Step};
 use crate::quantised::Bits;
 
-use super::{LINE, SIDE, Sums, Tiles};
+use super::{LINE, Sums, in_cache};
 
 /// The panels of a call of a quantised layer that this worker gets hold of, all rows, by tiles.
 pub(in crate::cpu::linear) struct TiledWhole<'a, T> {
@@ -62,8 +63,8 @@ struct Operands<'a> {
 
 impl Operands<'_> {
     /// The first line of a step in `numbers`.
-    fn line(&self, step: Step) -> usize {
-        let group = self.grouping.group(self.grouping.group_of_step(step));
+    #[inline(always)]
+    fn line(&self, (step, group): (Step, Group)) -> usize {
         match self.grouping.bits {
             Bits::Eight => group.numbers + (step.first - group.first) / 4,
             Bits::Four => step.first / 4,
@@ -78,7 +79,8 @@ impl<T: Tiles> TiledWhole<'_, T> {
         let Panels { x, stride, rows, weight, strip, epilogue, out, claims } = panels;
         let (layout, words) = (RowLayout::of(grouping), tile_words(grouping));
         assert!(layout.words() <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
-        for panel in claims.claim() {
+        let mut whole: Sums = [[0.0; PANEL]; 2 * SIDE];
+        for (panel, rows) in in_cache(claims, (rows, stride)) {
             let lines = quantised(strip.panel(panel));
             assert_eq!(lines.len(), grouping.lines() * PANEL);
             let numbers = match grouping.bits {
@@ -88,12 +90,12 @@ impl<T: Tiles> TiledWhole<'_, T> {
             let first_column = panel * PANEL;
             let count = (weight.outputs() - first_column).min(PANEL);
             let bias = weight.panel_bias(panel);
-            for first_row in (0..rows).step_by(2 * SIDE) {
-                let block = (rows - first_row).min(2 * SIDE);
+            for first_row in rows.clone().step_by(2 * SIDE) {
+                let block = (rows.end - first_row).min(2 * SIDE);
                 let x = &x[first_row * stride..];
                 let operands = Operands { grouping, layout, x, stride, rows: block, lines, numbers };
                 let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
-                multiply(w, &mut tiles, (operands, words), &mut sums);
+                multiply(w, &mut tiles, (operands, words), (&mut whole, &mut sums));
                 for (row, sums) in (first_row..first_row + block).zip(&sums) {
                     // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
                     let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
@@ -132,17 +134,13 @@ fn multiply<W: WholeLanes, T: Tiles>(
     w: W,
     tiles: &mut T,
     (operands, words): (Operands<'_>, usize),
-    sums: &mut Sums,
+    (whole, sums): (&mut Sums, &mut Sums),
 ) {
-    let mut whole: Sums = [[0.0; PANEL]; 2 * SIDE];
-    for number in 0..operands.layout.steps() {
-        let step = operands.layout.step(number);
+    for (number, place) in operands.grouping.walk().enumerate() {
         for first in (0..PANEL).step_by(2 * SIDE) {
-            one_step(tiles, (operands, words, step), first, &mut whole);
+            one_step(tiles, (operands, words, place), first, whole);
         }
-        for (row, (whole, sums)) in whole.iter().zip(sums.iter_mut()).take(operands.rows).enumerate() {
-            add_scaled(w, whole, (operands, number, row), sums);
-        }
+        add_scaled(w, whole, (operands, number, place.1), sums);
     }
 }
 
@@ -150,12 +148,12 @@ fn multiply<W: WholeLanes, T: Tiles>(
 #[inline(always)]
 fn one_step<T: Tiles>(
     tiles: &mut T,
-    (operands, words, step): (Operands<'_>, usize, Step),
+    (operands, words, place): (Operands<'_>, usize, (Step, Group)),
     first: usize,
     whole: &mut Sums,
 ) {
     let Operands { x, stride, rows, numbers, .. } = operands;
-    let (line, stride_bytes, both) = (operands.line(step), stride * 4, rows > SIDE);
+    let (line, step, stride_bytes, both) = (operands.line(place), place.0, stride * 4, rows > SIDE);
     let last = rows.next_multiple_of(SIDE) - 1;
     assert!(last * stride + (step.first + step.inputs) / 4 <= x.len());
     assert!((line + step.inputs / 4) * PANEL <= numbers.len() && step.inputs.is_multiple_of(4 * words));
@@ -192,31 +190,33 @@ fn one_step<T: Tiles>(
     }
 }
 
-/// Adds a row's sums of a step, scaled, as `whole.rs` does.
+/// Adds the sums of step `number`, scaled, as `whole.rs` does.
 #[inline(always)]
 fn add_scaled<W: WholeLanes>(
     w: W,
-    whole: &[f32; PANEL],
-    (operands, number, row): (Operands<'_>, usize, usize),
-    sums: &mut [f32; PANEL],
+    whole: &Sums,
+    (operands, number, group): (Operands<'_>, usize, Group),
+    sums: &mut Sums,
 ) {
-    let (l, Operands { grouping, layout, x, stride, lines, .. }) = (w.lanes(), operands);
-    let x = &x[row * stride..][..layout.words()];
-    let group = grouping.group(grouping.group_of_step(layout.step(number)));
-    let line = |line: usize| bytemuck::cast_slice::<u32, f32>(&lines[line * PANEL..(line + 1) * PANEL]);
-    let scales = line(group.scales);
-    let correction = w.splat(x[layout.correction(number)].to_bits().cast_signed());
-    let x_scale = l.splat(x[layout.scale(number)]);
-    for at in (0..PANEL).step_by(W::Lanes::N) {
-        // SAFETY: a register of sums is read inside of the row.
-        let whole = unsafe { w.load(whole.as_ptr().add(at).cast()) };
-        let both = l.mul(l.read(&scales[at..]), x_scale);
-        let mut y = l.fma(w.to_float(w.add(whole, correction)), both, l.read(&sums[at..]));
-        if grouping.offsets {
-            let offsets = line(group.scales + 1);
-            y = l.fma(l.splat(x[layout.sum(number)]), l.read(&offsets[at..]), y);
+    let (l, Operands { layout, x, stride, rows, lines, .. }) = (w.lanes(), operands);
+    let lines: &[[f32; PANEL]] = bytemuck::cast_slice::<u32, f32>(lines).as_chunks().0;
+    let scales = &lines[group.scales];
+    let offsets = operands.grouping.offsets.then(|| &lines[group.scales + 1]);
+    let (scale, correction, sum) = (layout.scale(number), layout.correction(number), layout.sum(number));
+    for (row, (whole, sums)) in whole.iter().zip(sums.iter_mut()).take(rows).enumerate() {
+        let x = &x[row * stride..][..layout.words()];
+        let correction = w.splat(x[correction].to_bits().cast_signed());
+        let x_scale = l.splat(x[scale]);
+        for at in (0..PANEL).step_by(W::Lanes::N) {
+            // SAFETY: a register of sums is read inside of the row.
+            let whole = unsafe { w.load(whole.as_ptr().add(at).cast()) };
+            let both = l.mul(l.read(&scales[at..]), x_scale);
+            let mut y = l.fma(w.to_float(w.add(whole, correction)), both, l.read(&sums[at..]));
+            if let Some(offsets) = offsets {
+                y = l.fma(l.splat(x[sum]), l.read(&offsets[at..]), y);
+            }
+            l.write(&mut sums[at..], y);
         }
-        l.write(&mut sums[at..], y);
     }
 }
 

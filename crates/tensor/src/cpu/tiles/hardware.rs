@@ -8,7 +8,7 @@ use crate::packed::DEPTH;
 use crate::peak::Arithmetic;
 
 /// This thread's tile registers, configured; released when dropped, so that the operating system has less to save.
-pub(in crate::cpu::linear) struct Hardware {
+pub(in crate::cpu) struct Hardware {
     /// Tile registers belong to a thread.
     thread: PhantomData<*mut ()>,
 }
@@ -28,7 +28,7 @@ impl Hardware {
     ///
     /// # Safety
     /// The machine has AMX-TILE and AMX-BF16 and the operating system permits them to this process.
-    pub(in crate::cpu::linear) unsafe fn configure(words: usize) -> Self {
+    pub(in crate::cpu) unsafe fn configure(words: usize) -> Self {
         let mut configuration =
             Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
         configuration.row_bytes[..8].fill(4 * SIDE as u16);

@@ -6,7 +6,7 @@ use half::bf16;
 use super::{SIDE, Tiles};
 
 /// Eight tiles of 16 × 16 words.
-pub(super) struct Software {
+pub(in crate::cpu) struct Software {
     tiles: [[[u32; SIDE]; SIDE]; 8],
     /// Words along the inputs.
     words: usize,
@@ -14,13 +14,13 @@ pub(super) struct Software {
 
 impl Software {
     /// Tiles full of what no program should rely on.
-    pub(super) fn new(words: usize) -> Self {
+    pub(in crate::cpu) fn new(words: usize) -> Self {
         Self { tiles: [[[0x7fc1_2345; SIDE]; SIDE]; 8], words }
     }
 }
 
 /// Numbers too small to be normal are zero for AMX, as operands and as results.
-pub(super) fn flushed(x: f32) -> f32 {
+pub(in crate::cpu) fn flushed(x: f32) -> f32 {
     if x.is_subnormal() { 0.0f32.copysign(x) } else { x }
 }
 
