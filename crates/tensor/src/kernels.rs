@@ -200,7 +200,8 @@ pub trait Kernels: Send + Sync {
     fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&mut KvArena, usize));
 
     /// Causal attention of the queries against the pages of a layer, scaled by `dim^-0.5`, softmax in `f32`. Walks
-    /// absolute blocks of [`crate::PAGE_TOKENS`] keys. `out` is `rows × query heads · dim`.
+    /// absolute blocks of [`crate::PAGE_TOKENS`] keys. Where the machine has tiles and pages hold less than `f32`, queries
+    /// and weights are rounded to bf16. `out` is `rows × query heads · dim`.
     fn attend(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
 
     /// As [`Kernels::attend`] without the mask: every row of a span sees all of its `context + rows` tokens, which have been

@@ -7,6 +7,9 @@
 mod block;
 mod segments;
 mod stored;
+#[cfg(test)]
+mod tests;
+mod tiled;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,17 +19,22 @@ use half::bf16;
 use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::{Claims, Disjoint};
+use crate::cpu::tiles::{Hardware, SIDE, Tiles};
 use crate::kernels::Heads;
 use crate::kv::Plane;
-use crate::{Fused, KvArena, KvDtype, PAGE_TOKENS, Pool, Queries, Ragged};
+use crate::{Fused, Isa, KvArena, KvDtype, PAGE_TOKENS, Pool, Queries, Ragged};
 
 use self::block::{Block, NO_SCALES, QUERIES, Query};
 use self::stored::Stored;
+use self::tiled::{Rows, SHARING, Shape};
 
 pub(super) use self::segments::attend_segments;
 
 /// Tokens of a sequence that make one item of work.
 const TOKENS: usize = 48;
+
+/// Queries of an item that lanes are quicker with than tiles.
+const FEW: usize = 8;
 
 /// Products below which a call stays on the calling thread.
 const ALONE: usize = 1 << 17;
@@ -48,6 +56,8 @@ pub(super) struct Workspace {
     items: Vec<Item>,
     segments: Vec<segments::Segment>,
     keys: Vec<f32>,
+    /// What every worker needs where attention goes by tiles.
+    tiled: Vec<f32>,
 }
 
 /// The queries of a call and where their results go.
@@ -71,28 +81,63 @@ enum Sight {
 }
 
 impl Calls<'_> {
+    /// Row and query head of query number `i`.
+    #[inline(always)]
+    fn place(&self, (first_row, kv_head): (usize, usize), i: usize) -> (usize, usize) {
+        let group = self.heads.query / self.heads.kv;
+        (first_row + i / group, kv_head * group + i % group)
+    }
+
+    /// A head of a row.
+    #[inline(always)]
+    fn query(&self, (row, head): (usize, usize)) -> &[f32] {
+        let dim = self.heads.dim;
+        &self.rows[row * self.stride + head * dim..][..dim]
+    }
+
+    /// Where a head of a row's output goes.
+    ///
+    /// # Safety
+    /// The row exists, and nobody else has this head of it.
+    #[inline(always)]
+    unsafe fn output(&self, (row, head): (usize, usize)) -> &mut [f32] {
+        let Heads { query, dim, .. } = self.heads;
+        // SAFETY: the row has a place for each query head; the rest is the caller's.
+        unsafe { self.out.part((row * query + head) * dim, dim) }
+    }
+
     /// The queries number `range` of those of an item, counted token by token and head by head inside of a token;
-    /// `first_row` is the row of the item's first token.
+    /// `first` is the row of the item's first token and its key head.
     ///
     /// # Safety
     /// The rows exist, and nobody else has queries of these rows with this key head.
     #[inline(always)]
-    unsafe fn queries(
-        &self,
-        (first_row, kv_head): (usize, usize),
-        range: Range<usize>,
-        queries: &mut [Query],
-    ) {
-        let Heads { query, kv, dim } = self.heads;
-        let group = query / kv;
+    unsafe fn queries(&self, first: (usize, usize), range: Range<usize>, queries: &mut [Query]) {
         for (i, slot) in range.zip(queries) {
-            let (row, head) = (first_row + i / group, kv_head * group + i % group);
-            let q = self.rows[row * self.stride + head * dim..][..dim].as_ptr();
-            // SAFETY: the row has a place for each query head.
-            let out = unsafe { self.out.part((row * query + head) * dim, dim) };
+            let place = self.place(first, i);
+            let q = self.query(place).as_ptr();
+            // SAFETY: the caller's.
+            let out = unsafe { self.output(place) };
             out.fill(0.0);
             *slot = Query { q, out: out.as_mut_ptr(), highest: f32::NEG_INFINITY, weight: 0.0 };
         }
+    }
+}
+
+/// Has the queries read in bf16 from `memory`.
+///
+/// # Safety
+/// The queries are `dim` long, and `memory` is not used for anything else while they live.
+#[inline(always)]
+unsafe fn round<L: Lanes>(l: L, queries: &mut [Query], dim: usize, memory: &mut [f32]) {
+    for (query, to) in queries.iter_mut().zip(memory.chunks_exact_mut(dim)) {
+        // SAFETY: the caller's.
+        let from = unsafe { std::slice::from_raw_parts(query.q, dim) };
+        for at in (0..dim).step_by(L::N) {
+            let value = l.round_bf16(l.read(&from[at..]));
+            l.write(&mut to[at..], value);
+        }
+        query.q = to.as_ptr();
     }
 }
 
@@ -118,12 +163,12 @@ pub(super) fn attend(
     (qkv, batch): (Fused<'_>, &Ragged),
     kv: (&KvArena, usize),
     (level, pool): (Level, &Pool),
-    Workspace { items, .. }: &mut Workspace,
+    workspace: &mut Workspace,
     out: &mut [f32],
 ) {
     let (rows, heads) = (qkv.rows, qkv.heads);
     let calls = Calls { rows, stride: heads.fused(), heads, out: Disjoint::new(out) };
-    paged((calls, Sight::Before), batch, kv, (level, pool), items);
+    paged((calls, Sight::Before), batch, kv, (level, pool), workspace);
 }
 
 /// Attention against all that the pages of a sequence hold.
@@ -131,12 +176,12 @@ pub(super) fn attend_all(
     (queries, batch): (Queries<'_>, &Ragged),
     kv: (&KvArena, usize),
     (level, pool): (Level, &Pool),
-    Workspace { items, .. }: &mut Workspace,
+    workspace: &mut Workspace,
     out: &mut [f32],
 ) {
     let Queries { rows, heads } = queries;
     let calls = Calls { rows, stride: heads.query * heads.dim, heads, out: Disjoint::new(out) };
-    paged((calls, Sight::All), batch, kv, (level, pool), items);
+    paged((calls, Sight::All), batch, kv, (level, pool), workspace);
 }
 
 fn paged(
@@ -144,96 +189,233 @@ fn paged(
     batch: &Ragged,
     kv: (&KvArena, usize),
     (level, pool): (Level, &Pool),
-    items: &mut Vec<Item>,
+    Workspace { items, tiled, .. }: &mut Workspace,
 ) {
-    let heads = calls.heads;
+    let (heads, dtype) = (calls.heads, kv.0.layout().dtype);
+    let by_tiles = level.isa() == Isa::Amx && dtype != KvDtype::F32;
+    let group = heads.query / heads.kv;
+    let most = if by_tiles { (SHARING / group).max(1) } else { TOKENS };
     items.clear();
     let mut products = 0;
     for (sequence, span) in batch.spans.iter().enumerate() {
         products += span.rows * (span.context + span.rows) * heads.query * heads.dim;
         // The last tokens have the most keys to see, so they come first and the small ones fill the gaps.
-        for first in (0..span.rows).step_by(TOKENS).rev() {
-            let tokens = (span.rows - first).min(TOKENS);
+        for first in (0..span.rows).step_by(most).rev() {
+            let tokens = (span.rows - first).min(most);
             items.extend((0..heads.kv).map(|kv_head| Item { sequence, kv_head, first, tokens }));
         }
     }
     let items = items.as_slice();
-    share_out(pool, (items.len(), products), &|item| {
-        let item = items[item];
-        match kv.0.layout().dtype {
-            KvDtype::F32 => level.run(Paged::<f32> { calls, sight, batch, kv, item, stored: PhantomData }),
-            KvDtype::Bf16 => level.run(Paged::<bf16> { calls, sight, batch, kv, item, stored: PhantomData }),
-            KvDtype::Int8 => level.run(Paged::<i8> { calls, sight, batch, kv, item, stored: PhantomData }),
+    let words = if by_tiles { memory(heads, items) } else { 0 };
+    let tiled = parts(tiled, (words, pool));
+    share_out(pool, (items.len(), products), &|item, worker| {
+        let paged = Paged { calls, sight, batch, kv, item: items[item] };
+        // SAFETY: there are as many words for every worker, who is the only one of its number.
+        let memory = unsafe { tiled.part(worker * words, words) };
+        match dtype {
+            KvDtype::Bf16 if by_tiles => paged.run_tiled::<bf16>(level, memory),
+            KvDtype::Int8 if by_tiles => paged.run_tiled::<i8>(level, memory),
+            KvDtype::F32 => level.run(ByLanes::<f32, false> { paged, memory, stored: PhantomData }),
+            KvDtype::Bf16 => level.run(ByLanes::<bf16, false> { paged, memory, stored: PhantomData }),
+            KvDtype::Int8 => level.run(ByLanes::<i8, false> { paged, memory, stored: PhantomData }),
         }
     });
 }
 
-/// Does `work` for every item, on all workers if there is enough of it.
-fn share_out(pool: &Pool, (items, products): (usize, usize), work: &(dyn Fn(usize) + Sync)) {
+/// Words that a worker needs for any of the items by tiles: rows, and a block.
+fn memory(heads: Heads, items: &[Item]) -> usize {
+    let tokens = items.iter().map(|item| item.tokens).max().unwrap_or(0);
+    let shape = Shape { rows: tokens * heads.query / heads.kv, dim: heads.dim };
+    // Lanes need less: the queries of a block, rounded.
+    (shape.words() + shape.keys() + shape.values()).max(QUERIES * heads.dim).next_multiple_of(16)
+}
+
+/// As many words for every worker, in memory that grows to the largest call and begins with a cache line.
+fn parts(memory: &mut Vec<f32>, (words, pool): (usize, &Pool)) -> Disjoint {
+    let all = words * pool.threads();
+    if memory.len() < all + 16 {
+        memory.resize(all + 16, 0.0);
+    }
+    let aligned = memory.as_ptr().align_offset(64);
+    Disjoint::new(&mut memory[aligned..aligned + all])
+}
+
+/// Does `work` for every item, on all workers if there is enough of it; it is told the worker's number.
+fn share_out(pool: &Pool, (items, products): (usize, usize), work: &(dyn Fn(usize, usize) + Sync)) {
     if products < ALONE {
-        return (0..items).for_each(work);
+        return (0..items).for_each(|item| work(item, 0));
     }
     let claims = Claims::new(0..items, pool.threads());
-    pool.run(&|_| claims.claim().for_each(work));
+    pool.run(&|worker| claims.claim().for_each(|item| work(item, worker)));
 }
 
 /// An item of attention against pages.
-struct Paged<'a, E> {
+#[derive(Clone, Copy)]
+struct Paged<'a> {
     calls: Calls<'a>,
     sight: Sight,
     batch: &'a Ragged,
     kv: (&'a KvArena, usize),
     item: Item,
+}
+
+/// What one key head has of a page.
+struct OfHead<'a, E> {
+    keys: &'a [E],
+    values: &'a [E],
+    /// Of the keys and of the values, where they have some.
+    scales: Option<(&'a [f32], &'a [f32])>,
+}
+
+impl<'a> Paged<'a> {
+    /// The item by tiles, or by lanes to the same bits where there are few queries for them.
+    fn run_tiled<E: Stored>(self, level: Level, memory: &'a mut [f32]) {
+        if self.count() <= FEW {
+            return level.run(ByLanes::<E, true> { paged: self, memory, stored: PhantomData });
+        }
+        // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
+        let tiles = unsafe { Hardware::configure(SIDE) };
+        level.run(Tiled::<E, _> { paged: self, memory, tiles, stored: PhantomData });
+    }
+
+    /// The pages of the item's sequence.
+    #[inline(always)]
+    fn pages(&self) -> &'a [u32] {
+        &self.batch.pages[self.batch.spans[self.item.sequence].pages.clone()]
+    }
+
+    /// What the item's key head has of a page.
+    #[inline(always)]
+    fn of_head<E: Stored>(&self, page: u32) -> OfHead<'a, E> {
+        let (kv, layer) = self.kv;
+        let (keys, values) = kv.planes(page, layer);
+        let (head, size) = (self.item.kv_head, self.calls.heads.dim * PAGE_TOKENS);
+        let numbers = |of: &Plane| &kv.numbers::<E>(of)[head * size..(head + 1) * size];
+        let scales = |of: &Plane| &kv.scales(of)[head * PAGE_TOKENS..(head + 1) * PAGE_TOKENS];
+        let scales = E::SCALED.then(|| (scales(&keys), scales(&values)));
+        OfHead { keys: numbers(&keys), values: numbers(&values), scales }
+    }
+
+    /// Queries of the item.
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.item.tokens * self.calls.heads.query / self.calls.heads.kv
+    }
+
+    /// The row of the item's first token, and its key head.
+    #[inline(always)]
+    fn first(&self) -> (usize, usize) {
+        (self.batch.spans[self.item.sequence].first_row + self.item.first, self.item.kv_head)
+    }
+
+    /// How many keys the query number `i` sees.
+    #[inline(always)]
+    fn sees(&self, i: usize) -> usize {
+        let span = &self.batch.spans[self.item.sequence];
+        match self.sight {
+            Sight::Before => {
+                span.context + self.item.first + i / (self.calls.heads.query / self.calls.heads.kv) + 1
+            }
+            Sight::All => span.context + span.rows,
+        }
+    }
+
+    /// How many tokens query number `i` sees of the block that `behind` others stand before.
+    #[inline(always)]
+    fn sees_of(&self, i: usize, behind: usize) -> usize {
+        self.sees(i).saturating_sub(behind).min(PAGE_TOKENS)
+    }
+}
+
+/// An item by lanes, to the bits of tiles if it is `TILED`.
+struct ByLanes<'a, E, const TILED: bool> {
+    paged: Paged<'a>,
+    /// For this worker alone, as many words as [`memory`] says.
+    memory: &'a mut [f32],
     stored: PhantomData<E>,
 }
 
-impl<L: Lanes, E: Stored> Work<L> for Paged<'_, E> {
+impl<L: Lanes, E: Stored, const TILED: bool> Work<L> for ByLanes<'_, E, TILED> {
     #[inline(always)]
     fn run(self, l: L) {
-        let Self { calls, sight, batch, kv: (kv, layer), item, .. } = self;
-        let span = &batch.spans[item.sequence];
-        let pages = &batch.pages[span.pages.clone()];
-        let dim = calls.heads.dim;
-        let group = calls.heads.query / calls.heads.kv;
-        let numbers = item.kv_head * dim * PAGE_TOKENS..(item.kv_head + 1) * dim * PAGE_TOKENS;
+        let (paged, pages) = (self.paged, self.paged.pages());
+        let dim = paged.calls.heads.dim;
         let mut queries = [Query::NONE; QUERIES];
-        let count = item.tokens * group;
+        let count = paged.count();
         for first in (0..count).step_by(QUERIES) {
             let range = first..(first + QUERIES).min(count);
             let queries = &mut queries[..range.len()];
-            // How many keys the query number `i` sees.
-            let sees = |i: usize| match sight {
-                Sight::Before => span.context + item.first + (first + i) / group + 1,
-                Sight::All => span.context + span.rows,
-            };
-            // SAFETY: the rows are the item's, and no other item has both its tokens and its key head. A page's plane
-            // holds `PAGE_TOKENS` keys and values of the head.
+            // SAFETY: the rows are the item's, and no other item has both its tokens and its key head. What a head has of
+            // a page is `PAGE_TOKENS` keys and values.
             unsafe {
-                calls.queries((span.first_row + item.first, item.kv_head), range, queries);
-                let of_head = |page: u32| {
-                    let (keys, values) = kv.planes(page, layer);
-                    let numbers = |of: &Plane| kv.numbers::<E>(of)[numbers.clone()].as_ptr();
-                    let scales = |of: &Plane| kv.scales(of)[item.kv_head * PAGE_TOKENS..].as_ptr();
-                    let scales = if E::SCALED { (scales(&keys), scales(&values)) } else { NO_SCALES };
-                    ((numbers(&keys), numbers(&values)), scales)
-                };
-                for (number, behind) in (0..sees(queries.len() - 1)).step_by(PAGE_TOKENS).enumerate() {
-                    let ((keys, values), scales) = of_head(pages[number]);
-                    let next = pages.get(number + 1).map_or((keys, values), |&page| of_head(page).0);
-                    let mut first = 0;
-                    while first < queries.len() {
-                        let tokens = sees(first).saturating_sub(behind).min(PAGE_TOKENS);
-                        let alike = |i: usize| sees(i).saturating_sub(behind).min(PAGE_TOKENS) == tokens;
-                        let end = (first..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
+                paged.calls.queries(paged.first(), range, queries);
+                if TILED {
+                    round(l, queries, dim, self.memory);
+                }
+                let last = paged.sees(first + queries.len() - 1);
+                for (number, behind) in (0..last).step_by(PAGE_TOKENS).enumerate() {
+                    let here = paged.of_head::<E>(pages[number]);
+                    let next = pages.get(number + 1).map(|&page| paged.of_head::<E>(page));
+                    let next = next.as_ref().unwrap_or(&here);
+                    let mut start = 0;
+                    while start < queries.len() {
+                        let tokens = paged.sees_of(first + start, behind);
+                        let alike = |i: usize| paged.sees_of(first + i, behind) == tokens;
+                        let end = (start..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
                         if tokens > 0 {
-                            let block = Block { keys, values, stride: dim, scales, next, tokens, dim };
-                            block::pass(l, &mut queries[first..end], block);
+                            let block = Block {
+                                keys: here.keys.as_ptr(),
+                                values: here.values.as_ptr(),
+                                stride: dim,
+                                scales: here.scales.map_or(NO_SCALES, |(k, v)| (k.as_ptr(), v.as_ptr())),
+                                next: (next.keys.as_ptr(), next.values.as_ptr()),
+                                tokens,
+                                dim,
+                            };
+                            block::pass::<_, _, _, TILED>(l, &mut queries[start..end], block);
                         }
-                        first = end;
+                        start = end;
                     }
                 }
                 finish(l, queries, dim);
             }
+        }
+    }
+}
+
+/// An item by tiles.
+struct Tiled<'a, E, T> {
+    paged: Paged<'a>,
+    /// For this worker alone, as many words as [`memory`] says.
+    memory: &'a mut [f32],
+    tiles: T,
+    stored: PhantomData<E>,
+}
+
+impl<L: Lanes, E: Stored, T: Tiles> Work<L> for Tiled<'_, E, T> {
+    #[inline(always)]
+    fn run(self, l: L) {
+        let Self { paged, memory, mut tiles, .. } = self;
+        let (calls, pages, count) = (paged.calls, paged.pages(), paged.count());
+        let shape = Shape { rows: count, dim: calls.heads.dim };
+        let (keys, memory) = memory.split_at_mut(shape.keys());
+        let (values, memory) = memory.split_at_mut(shape.values());
+        let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+        let query = |i: usize| calls.query(calls.place(paged.first(), i));
+        let mut rows = Rows::begin(l, shape, &mut memory[..shape.words()], query);
+        for (number, behind) in (0..paged.sees(count - 1)).step_by(PAGE_TOKENS).enumerate() {
+            let here = paged.of_head::<E>(pages[number]);
+            let next = pages.get(number + 1).map(|&page| paged.of_head::<E>(page));
+            let next = next.as_ref().unwrap_or(&here);
+            let seen = (shape.dim, paged.sees_of(count - 1, behind));
+            tiled::tile_keys(l, (here.keys, next.keys.as_ptr()), keys);
+            let alone = tiled::tile_values(l, (here.values, next.values.as_ptr()), seen, values);
+            let block = tiled::Block { keys, values, scales: here.scales };
+            rows.pass(l, &mut tiles, (block, alone), |i| paged.sees_of(i, behind));
+        }
+        for i in 0..count {
+            // SAFETY: the rows are the item's, and no other item has both its tokens and its key head.
+            rows.finish(l, i, unsafe { calls.output(calls.place(paged.first(), i)) });
         }
     }
 }

@@ -109,6 +109,9 @@ pub(super) trait Lanes: Copy {
     /// The upper 16 bits of every lane as its lower ones.
     fn upper_halves(self, words: Self::F) -> Self::F;
 
+    /// The upper 16 bits of `low` below the upper 16 bits of `high`: two bf16 numbers in a word.
+    fn join_halves(self, low: Self::F, high: Self::F) -> Self::F;
+
     /// Writes `N` values.
     ///
     /// # Safety

@@ -1,10 +1,16 @@
 //! A few queries against one block of [`PAGE_TOKENS`] keys and values: one step of the online softmax.
+//!
+//! Where the machine has tiles, few queries still go by lanes, since most of a tile would be empty. They make the bits that
+//! tiles make: `TILED` lanes add as `TDPBF16PS` does, what is even and what is odd apart within every [`DEPTH`] terms
+//! (Intel's manual, volume 2), of queries and weights that are rounded to bf16. A product is exact in f32, so its rounding
+//! cannot tell the two ways apart either.
 
 use std::array;
 
 use crate::PAGE_TOKENS;
 use crate::cpu::lanes::{Lanes, prefetch};
-use crate::cpu::math::exp;
+use crate::cpu::math::{exp, exp_without_dust, without_dust};
+use crate::packed::DEPTH;
 
 use super::stored::Stored;
 
@@ -57,16 +63,20 @@ pub(super) const NO_SCALES: (*const f32, *const f32) = (std::ptr::null(), std::p
 /// # Safety
 /// Queries and block point to as much as they say, and nobody else touches what the queries write.
 #[inline(always)]
-pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored>(l: L, queries: &mut [Query], block: Block<K, V>) {
+pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored, const TILED: bool>(
+    l: L,
+    queries: &mut [Query],
+    block: Block<K, V>,
+) {
     // SAFETY: the caller's.
     unsafe {
         match queries.len() {
-            1 => pass_rows::<L, K, V, 1>(l, queries, block),
-            2 => pass_rows::<L, K, V, 2>(l, queries, block),
-            3 => pass_rows::<L, K, V, 3>(l, queries, block),
-            4 => pass_rows::<L, K, V, 4>(l, queries, block),
-            5 => pass_rows::<L, K, V, 5>(l, queries, block),
-            _ => pass_rows::<L, K, V, QUERIES>(l, queries, block),
+            1 => pass_rows::<L, K, V, 1, TILED>(l, queries, block),
+            2 => pass_rows::<L, K, V, 2, TILED>(l, queries, block),
+            3 => pass_rows::<L, K, V, 3, TILED>(l, queries, block),
+            4 => pass_rows::<L, K, V, 4, TILED>(l, queries, block),
+            5 => pass_rows::<L, K, V, 5, TILED>(l, queries, block),
+            _ => pass_rows::<L, K, V, QUERIES, TILED>(l, queries, block),
         }
     }
 }
@@ -92,7 +102,7 @@ struct Columns<V> {
 }
 
 #[inline(always)]
-unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
+unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bool>(
     l: L,
     queries: &mut [Query],
     block: Block<K, V>,
@@ -102,25 +112,28 @@ unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize>(
     // SAFETY: the caller's; the columns stay below `dim`.
     unsafe {
         // As many registers as the sums of six queries fit into; fewer queries take more columns at a time instead.
-        if L::N == 16 || R > 2 {
+        if TILED {
+            products_by_pairs::<L, K, V, R, 2>(l, queries, block, &mut weights);
+        } else if L::N == 16 || R > 2 {
             products::<L, K, V, R, 2>(l, queries, block, &mut weights);
         } else {
             products::<L, K, V, R, 4>(l, queries, block, &mut weights);
         }
-        soften(l, queries, block, &mut weights);
+        soften::<L, K, V, R, TILED>(l, queries, block, &mut weights);
         let mut columns =
             Columns { values: block.values, next: block.next.1, stride: block.stride, first: 0 };
-        let wide = if L::N == 16 || R <= 2 { 4 * L::N } else { 2 * L::N };
+        // Two chains of sums take twice the registers.
+        let wide = if R <= 2 || (L::N == 16 && !TILED) { 4 * L::N } else { 2 * L::N };
         while columns.first + wide <= block.dim {
             if wide == 4 * L::N {
-                add_values::<L, V, R, 4>(l, queries, &weights, columns);
+                add_values::<L, V, R, 4, TILED>(l, queries, &weights, columns);
             } else {
-                add_values::<L, V, R, 2>(l, queries, &weights, columns);
+                add_values::<L, V, R, 2, TILED>(l, queries, &weights, columns);
             }
             columns.first += wide;
         }
         while columns.first < block.dim {
-            add_few_values(l, queries, &weights, (columns, block.dim - columns.first));
+            add_few_values::<L, V, R, TILED>(l, queries, &weights, (columns, block.dim - columns.first));
             columns.first += L::N;
         }
     }
@@ -137,24 +150,72 @@ unsafe fn products<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usiz
     for first in (0..PAGE_TOKENS).step_by(W * L::N) {
         let mut sums = [[l.splat(0.0); W]; R];
         for d in 0..block.dim {
-            if first == 0 {
-                prefetch_line(block.next.0, d);
+            // SAFETY: the caller's.
+            unsafe { add_coordinate(l, queries, (block, d, first), &mut sums) };
+        }
+        for (p, sums) in weights.p.iter_mut().zip(sums) {
+            for (w, sum) in sums.into_iter().enumerate() {
+                l.write(&mut p[first + w * L::N..], sum);
             }
-            let line = d * PAGE_TOKENS + first;
-            // SAFETY: the caller's; the block has `dim` lines, and `W · N` divides a line.
-            unsafe {
-                let keys: [L::F; W] = array::from_fn(|w| K::load(l, block.keys.add(line + w * L::N)));
-                for (sums, query) in sums.iter_mut().zip(queries) {
-                    let q = l.splat(*query.q.add(d));
-                    for (sum, keys) in sums.iter_mut().zip(keys) {
-                        *sum = l.fma(q, keys, *sum);
+        }
+    }
+}
+
+/// The same in the order of tiles.
+#[inline(always)]
+unsafe fn products_by_pairs<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usize>(
+    l: L,
+    queries: &[Query; R],
+    block: Block<K, V>,
+    weights: &mut Weights<R>,
+) {
+    for first in (0..PAGE_TOKENS).step_by(W * L::N) {
+        let mut sums = [[l.splat(0.0); W]; R];
+        for step in (0..block.dim).step_by(DEPTH) {
+            let mut even = [[l.splat(0.0); W]; R];
+            let mut odd = even;
+            for d in (step..(step + DEPTH).min(block.dim)).step_by(2) {
+                // SAFETY: the caller's.
+                unsafe {
+                    add_coordinate(l, queries, (block, d, first), &mut even);
+                    if d + 1 < block.dim {
+                        add_coordinate(l, queries, (block, d + 1, first), &mut odd);
                     }
+                }
+            }
+            for (sums, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+                for (sum, (even, odd)) in sums.iter_mut().zip(even.into_iter().zip(odd)) {
+                    *sum = l.add(*sum, l.add(even, odd));
                 }
             }
         }
         for (p, sums) in weights.p.iter_mut().zip(sums) {
             for (w, sum) in sums.into_iter().enumerate() {
                 l.write(&mut p[first + w * L::N..], sum);
+            }
+        }
+    }
+}
+
+/// Adds the products of coordinate `d` with the keys of `W` registers of tokens from `first` on.
+#[inline(always)]
+unsafe fn add_coordinate<L: Lanes, K: Stored, V, const R: usize, const W: usize>(
+    l: L,
+    queries: &[Query; R],
+    (block, d, first): (Block<K, V>, usize, usize),
+    sums: &mut [[L::F; W]; R],
+) {
+    if first == 0 {
+        prefetch_line(block.next.0, d);
+    }
+    let line = d * PAGE_TOKENS + first;
+    // SAFETY: the caller's; the block has `dim` lines, and `W · N` divides a line.
+    unsafe {
+        let keys: [L::F; W] = array::from_fn(|w| K::load(l, block.keys.add(line + w * L::N)));
+        for (sums, query) in sums.iter_mut().zip(queries) {
+            let q = l.splat(*query.q.add(d));
+            for (sum, keys) in sums.iter_mut().zip(keys) {
+                *sum = l.fma(q, keys, *sum);
             }
         }
     }
@@ -172,7 +233,7 @@ fn prefetch_line<E: Stored>(plane: *const E, line: usize) {
 
 /// Turns products into weights, and brings the queries' highest score and sum of weights up to date.
 #[inline(always)]
-unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize>(
+unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bool>(
     l: L,
     queries: &mut [Query; R],
     block: Block<K, V>,
@@ -195,9 +256,11 @@ unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize>(
         let highest = l.splat(query.highest);
         let mut sum = l.splat(0.0);
         for at in (0..PAGE_TOKENS).step_by(L::N) {
-            let power = exp(l, l.sub(l.read(&p[at..]), highest));
+            let score = l.sub(l.read(&p[at..]), highest);
+            let power = if TILED { exp_without_dust(l, score) } else { exp(l, score) };
             sum = l.add(sum, power);
-            l.write(&mut p[at..], if V::SCALED { scaled(power, block.scales.1, at) } else { power });
+            let power = if V::SCALED { scaled(power, block.scales.1, at) } else { power };
+            l.write(&mut p[at..], if TILED { l.round_bf16(power) } else { power });
         }
         // Mostly the highest score stays, and e^0 is exactly one.
         let mut shrink = [1.0; 16];
@@ -209,49 +272,82 @@ unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize>(
     }
 }
 
+/// The sums of the blocks behind, after the highest score has risen.
+#[inline(always)]
+fn shrunk<L: Lanes, const TILED: bool>(l: L, sums: L::F, shrink: f32) -> L::F {
+    let shrunk = l.mul(sums, l.splat(shrink));
+    if TILED && shrink != 1.0 { without_dust(l, shrunk) } else { shrunk }
+}
+
 /// `out = out · shrink + Σ p · v` for `C` registers of coordinates.
 #[inline(always)]
-unsafe fn add_values<L: Lanes, V: Stored, const R: usize, const C: usize>(
+unsafe fn add_values<L: Lanes, V: Stored, const R: usize, const C: usize, const TILED: bool>(
     l: L,
     queries: &[Query; R],
     weights: &Weights<R>,
     columns: Columns<V>,
 ) {
     let mut sums = [[l.splat(0.0); C]; R];
+    let mut even = [[l.splat(0.0); C]; R];
+    let mut odd = even;
     // SAFETY: the caller's.
     unsafe {
         for (r, sums) in sums.iter_mut().enumerate() {
             let out = queries[r].out.add(columns.first);
             for (c, sum) in sums.iter_mut().enumerate() {
-                *sum = l.mul(l.load(out.add(c * L::N)), l.splat(weights.shrink[r]));
+                *sum = shrunk::<L, TILED>(l, l.load(out.add(c * L::N)), weights.shrink[r]);
             }
         }
-        for token in 0..weights.tokens.min(PAGE_TOKENS) {
-            let at = token * columns.stride + columns.first;
-            for c in 0..C {
-                if (c * L::N * size_of::<V>()).is_multiple_of(64) {
-                    prefetch(columns.next.wrapping_add(at + c * L::N));
+        let tokens = weights.tokens.min(PAGE_TOKENS);
+        if TILED {
+            for token in (0..tokens).step_by(2) {
+                add_token(l, (weights, columns, token), &mut even);
+                if token + 1 < tokens {
+                    add_token(l, (weights, columns, token + 1), &mut odd);
                 }
             }
-            let values: [L::F; C] = array::from_fn(|c| V::load(l, columns.values.add(at + c * L::N)));
-            for (sums, p) in sums.iter_mut().zip(&weights.p) {
-                let p = l.splat(p[token]);
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = l.fma(p, value, *sum);
-                }
+        } else {
+            for token in 0..tokens {
+                add_token(l, (weights, columns, token), &mut sums);
             }
         }
-        for (query, sums) in queries.iter().zip(sums) {
-            for (c, sum) in sums.into_iter().enumerate() {
+        for (r, (query, sums)) in queries.iter().zip(sums).enumerate() {
+            for (c, mut sum) in sums.into_iter().enumerate() {
+                if TILED {
+                    sum = l.add(sum, l.add(even[r][c], odd[r][c]));
+                }
                 l.store(query.out.add(columns.first + c * L::N), sum);
             }
         }
     }
 }
 
-/// The same for one register of coordinates, of which `count` (or all, if there are more) exist.
+/// Adds the weighted value of a token in `C` registers of coordinates.
 #[inline(always)]
-unsafe fn add_few_values<L: Lanes, V: Stored, const R: usize>(
+unsafe fn add_token<L: Lanes, V: Stored, const R: usize, const C: usize>(
+    l: L,
+    (weights, columns, token): (&Weights<R>, Columns<V>, usize),
+    sums: &mut [[L::F; C]; R],
+) {
+    let at = token * columns.stride + columns.first;
+    for c in 0..C {
+        if (c * L::N * size_of::<V>()).is_multiple_of(64) {
+            prefetch(columns.next.wrapping_add(at + c * L::N));
+        }
+    }
+    // SAFETY: the caller's.
+    let values: [L::F; C] = unsafe { array::from_fn(|c| V::load(l, columns.values.add(at + c * L::N))) };
+    for (sums, p) in sums.iter_mut().zip(&weights.p) {
+        let p = l.splat(p[token]);
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = l.fma(p, value, *sum);
+        }
+    }
+}
+
+/// What [`add_values`] does for one register of coordinates, of which `count` (or all, if there are more) exist.
+#[inline(always)]
+unsafe fn add_few_values<L: Lanes, V: Stored, const R: usize, const TILED: bool>(
     l: L,
     queries: &[Query; R],
     weights: &Weights<R>,
@@ -259,16 +355,22 @@ unsafe fn add_few_values<L: Lanes, V: Stored, const R: usize>(
 ) {
     if count >= L::N {
         // SAFETY: the caller's.
-        return unsafe { add_values::<L, V, R, 1>(l, queries, weights, columns) };
+        return unsafe { add_values::<L, V, R, 1, TILED>(l, queries, weights, columns) };
     }
     for (r, query) in queries.iter().enumerate() {
         // SAFETY: the caller's; `count` coordinates are there.
         unsafe {
             let out = query.out.add(columns.first);
-            let mut sum = l.mul(l.load_first(out, count), l.splat(weights.shrink[r]));
+            let mut sum = shrunk::<L, TILED>(l, l.load_first(out, count), weights.shrink[r]);
+            let mut both = [l.splat(0.0); 2];
             for token in 0..weights.tokens {
                 let value = columns.values.add(token * columns.stride + columns.first);
-                sum = l.fma(l.splat(weights.p[r][token]), V::load_first(l, value, count), sum);
+                let value = V::load_first(l, value, count);
+                let sum = if TILED { &mut both[token % 2] } else { &mut sum };
+                *sum = l.fma(l.splat(weights.p[r][token]), value, *sum);
+            }
+            if TILED {
+                sum = l.add(sum, l.add(both[0], both[1]));
             }
             l.store_first(out, count, sum);
         }

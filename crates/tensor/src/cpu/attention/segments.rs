@@ -22,7 +22,7 @@ pub(super) struct Segment {
 pub(in crate::cpu) fn attend_segments(
     (qkv, lengths): (Fused<'_>, &[usize]),
     (level, pool): (Level, &Pool),
-    Workspace { items, segments, keys }: &mut Workspace,
+    Workspace { items, segments, keys, .. }: &mut Workspace,
     out: &mut [f32],
 ) {
     let heads = qkv.heads;
@@ -45,7 +45,7 @@ pub(in crate::cpu) fn attend_segments(
         keys.resize(end.first_block * block, 0.0);
     }
     let packed = Disjoint::new(keys);
-    share_out(pool, (segments.len(), products), &|segment| {
+    share_out(pool, (segments.len(), products), &|segment, _| {
         let segment = segments[segment];
         let blocks = segment.rows.div_ceil(PAGE_TOKENS);
         // SAFETY: segments have blocks of their own, all inside of `keys`.
@@ -53,7 +53,7 @@ pub(in crate::cpu) fn attend_segments(
         pack_keys(qkv, segment, keys);
     });
     let calls = Calls { rows: qkv.rows, stride: heads.fused(), heads, out: Disjoint::new(out) };
-    share_out(pool, (items.len(), products), &|item| {
+    share_out(pool, (items.len(), products), &|item, _| {
         let segment = segments[items[item].sequence];
         level.run(Within { calls, segment, keys: &keys[segment.first_block * block..], item: items[item] });
     });
@@ -104,7 +104,7 @@ impl<L: Lanes> Work<L> for Within<'_> {
                     let tokens = (segment.rows - behind).min(PAGE_TOKENS);
                     let next = (keys.wrapping_add(kv * dim * PAGE_TOKENS), values);
                     let block = Block { keys, values, stride: fused, scales: NO_SCALES, next, tokens, dim };
-                    block::pass(l, queries, block);
+                    block::pass::<_, _, _, false>(l, queries, block);
                 }
                 finish(l, queries, dim);
             }

@@ -124,6 +124,10 @@ impl Lanes for Avx2 {
         fn upper_halves(self, words: __m256) -> __m256 {
             _mm256_castsi256_ps(_mm256_srli_epi32::<16>(_mm256_castps_si256(words)))
         }
+        fn join_halves(self, low: __m256, high: __m256) -> __m256 {
+            let low = _mm256_srli_epi32::<16>(_mm256_castps_si256(low));
+            _mm256_castsi256_ps(_mm256_blend_epi16::<0xaa>(low, _mm256_castps_si256(high)))
+        }
         fn splat(self, value: f32) -> __m256 { _mm256_set1_ps(value) }
         fn add(self, a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         fn sub(self, a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }

@@ -146,6 +146,10 @@ impl Lanes for Avx512 {
         fn upper_halves(self, words: __m512) -> __m512 {
             _mm512_castsi512_ps(_mm512_srli_epi32::<16>(_mm512_castps_si512(words)))
         }
+        fn join_halves(self, low: __m512, high: __m512) -> __m512 {
+            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, _mm512_castps_si512(high)))
+        }
         fn splat(self, value: f32) -> __m512 { _mm512_set1_ps(value) }
         fn add(self, a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         fn sub(self, a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
