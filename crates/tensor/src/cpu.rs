@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kernels::{Place, Queries, Tap};
 use crate::stored::TensorView;
-use crate::{Angles, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
+use crate::{Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
 use dispatch::Level;
 pub(crate) use peak::multiply_in_registers;
@@ -125,10 +125,10 @@ impl Kernels for Cpu {
         attention::attend_all((queries, batch), kv, (self.level, &self.pool), workspace, out);
     }
 
-    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], dtype: Dtype, out: &mut [f32]) {
         shapes::attend_segments(qkv, segments, out);
         let workspace = &mut self.scratch().attention;
-        attention::attend_segments((qkv, segments), (self.level, &self.pool), workspace, out);
+        attention::attend_segments((qkv, segments, dtype), (self.level, &self.pool), workspace, out);
     }
 
     fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]) {

@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::{KvArena, Linear, Pool, Ragged, stored::TensorView};
+use crate::{Dtype, KvArena, Linear, Pool, Ragged, stored::TensorView};
 
 /// Point-wise function applied by a linear layer to its output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -208,8 +208,9 @@ pub trait Kernels: Send + Sync {
     /// written before. So a long sequence that sees itself whole is read in parts. `out` has the shape of the queries.
     fn attend_all(&self, queries: Queries<'_>, batch: &Ragged, kv: (&KvArena, usize), out: &mut [f32]);
 
-    /// Bidirectional attention inside each segment; `segments` are row counts.
-    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]);
+    /// Bidirectional attention inside each segment; `segments` are row counts. With [`Dtype::Bf16`], queries, keys, values and
+    /// weights may be rounded to bf16, as they are where the machine has tiles.
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], dtype: Dtype, out: &mut [f32]);
 
     /// Mean over the rows of each segment, then division by the L2 norm (floored at 1e-12).
     fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]);

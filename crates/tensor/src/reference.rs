@@ -133,7 +133,7 @@ impl Kernels for Reference {
         }
     }
 
-    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], _: Dtype, out: &mut [f32]) {
         shapes::attend_segments(qkv, segments, out);
         attention::segments(qkv, segments, out);
     }

@@ -12,7 +12,8 @@ use crate::kernels::{Place, Queries, Tap};
 use crate::peak::Arithmetic;
 use crate::stored::TensorView;
 use crate::{
-    Angles, Epilogue, Fused, Kernels, KvArena, KvDtype, Linear, Norm, PAGE_TOKENS, Pool, Product, Ragged,
+    Angles, Dtype, Epilogue, Fused, Kernels, KvArena, KvDtype, Linear, Norm, PAGE_TOKENS, Pool, Product,
+    Ragged,
 };
 
 /// A part of a forward pass.
@@ -198,11 +199,11 @@ impl Kernels for Timed {
         self.note(Stage::Attention, work, |kernels| kernels.attend_all(queries, batch, kv, out));
     }
 
-    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], out: &mut [f32]) {
+    fn attend_segments(&self, qkv: Fused<'_>, segments: &[usize], dtype: Dtype, out: &mut [f32]) {
         let products: usize = segments.iter().map(|rows| rows * rows).sum();
         let operations = (Arithmetic::F32, 4 * products * qkv.heads.query * qkv.heads.dim);
         let work = Work { bytes: size_of_val(qkv.rows), operations };
-        self.note(Stage::Attention, work, |kernels| kernels.attend_segments(qkv, segments, out));
+        self.note(Stage::Attention, work, |kernels| kernels.attend_segments(qkv, segments, dtype, out));
     }
 
     fn mean_pool_normalize(&self, x: &[f32], width: usize, segments: &[usize], out: &mut [f32]) {

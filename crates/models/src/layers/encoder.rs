@@ -157,7 +157,7 @@ impl EncoderBlock {
         let (qkv, attended, inner) = (work.qkv.rows(rows), work.attended.rows(rows), work.inner.rows(rows));
         let residual = Epilogue { write: Write::Add, ..Epilogue::default() };
         kernels.linear(x, &self.qkv, Epilogue::default(), qkv);
-        kernels.attend_segments(Fused { rows: qkv, heads }, lengths, attended);
+        kernels.attend_segments(Fused { rows: qkv, heads }, lengths, self.qkv.dtype(), attended);
         kernels.linear(attended, &self.out, residual, x);
         kernels.norm(x, self.attended.view(), y);
         kernels.linear(y, &self.up, Epilogue { activation: self.activation, write: Write::Replace }, inner);

@@ -55,7 +55,8 @@ struct Item {
 pub(super) struct Workspace {
     items: Vec<Item>,
     segments: Vec<segments::Segment>,
-    keys: Vec<f32>,
+    /// Keys, and values for tiles, of segments.
+    blocks: Vec<f32>,
     /// What every worker needs where attention goes by tiles.
     tiled: Vec<f32>,
 }
@@ -207,7 +208,7 @@ fn paged(
     }
     let items = items.as_slice();
     let words = if by_tiles { memory(heads, items) } else { 0 };
-    let tiled = parts(tiled, (words, pool));
+    let tiled = parts(tiled, (words, pool.threads()));
     share_out(pool, (items.len(), products), &|item, worker| {
         let paged = Paged { calls, sight, batch, kv, item: items[item] };
         // SAFETY: there are as many words for every worker, who is the only one of its number.
@@ -230,9 +231,9 @@ fn memory(heads: Heads, items: &[Item]) -> usize {
     (shape.words() + shape.keys() + shape.values()).max(QUERIES * heads.dim).next_multiple_of(16)
 }
 
-/// As many words for every worker, in memory that grows to the largest call and begins with a cache line.
-fn parts(memory: &mut Vec<f32>, (words, pool): (usize, &Pool)) -> Disjoint {
-    let all = words * pool.threads();
+/// Some parts of as many words, in memory that grows to the largest call and begins with a cache line.
+fn parts(memory: &mut Vec<f32>, (words, count): (usize, usize)) -> Disjoint {
+    let all = words * count;
     if memory.len() < all + 16 {
         memory.resize(all + 16, 0.0);
     }

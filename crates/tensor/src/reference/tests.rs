@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernels::Heads;
-use crate::{KvDtype, KvLayout, Packer};
+use crate::{Dtype, KvDtype, KvLayout, Packer};
 
 const HEADS: Heads = Heads { query: 2, kv: 1, dim: 2 };
 
@@ -103,7 +103,7 @@ fn causal_attention_of_the_last_row_is_attention_over_the_segment() {
     for last in [0, 31, 32, 69] {
         let mut all = vec![0.0; (last + 1) * 4];
         let qkv = Fused { rows: &qkv(0..last + 1), heads: HEADS };
-        Reference.attend_segments(qkv, &[last + 1], &mut all);
+        Reference.attend_segments(qkv, &[last + 1], Dtype::F32, &mut all);
         assert_eq!(found[last * 4..(last + 1) * 4], all[last * 4..]);
     }
     assert_eq!(found.len(), rows * 4);
@@ -118,7 +118,7 @@ fn attention_to_all_is_attention_inside_of_a_segment() {
     batch.push(0, rows, &pages);
     Reference.kv_write(Fused { rows: &fused, heads: HEADS }, &batch, (&mut kv, 0));
     let mut expected = vec![0.0; rows * 4];
-    Reference.attend_segments(Fused { rows: &fused, heads: HEADS }, &[rows], &mut expected);
+    Reference.attend_segments(Fused { rows: &fused, heads: HEADS }, &[rows], Dtype::F32, &mut expected);
     let queries: Vec<f32> = fused.chunks(HEADS.fused()).flat_map(|row| &row[..4]).copied().collect();
     for part in [7..20, 0..45] {
         let mut batch = Ragged::default();
@@ -136,6 +136,6 @@ fn attention_weighs_values_by_softmax() {
     let mut out = [0.0; 2];
     // q = 1 and 0; k = 0 and ln 3; v = 4 and 8.
     let qkv = Fused { rows: &[1.0, 0.0, 4.0, 0.0, 3f32.ln(), 8.0], heads };
-    Reference.attend_segments(qkv, &[2], &mut out);
+    Reference.attend_segments(qkv, &[2], Dtype::F32, &mut out);
     close(&out, &[7.0, 6.0]);
 }

@@ -1,31 +1,43 @@
-//! Bidirectional attention inside segments: keys are first brought into the form that they have in pages.
+//! Bidirectional attention inside segments: keys, and for tiles values too, are first brought into the form that blocks of
+//! pages have.
 
 use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::Disjoint;
+use crate::cpu::tiles::{Hardware, SIDE, Tiles};
 use crate::kernels::Heads;
-use crate::{Fused, PAGE_TOKENS, Pool};
+use crate::{Dtype, Fused, Isa, PAGE_TOKENS, Pool};
 
 use super::block::{self, Block, NO_SCALES, QUERIES, Query};
-use super::{Calls, Item, TOKENS, Workspace, finish, share_out};
+use super::tiled::{self, Rows, SHARING, Shape};
+use super::{Calls, Item, TOKENS, Workspace, finish, memory, parts, share_out};
 
 /// Some rows of a call that see each other.
 #[derive(Clone, Copy)]
 pub(super) struct Segment {
     first_row: usize,
     rows: usize,
-    /// Its first block of packed keys; a block holds `[kv head][dim][PAGE_TOKENS]`.
+    /// Its first packed block, of all key heads.
     first_block: usize,
 }
 
-/// Attention of every row to all rows of its segment.
+impl Segment {
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(PAGE_TOKENS)
+    }
+}
+
+/// Attention of every row to all rows of its segment, in `dtype`.
 pub(in crate::cpu) fn attend_segments(
-    (qkv, lengths): (Fused<'_>, &[usize]),
+    (qkv, lengths, dtype): (Fused<'_>, &[usize], Dtype),
     (level, pool): (Level, &Pool),
-    Workspace { items, segments, keys, .. }: &mut Workspace,
+    Workspace { items, segments, blocks, tiled }: &mut Workspace,
     out: &mut [f32],
 ) {
     let heads = qkv.heads;
+    let by_tiles = level.isa() == Isa::Amx && dtype == Dtype::Bf16;
+    let group = heads.query / heads.kv;
+    let most = if by_tiles { (SHARING / group).max(1) } else { TOKENS };
     items.clear();
     segments.clear();
     let mut end = Segment { first_row: 0, rows: 0, first_block: 0 };
@@ -35,28 +47,70 @@ pub(in crate::cpu) fn attend_segments(
         end.first_row += rows;
         end.first_block += rows.div_ceil(PAGE_TOKENS);
         products += rows * rows * heads.query * heads.dim;
-        for first in (0..rows).step_by(TOKENS) {
-            let tokens = (rows - first).min(TOKENS);
+        for first in (0..rows).step_by(most) {
+            let tokens = (rows - first).min(most);
             items.extend((0..heads.kv).map(|kv_head| Item { sequence, kv_head, first, tokens }));
         }
     }
-    let block = heads.kv * heads.dim * PAGE_TOKENS;
-    if keys.len() < end.first_block * block {
-        keys.resize(end.first_block * block, 0.0);
-    }
-    let packed = Disjoint::new(keys);
+    let shape = Shape { rows: 0, dim: heads.dim };
+    let block = heads.kv * if by_tiles { shape.keys() + shape.values() } else { heads.dim * PAGE_TOKENS };
+    let packed = parts(blocks, (end.first_block * block, 1));
     share_out(pool, (segments.len(), products), &|segment, _| {
         let segment = segments[segment];
-        let blocks = segment.rows.div_ceil(PAGE_TOKENS);
-        // SAFETY: segments have blocks of their own, all inside of `keys`.
-        let keys = unsafe { packed.part(segment.first_block * block, blocks * block) };
-        pack_keys(qkv, segment, keys);
+        // SAFETY: segments have blocks of their own, all inside of `packed`.
+        let to = unsafe { packed.part(segment.first_block * block, segment.blocks() * block) };
+        if by_tiles {
+            level.run(PackTiles { qkv, segment, to });
+        } else {
+            pack_keys(qkv, segment, to);
+        }
     });
     let calls = Calls { rows: qkv.rows, stride: heads.fused(), heads, out: Disjoint::new(out) };
-    share_out(pool, (items.len(), products), &|item, _| {
-        let segment = segments[items[item].sequence];
-        level.run(Within { calls, segment, keys: &keys[segment.first_block * block..], item: items[item] });
+    let words = if by_tiles { memory(heads, items) } else { 0 };
+    let tiled = parts(tiled, (words, pool.threads()));
+    share_out(pool, (items.len(), products), &|item, worker| {
+        let (item, segment) = (items[item], segments[items[item].sequence]);
+        // SAFETY: all blocks are packed, and nobody writes to them any more.
+        let blocks = unsafe { &*packed.part(segment.first_block * block, segment.blocks() * block) };
+        let within = Within { calls, segment, blocks, item };
+        if by_tiles {
+            // SAFETY: there are as many words for every worker, who is the only one of its number.
+            let memory = unsafe { tiled.part(worker * words, words) };
+            // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
+            let tiles = unsafe { Hardware::configure(SIDE) };
+            level.run(WithinByTiles { within, memory, tiles });
+        } else {
+            level.run(within);
+        }
     });
+}
+
+/// Makes tiles of the keys and values of a segment: for every block and key head its keys, then its values.
+struct PackTiles<'a> {
+    qkv: Fused<'a>,
+    segment: Segment,
+    to: &'a mut [f32],
+}
+
+impl<L: Lanes> Work<L> for PackTiles<'_> {
+    #[inline(always)]
+    fn run(self, l: L) {
+        let Self { qkv: Fused { rows, heads }, segment, to } = self;
+        let Heads { query, kv, dim } = heads;
+        let shape = Shape { rows: 0, dim };
+        let fused = heads.fused();
+        let rows = &rows[segment.first_row * fused..][..segment.rows * fused];
+        for (number, to) in to.chunks_exact_mut(shape.keys() + shape.values()).enumerate() {
+            let (block, head) = (number / kv, number % kv);
+            let rows = &rows[block * PAGE_TOKENS * fused..];
+            let rows = &rows[..rows.len().min(PAGE_TOKENS * fused)];
+            let (keys, values) = to.split_at_mut(shape.keys());
+            let at = (query + head) * dim;
+            tiled::tile_rows_of_keys(l, (&rows[at..], fused, dim), bytemuck::cast_slice_mut(keys));
+            let at = (query + kv + head) * dim;
+            tiled::tile_rows_of_values(l, (&rows[at..], fused, dim), bytemuck::cast_slice_mut(values));
+        }
+    }
 }
 
 fn pack_keys(Fused { rows, heads }: Fused<'_>, segment: Segment, keys: &mut [f32]) {
@@ -75,15 +129,15 @@ fn pack_keys(Fused { rows, heads }: Fused<'_>, segment: Segment, keys: &mut [f32
 struct Within<'a> {
     calls: Calls<'a>,
     segment: Segment,
-    /// From the segment's first block on.
-    keys: &'a [f32],
+    /// The segment's packed blocks.
+    blocks: &'a [f32],
     item: Item,
 }
 
 impl<L: Lanes> Work<L> for Within<'_> {
     #[inline(always)]
     fn run(self, l: L) {
-        let Self { calls, segment, keys, item } = self;
+        let Self { calls, segment, blocks: keys, item } = self;
         let Heads { query, kv, dim } = calls.heads;
         let fused = calls.stride;
         let values_at = (query + kv + item.kv_head) * dim;
@@ -108,6 +162,38 @@ impl<L: Lanes> Work<L> for Within<'_> {
                 }
                 finish(l, queries, dim);
             }
+        }
+    }
+}
+
+/// An item of bidirectional attention by tiles.
+struct WithinByTiles<'a, T> {
+    within: Within<'a>,
+    /// For this worker alone, as many words as [`memory`] says.
+    memory: &'a mut [f32],
+    tiles: T,
+}
+
+impl<L: Lanes, T: Tiles> Work<L> for WithinByTiles<'_, T> {
+    #[inline(always)]
+    fn run(self, l: L) {
+        let Self { within: Within { calls, segment, blocks, item }, memory, mut tiles } = self;
+        let Heads { query, kv, dim } = calls.heads;
+        let count = item.tokens * (query / kv);
+        let shape = Shape { rows: count, dim };
+        let first = (segment.first_row + item.first, item.kv_head);
+        let places = |i: usize| calls.query(calls.place(first, i));
+        let mut rows = Rows::begin(l, shape, &mut memory[..shape.words()], places);
+        let blocks = blocks.chunks_exact(shape.keys() + shape.values()).skip(item.kv_head).step_by(kv);
+        for (number, block) in blocks.enumerate() {
+            let (keys, values) = bytemuck::cast_slice(block).split_at(shape.keys());
+            let seen = (segment.rows - number * PAGE_TOKENS).min(PAGE_TOKENS);
+            // All rows see the same tokens, so none can be spoilt by what it does not see.
+            rows.pass(l, &mut tiles, (tiled::Block { keys, values, scales: None }, false), |_| seen);
+        }
+        for i in 0..count {
+            // SAFETY: the rows are the item's, and no other item has both its tokens and its key head.
+            rows.finish(l, i, unsafe { calls.output(calls.place(first, i)) });
         }
     }
 }

@@ -380,6 +380,44 @@ pub(super) fn tile_values<L: Lanes, E: Stored>(
     poison.is_nan()
 }
 
+/// Makes tiles of keys that are `stride` apart, of at most [`PAGE_TOKENS`] tokens.
+#[inline(always)]
+pub(super) fn tile_rows_of_keys<L: Lanes>(l: L, (keys, stride, dim): (&[f32], usize, usize), to: &mut [u32]) {
+    to.fill(0);
+    for (token, key) in keys.chunks(stride).enumerate() {
+        for (at, part) in key[..dim].chunks(L::N).enumerate() {
+            let mut pairs = [0u32; SIDE / 2];
+            // SAFETY: there is a place for each lane of a register.
+            unsafe { l.store_bf16(pairs.as_mut_ptr().cast(), l.read(part)) };
+            for (pair, &word) in pairs.iter().take(part.len().div_ceil(2)).enumerate() {
+                to[(at * L::N / 2 + pair) * PAGE_TOKENS + token] = word;
+            }
+        }
+    }
+}
+
+/// Makes tiles of values that are `stride` apart, of at most [`PAGE_TOKENS`] tokens.
+#[inline(always)]
+pub(super) fn tile_rows_of_values<L: Lanes>(
+    l: L,
+    (values, stride, dim): (&[f32], usize, usize),
+    to: &mut [u32],
+) {
+    let to: &mut [f32] = bytemuck::cast_slice_mut(to);
+    to.fill(0.0);
+    let width = dim.next_multiple_of(SIDE);
+    for (pair, line) in values.chunks(2 * stride).zip(to.chunks_exact_mut(width)) {
+        for at in (0..dim).step_by(L::N) {
+            let low = l.round_bf16(l.read(&pair[at..dim]));
+            let high = match pair.get(stride..) {
+                Some(second) if !second.is_empty() => l.round_bf16(l.read(&second[at..dim])),
+                _ => l.splat(0.0),
+            };
+            l.write(&mut line[at..], l.join_halves(low, high));
+        }
+    }
+}
+
 /// Words of two numbers, the first one in the lower half. The sum of all numbers times zero: none, if one of them is none or
 /// has no bound.
 #[inline(always)]

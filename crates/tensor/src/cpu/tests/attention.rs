@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{all, near, noise, same_bits};
 use crate::kernels::{Heads, Queries};
 use crate::reference::Reference;
-use crate::{Cpu, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS, Ragged};
+use crate::{Cpu, Dtype, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS, Ragged};
 
 fn heads() -> impl Strategy<Value = Heads> {
     let dim = prop::sample::select(vec![1usize, 5, 16, 24, 32, 64, 80, 100, 128]);
@@ -110,21 +110,25 @@ proptest! {
     }
 
     #[test]
-    fn attention_inside_of_segments(heads in heads(), segments in prop::collection::vec(0usize..100, 1..4)) {
+    fn attention_inside_of_segments(
+        heads in heads(),
+        segments in prop::collection::vec(0usize..100, 1..4),
+        dtype in prop::sample::select(vec![Dtype::F32, Dtype::Bf16]),
+    ) {
         let rows = segments.iter().sum::<usize>();
         let qkv = noise(rows * heads.fused(), 1);
         let width = heads.query * heads.dim;
         let mut expected = vec![0.0; rows * width];
-        Reference.attend_segments(Fused { rows: &qkv, heads }, &segments, &mut expected);
+        Reference.attend_segments(Fused { rows: &qkv, heads }, &segments, dtype, &mut expected);
         for cpu in all() {
-            dirty_workspace(cpu, heads, rows + PAGE_TOKENS);
+            dirty_workspace(cpu, (heads, dtype), rows + PAGE_TOKENS);
             let mut found = vec![f32::NAN; rows * width];
-            cpu.attend_segments(Fused { rows: &qkv, heads }, &segments, &mut found);
-            near(cpu, &found, &expected, 1e-5);
+            cpu.attend_segments(Fused { rows: &qkv, heads }, &segments, dtype, &mut found);
+            near(cpu, &found, &expected, tolerance(cpu, dtype.into()));
             let last = *segments.last().unwrap();
             let mut alone = vec![f32::NAN; last * width];
             let rest = Fused { rows: &qkv[(rows - last) * heads.fused()..], heads };
-            cpu.attend_segments(rest, &[last], &mut alone);
+            cpu.attend_segments(rest, &[last], dtype, &mut alone);
             same_bits(cpu, &found[(rows - last) * width..], &alone);
         }
     }
@@ -149,10 +153,10 @@ fn attend_all(kernels: &dyn Kernels, (heads, dtype): (Heads, KvDtype), qkv: &[f3
 }
 
 /// Leaves what is no number in the working memory, which the next call must not see.
-fn dirty_workspace(cpu: &Cpu, heads: Heads, rows: usize) {
+fn dirty_workspace(cpu: &Cpu, (heads, dtype): (Heads, Dtype), rows: usize) {
     let qkv = vec![f32::NAN; rows * heads.fused()];
     let mut out = vec![0.0; rows * heads.query * heads.dim];
-    cpu.attend_segments(Fused { rows: &qkv, heads }, &[rows], &mut out);
+    cpu.attend_segments(Fused { rows: &qkv, heads }, &[rows], dtype, &mut out);
 }
 
 #[test]
