@@ -51,7 +51,7 @@ fn step(kernels: &dyn Kernels) -> impl FnMut() {
         let qkv = Fused { rows: &x, heads: HEADS };
         kernels.kv_write(qkv, &batch, (&mut kv, 0));
         kernels.attend(qkv, &batch, (&kv, 0), &mut out[..ROWS * 128]);
-        kernels.attend_segments(qkv, &[100, ROWS - 100], &mut out[..ROWS * 128]);
+        kernels.attend_segments(qkv, &[100, ROWS - 100], Dtype::Bf16, &mut out[..ROWS * 128]);
         kernels.silu_mul(&x, WIDTH / 2, &mut out[..ROWS * WIDTH / 2]);
         kernels.mean_pool_normalize(&x, WIDTH, &[100, ROWS - 100], &mut out[..2 * WIDTH]);
         kernels.log_sum_exp(&x, WIDTH, &mut out[..ROWS]);

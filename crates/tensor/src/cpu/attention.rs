@@ -81,7 +81,7 @@ enum Sight {
     All,
 }
 
-impl Calls<'_> {
+impl<'a> Calls<'a> {
     /// Row and query head of query number `i`.
     #[inline(always)]
     fn place(&self, (first_row, kv_head): (usize, usize), i: usize) -> (usize, usize) {
@@ -91,7 +91,7 @@ impl Calls<'_> {
 
     /// A head of a row.
     #[inline(always)]
-    fn query(&self, (row, head): (usize, usize)) -> &[f32] {
+    fn query(self, (row, head): (usize, usize)) -> &'a [f32] {
         let dim = self.heads.dim;
         &self.rows[row * self.stride + head * dim..][..dim]
     }
@@ -101,7 +101,7 @@ impl Calls<'_> {
     /// # Safety
     /// The row exists, and nobody else has this head of it.
     #[inline(always)]
-    unsafe fn output(&self, (row, head): (usize, usize)) -> &mut [f32] {
+    unsafe fn output(self, (row, head): (usize, usize)) -> &'a mut [f32] {
         let Heads { query, dim, .. } = self.heads;
         // SAFETY: the row has a place for each query head; the rest is the caller's.
         unsafe { self.out.part((row * query + head) * dim, dim) }

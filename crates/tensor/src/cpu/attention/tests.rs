@@ -12,6 +12,12 @@ fn noise(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i + 1) * (2 * seed + 1) * 7919 % 2003) as f32 / 1001.5 - 1.0).collect()
 }
 
+/// How to attend: by tiles in memory, or by the lanes of the machine.
+enum Way {
+    Tiles,
+    Lanes,
+}
+
 /// A sequence whose last `rows` tokens are to be computed, with keys and values of all its tokens in pages.
 struct Case {
     heads: Heads,
@@ -43,8 +49,8 @@ impl Case {
         out
     }
 
-    /// By tiles in memory, or by the lanes of the machine; nothing where it has none.
-    fn run<E: Stored>(&self, by_tiles: bool) -> Option<Vec<f32>> {
+    /// The output; nothing where the machine has no lanes.
+    fn run<E: Stored>(&self, way: Way) -> Option<Vec<f32>> {
         let level = Level::new(Isa::available().into_iter().rfind(|&isa| isa != Isa::Scalar)?);
         let mut out = vec![f32::NAN; self.rows * self.heads.query * self.heads.dim];
         let stride = self.heads.fused();
@@ -53,11 +59,12 @@ impl Case {
             let item = Item { sequence: 0, kv_head, first: 0, tokens: self.rows };
             let paged = Paged { calls, sight: Sight::Before, batch: &self.batch, kv: (&self.kv, 0), item };
             let memory = &mut vec![f32::NAN; memory(self.heads, &[item])];
-            if by_tiles {
-                let tiles = Software::new(SIDE);
-                level.run(Tiled::<E, _> { paged, memory, tiles, stored: PhantomData });
-            } else {
-                level.run(ByLanes::<E, true> { paged, memory, stored: PhantomData });
+            match way {
+                Way::Tiles => {
+                    let tiles = Software::new(SIDE);
+                    level.run(Tiled::<E, _> { paged, memory, tiles, stored: PhantomData });
+                }
+                Way::Lanes => level.run(ByLanes::<E, true> { paged, memory, stored: PhantomData }),
             }
         }
         Some(out)
@@ -69,8 +76,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 fn check<E: KvElement + Stored>(case: &Case, tolerance: f32) -> Result<(), TestCaseError> {
-    let Some(by_tiles) = case.run::<E>(true) else { return Ok(()) };
-    let by_lanes = case.run::<E>(false).unwrap();
+    let Some(by_tiles) = case.run::<E>(Way::Tiles) else { return Ok(()) };
+    let by_lanes = case.run::<E>(Way::Lanes).unwrap();
     prop_assert!(bits(&by_tiles) == bits(&by_lanes), "tiles and lanes differ");
     for (found, expected) in by_tiles.iter().zip(case.reference()) {
         prop_assert!((found - expected).abs() < tolerance, "{} is not {}", found, expected);
@@ -110,8 +117,8 @@ fn a_value_without_bound_spoils_those_who_see_it_and_nobody_else() {
     let value = spoilt * heads.fused() + (heads.query + heads.kv) * heads.dim + 7;
     broken[value] = f32::INFINITY;
     let case = |qkv| Case::new(heads, KvDtype::Bf16, (0, rows), qkv);
-    let Some(expected) = case(sound).run::<bf16>(true) else { return };
-    let found = case(broken).run::<bf16>(true).unwrap();
+    let Some(expected) = case(sound).run::<bf16>(Way::Tiles) else { return };
+    let found = case(broken).run::<bf16>(Way::Tiles).unwrap();
     assert_eq!(bits(&found[..spoilt * width]), bits(&expected[..spoilt * width]));
     assert!((spoilt..rows).all(|row| !found[row * width + 7].is_finite()));
     let other_head = |row: usize| row * width + 2 * heads.dim..(row + 1) * width;
