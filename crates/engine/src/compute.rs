@@ -242,6 +242,13 @@ impl Compute {
                 outcome.lost.push((work.index, Failure::Form { message }));
                 continue;
             }
+            let forced = sequence.forced();
+            let forced = forced.map(|token| Sampled { index: work.index, drafts: 0, token, logprob: None });
+            let before = outcome.sampled.len();
+            outcome.sampled.extend(forced);
+            if outcome.sampled.len() > before {
+                continue;
+            }
             let tried = &sequence.foresight().expected()[..work.drafts];
             for (ahead, row) in rows.chunks_exact(self.vocabulary).enumerate() {
                 let token = self.sampler.sample(row, &sequence.ask(ahead));

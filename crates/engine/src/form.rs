@@ -2,7 +2,8 @@
 //!
 //! A form is compiled once, away from the engine's thread, and kept for the next request that asks for it. Each
 //! continuation walks its own copy, its [`Guide`]. The set of tokens that may come next depends on nothing but the
-//! tokens before, so a thread of its own ([`Masks`]) computes it while the model computes the logits.
+//! tokens before, so a thread of its own ([`Masks`]) computes it while the model computes the logits. Where there is only
+//! one way to go on, the tokens of it are not asked of the model.
 
 mod compile;
 mod guide;
@@ -13,5 +14,5 @@ mod tests;
 mod vocabulary;
 
 pub(crate) use compile::Forms;
-pub(crate) use guide::{Guide, Template};
+pub(crate) use guide::{Guide, Stride, Template};
 pub(crate) use masks::Masks;

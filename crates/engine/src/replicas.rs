@@ -8,6 +8,7 @@
 mod beginnings;
 mod book;
 mod routed;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use protocol::{
 use crate::sum;
 use book::Book;
 use routed::{Place, Routed};
+use tally::Tally;
 
 /// Engines with the same model as one [`Inference`].
 pub struct Replicas {
@@ -34,11 +36,16 @@ pub struct Replicas {
 struct Shared {
     members: Vec<Arc<dyn Inference>>,
     book: Mutex<Book>,
+    tally: Mutex<Tally>,
 }
 
 impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -46,7 +53,7 @@ impl Replicas {
     /// `members` serve the same model, loaded from the same files in the same way, under the same name; at least one.
     pub fn new(members: Vec<Arc<dyn Inference>>) -> Self {
         let book = Mutex::new(Book::new(members.len()));
-        Self { shared: Arc::new(Shared { members, book }) }
+        Self { shared: Arc::new(Shared { members, book, tally: Mutex::default() }) }
     }
 
     /// Asks one replica after the other, the best one first, until one does not say that it has no room.
@@ -146,6 +153,7 @@ impl Inference for Replicas {
         let models = std::mem::take(&mut joined.models);
         joined.models = models.into_iter().reduce(together).into_iter().collect();
         joined.figures.clear();
+        self.shared.tally().correct(&mut joined.counters);
         let mut joined = sum::with_figures(joined);
         joined.models.iter_mut().for_each(|model| (model.phase, model.health) = (phase, health.clone()));
         joined

@@ -10,7 +10,7 @@ use models::{Batch, Gathering, Pooling};
 use protocol::FinishReason;
 use tensor::PAGE_TOKENS;
 
-use crate::form::{Guide, Template};
+use crate::form::{Guide, Stride, Template};
 use crate::parameters::Parameters;
 use crate::plan::{Rank, Slot};
 use crate::prefix::{PrefixCache, Scope};
@@ -296,8 +296,19 @@ impl Sequence {
     }
 
     /// Its guide, if the form has a say in its next token. The token that opens a reasoning is allowed beside it.
-    pub(crate) fn lend_guide(&mut self) -> Option<Guide> {
-        if self.reasoning.is_inside() { None } else { self.guide.take() }
+    /// What the model thinks of a token is only known if it is asked.
+    pub(crate) fn lend_guide(&mut self) -> Option<(Guide, Stride)> {
+        if self.reasoning.is_inside() {
+            return None;
+        }
+        let asks = self.logprobs().is_some() || self.reasoning.opening().is_some();
+        let stride = if asks { Stride::Step } else { Stride::Leap };
+        self.guide.take().map(|guide| (guide, stride))
+    }
+
+    /// The tokens that have to come next, whatever the model says.
+    pub(crate) fn forced(&self) -> impl Iterator<Item = u32> {
+        self.guide.iter().flat_map(Guide::forced)
     }
 
     /// Takes its guide back.

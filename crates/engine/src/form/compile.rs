@@ -3,17 +3,17 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use llguidance::ParserFactory;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::InferenceCapabilities;
-use llguidance::{Matcher, ParserFactory};
 use models::tokenizer::Tokenizer;
 use protocol::form::on_one_line;
 use protocol::{Form, Refusal};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::guide::{Template, plain};
+use super::guide::{Stride, Template, plain};
 use super::recent::Recent;
 use super::vocabulary;
 
@@ -92,19 +92,17 @@ impl Shared {
         let grammar = grammar(form).map_err(refuse)?;
         let factory = self.factory.get_or_init(|| self.factory()).as_ref();
         let factory = factory.map_err(|message| refuse(message.clone()))?;
-        let mut matcher = Matcher::new(factory.create_parser(grammar));
-        if let Some(error) = matcher.get_error() {
-            return Err(refuse(plain(&error)));
-        }
-        // A form whose first token cannot be found is refused now and not when its turn comes.
-        let first = matcher.deep_clone().compute_mask_or_eos().map_err(|error| refuse(plain(&error)))?;
-        if first.is_zero() {
-            return Err(refuse("no text is of this form".to_owned()));
-        }
-        for warning in matcher.grammar_warnings() {
+        let mut parser = factory.create_parser(grammar).map_err(|error| refuse(plain(&error)))?;
+        for warning in parser.grammar_warnings() {
             tracing::debug!(warning, "a form was compiled with a warning");
         }
-        let template = Template::new(matcher);
+        let template = Template::new(parser);
+        // A form whose first token cannot be found is refused now and not when its turn comes.
+        let mut first = template.guide();
+        first.look(Stride::Step).map_err(refuse)?;
+        if first.allowed().is_none_or(|words| words.iter().all(|word| *word == 0)) {
+            return Err(refuse("no text is of this form".to_owned()));
+        }
         self.kept().put(form.clone(), template.clone());
         Ok(template)
     }

@@ -2,10 +2,10 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::guide::Guide;
+use super::guide::{Guide, Stride};
 
 /// A guide that wants to know what may come next, of which running sequence.
-type Looking = (usize, Guide);
+type Looking = (usize, Guide, Stride);
 
 /// The same with what came of looking.
 type Looked = (usize, Guide, Result<(), String>);
@@ -21,13 +21,13 @@ pub(crate) struct Masks {
 
 impl Masks {
     /// Gives a guide away to be looked after.
-    pub(crate) fn begin(&mut self, index: usize, guide: Guide) {
+    pub(crate) fn begin(&mut self, index: usize, (guide, stride): (Guide, Stride)) {
         if self.thread.is_none() {
             self.thread = start();
         }
         let sent = match &self.thread {
-            Some((jobs, _)) => jobs.send((index, guide)).map_err(|unsent| unsent.0),
-            None => Err((index, guide)),
+            Some((jobs, _)) => jobs.send((index, guide, stride)).map_err(|unsent| unsent.0),
+            None => Err((index, guide, stride)),
         };
         match sent {
             Ok(()) => self.away += 1,
@@ -45,9 +45,9 @@ impl Masks {
     }
 }
 
-fn look((index, mut guide): Looking) -> Looked {
+fn look((index, mut guide, stride): Looking) -> Looked {
     // The library turns its own panics into errors.
-    let outcome = guide.look();
+    let outcome = guide.look(stride);
     (index, guide, outcome)
 }
 

@@ -106,6 +106,31 @@ fn a_form_that_is_complete_ends_the_choice_and_its_tokens_are_counted() {
 }
 
 #[test]
+fn what_has_to_come_is_not_asked_of_the_model_and_is_the_same() {
+    let choice = json!({"the only name that there is": {"enum": ["yes", "no"]}});
+    let form = Form::JsonSchema(json!({
+        "type": "object", "properties": choice,
+        "required": ["the only name that there is"], "additionalProperties": false,
+    }));
+    let ask = |request: GenerateRequest| {
+        let mut bench = Bench::new(HashModel::new(), settings(64, 32, 4));
+        let client = bench.ask(request).unwrap();
+        bench.finish();
+        let [said] = &client.transcript().said[..] else { panic!("there is one choice") };
+        (said.text.clone(), said.tokens.clone(), bench.engine.status().counters.steps)
+    };
+    for seed in 0..8 {
+        let (text, tokens, steps) = ask(shaped(form.clone(), seed));
+        // What the model thinks of every token is only known if it is asked.
+        let asked = GenerateRequest { logprobs: Some(0), ..shaped(form.clone(), seed) };
+        let (same_text, same_tokens, more) = ask(asked);
+        assert_eq!((text, &tokens), (same_text, &same_tokens));
+        assert_eq!(more, tokens.len() as u64);
+        assert!(steps * 3 < more, "{steps} and {more}");
+    }
+}
+
+#[test]
 fn what_cannot_be_a_form_is_refused_with_the_reason() {
     let bench = Bench::new(HashModel::new(), settings(64, 32, 4));
     let refusal = |form: Form| match bench.ask(shaped(form, 1)).map(|_| ()) {

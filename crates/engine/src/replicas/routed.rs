@@ -98,6 +98,7 @@ impl Routed {
             Poll::Pending => return false,
             Poll::Ready(Ok(generation)) => {
                 shared.book().arrive(*ticket);
+                shared.tally().moved();
                 self.before = self.began.elapsed();
                 self.place.at = to;
                 self.events = generation;

@@ -168,8 +168,11 @@ fn serve(inference: &dyn Inference) -> Vec<Vec<u32>> {
 fn replicas_give_the_bits_of_one_engine_however_requests_move() {
     let (one, two) = (engines(1).swap_remove(0), Replicas::new(engines(2)));
     assert_eq!(serve(&two), serve(&*one));
-    let Status { devices, models, load, .. } = two.status();
+    let Status { devices, models, load, counters, .. } = two.status();
     assert_eq!((devices.len(), models.len(), load.queued), (2, 1, 0));
     assert!(devices.iter().all(|device| device.busy_seconds > 0.0), "both had work: {devices:?}");
     assert_eq!(two.shared.book().loads(), [0, 0]);
+    let [completed, cancelled] =
+        [counters.completed, counters.cancelled].map(|ends| ends.iter().map(|end| end.1).sum::<u64>());
+    assert_eq!((counters.accepted, completed, cancelled), (24, 24, 0), "who moves is one request");
 }

@@ -5,7 +5,8 @@ use engine::{Coalescing, ReuseSettings as Reuse};
 
 use super::{ByteSize, Switch, TimeSpan};
 
-/// What is computed once for several requests. It is always a tenant's own.
+/// What is computed once for several requests. It is always a tenant's own. This is how people write it, with units and
+/// defaults for the command line and the file; [`engine::ReuseSettings`] is the same for the engine, which knows neither.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(next_help_heading = "Reuse")]
 pub struct ReuseSettings {
