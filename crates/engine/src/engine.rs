@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::generation::GenerationDefaults;
 use models::{LoadedModel, Pooling};
-use protocol::status::{Load, ModelStatus, PidState, TierStatus};
+use protocol::status::{Load, MemoryPlan, ModelStatus, PidState, TierStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Phase, Prompt,
     Refusal, ScoreRequest, Scores, Status, Unserved,
@@ -38,7 +38,7 @@ use crate::vision::gallery::Gallery;
 use crate::vision::{Asking, Eyes, Picture, View, VisionSettings};
 use crate::watch::{Care, Threads};
 use crate::weights::Weights;
-use crate::{EngineError, EngineSettings, MemoryPlan, PrefixSharing};
+use crate::{EngineError, EngineSettings, PrefixSharing};
 use embedding::Vectors;
 
 /// Prompts of more text than this are read on the runtime's blocking threads, so that they do not hold up others.
@@ -420,7 +420,7 @@ impl Inference for Engine {
             health: health.clone(),
             queued: gate.held() as u64,
             running: meters.running.load(Relaxed),
-            memory: self.memory.status(),
+            memory: self.memory,
         };
         let load = Load {
             queued: gate.held() as u64,

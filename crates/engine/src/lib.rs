@@ -98,7 +98,7 @@ pub use replicas::Replicas;
 pub use reuse::{Coalescing, Reuse, ReuseSettings};
 pub use revive::Revive;
 pub use router::{Router, Supply};
-pub use settings::{EngineSettings, KvBudget, MemoryPlan, PrefixSharing};
+pub use settings::{EngineSettings, KvBudget, PrefixSharing};
 pub use tier::KvTier;
 pub use turns::{Device, Seat, Turns};
 pub use vision::VisionSettings;

@@ -1,8 +1,8 @@
 //! What is given up while memory is short, in an order, and taken back when there is enough again.
 //!
 //! What can be had again goes before work waits: kept answers, then features of pictures, then keys and values that nobody
-//! uses; only then are requests let in one at a time, and at last none while others run. What runs is never given up: it has
-//! its memory already. How short memory is, is judged by marks with a margin (`flow`), so nothing trembles; each reading
+//! uses, then models that nobody asks for (`router/members/sleep.rs`); only then are requests let in one at a time, and at last
+//! none while others run. What runs is never given up: it has its memory already. How short memory is, is judged by marks with a margin (`flow`), so nothing trembles; each reading
 //! goes one step further or, after some calm ones, one step back.
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use protocol::status::{MemoryStatus, ModelStatus};
+use protocol::status::ModelStatus;
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Health, Inference, ModelCard, Phase,
     Refusal, ScoreRequest, Scores, Status, Unserved,
@@ -181,14 +181,7 @@ impl Inference for Replicas {
 }
 
 /// Two replicas of a model as one model.
-fn together(a: ModelStatus, b: ModelStatus) -> ModelStatus {
-    let (x, y) = (a.memory, b.memory);
-    let memory = MemoryStatus {
-        weights: x.weights + y.weights,
-        kv: x.kv + y.kv,
-        kv_buffers: x.kv_buffers + y.kv_buffers,
-        images: x.images + y.images,
-        workspace: x.workspace + y.workspace,
-    };
-    ModelStatus { queued: a.queued + b.queued, running: a.running + b.running, memory, ..a }
+fn together(mut a: ModelStatus, b: ModelStatus) -> ModelStatus {
+    a.memory += b.memory;
+    ModelStatus { queued: a.queued + b.queued, running: a.running + b.running, ..a }
 }

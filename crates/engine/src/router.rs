@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use protocol::status::MemoryPlan;
 use protocol::{
     Adjustment, EmbedRequest, Embeddings, GenerateRequest, Generation, Inference, ModelCard, Refusal,
     ScoreRequest, Scores, Status, Task, Unserved,
 };
 
-use members::{Member, Members};
+use members::{Hand, Member, Members};
 
 /// Several inferences as one. Models can be loaded and unloaded while it serves.
 pub struct Router {
@@ -29,6 +30,15 @@ pub trait Supply: Send + Sync {
     /// # Errors
     /// Why there is no such model, or no room for it.
     fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal>;
+
+    /// Whether there is room for a model that has planned with so much before. What nobody uses is put to sleep until there is.
+    fn has_room(&self, memory: &MemoryPlan) -> bool;
+}
+
+/// A model that is awake, and stays so while it is held.
+struct Reached {
+    inference: Arc<dyn Inference>,
+    _hand: Hand,
 }
 
 impl Router {
@@ -64,13 +74,14 @@ impl Router {
     }
 
     /// The member that serves a request, loaded first if it sleeps.
-    async fn awake(&self, model: Option<String>, task: Task) -> Result<Arc<dyn Inference>, Refusal> {
+    async fn awake(&self, model: Option<String>, task: Task) -> Result<Reached, Refusal> {
         let model = self.choose(model, task)?;
+        let gone = || Refusal::UnknownModel { model: model.clone(), near: self.names(|_| true) };
+        let hand = self.members.hold(&model).ok_or_else(gone)?;
         if self.find(&model).is_none() {
             self.members.wake(&model).await?;
         }
-        let gone = || Refusal::UnknownModel { model: model.clone(), near: self.names(|_| true) };
-        self.find(&model).ok_or_else(gone)
+        Ok(Reached { inference: self.find(&model).ok_or_else(gone)?, _hand: hand })
     }
 
     /// The name of the model that serves a request: the one that was asked for, or the first that is made for it, or the first
@@ -131,16 +142,18 @@ impl Inference for Router {
     }
 
     fn generate(&self, request: GenerateRequest) -> BoxFuture<'_, Result<Generation, Refusal>> {
-        async move { self.awake(request.model.clone(), Task::Generate).await?.generate(request).await }
+        async move { self.awake(request.model.clone(), Task::Generate).await?.inference.generate(request).await }
             .boxed()
     }
 
     fn embed(&self, request: EmbedRequest) -> BoxFuture<'_, Result<Embeddings, Unserved>> {
-        async move { self.awake(request.model.clone(), Task::Embed).await?.embed(request).await }.boxed()
+        async move { self.awake(request.model.clone(), Task::Embed).await?.inference.embed(request).await }
+            .boxed()
     }
 
     fn score(&self, request: ScoreRequest) -> BoxFuture<'_, Result<Scores, Unserved>> {
-        async move { self.awake(request.model.clone(), Task::Score).await?.score(request).await }.boxed()
+        async move { self.awake(request.model.clone(), Task::Score).await?.inference.score(request).await }
+            .boxed()
     }
 
     /// All members together: the earliest or the latest phase that any of them is in, the worst health with the model's
@@ -154,6 +167,10 @@ impl Inference for Router {
             Adjustment::Load { model } => Arc::clone(&self.members).load(model).boxed(),
             Adjustment::Rebalance => self.rebalance_all().boxed(),
             Adjustment::Unload { model, grace } => Arc::clone(&self.members).unload(model, grace).boxed(),
+            Adjustment::Relief(relief) => {
+                self.members.ease(relief);
+                self.adjust_all(adjustment).boxed()
+            }
             other => self.adjust_all(other).boxed(),
         }
     }

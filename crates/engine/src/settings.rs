@@ -1,13 +1,11 @@
 //! What an engine is told when it starts, and the memory that this costs.
 
-use std::fmt;
 use std::time::Duration;
 
 use flow::queue::Rate;
 use flow::queue::policy::PolicySettings;
-use models::vision::TowerShape;
 use models::{LoadedModel, ModelShape, Pooling};
-use protocol::status::MemoryStatus;
+use protocol::status::MemoryPlan;
 use tensor::PAGE_TOKENS;
 
 use crate::pid::PidSettings;
@@ -146,10 +144,22 @@ impl EngineSettings {
 
     /// What an engine with these settings plans with for a model.
     pub fn plan(&self, loaded: &LoadedModel) -> MemoryPlan {
-        let tower = loaded.vision.as_ref().map(|vision| vision.tower.shape());
-        let plan = MemoryPlan::new(self, (loaded.model.shape(), tower));
-        let allowed = loaded.streamed.as_ref().map(|streamed| streamed.statistics().budget);
-        MemoryPlan { weights: allowed.unwrap_or(plan.weights), ..plan }
+        let shape = loaded.model.shape();
+        let streamed = loaded.streamed.as_ref().map(|streamed| streamed.statistics().budget);
+        let mut plan = MemoryPlan {
+            weights: streamed.unwrap_or(shape.weight_bytes) as u64,
+            kv: (self.kv_pages(shape) * shape.kv.page_bytes()) as u64,
+            kv_buffers: self.tier.as_ref().map_or(0, |tier| tier.statistics().host_budget) as u64,
+            images: 0,
+            workspace: (shape.workspace_bytes + shape.vocabulary * size_of::<f32>() * SAMPLER_ROWS) as u64,
+        };
+        if let Some(tower) = loaded.vision.as_ref().map(|vision| vision.tower.shape()) {
+            // What is read whenever it is needed is the tower's too.
+            plan.weights += if streamed.is_some() { 0 } else { tower.weight_bytes as u64 };
+            plan.images = (self.vision.patch_bytes + self.vision.feature_bytes) as u64;
+            plan.workspace += tower.workspace_bytes as u64;
+        }
+        plan
     }
 
     /// Pages of keys and values.
@@ -180,82 +190,3 @@ impl EngineSettings {
 
 /// Rows of the vocabulary's width that the sampler holds: a copy of the logits and the lists it ranks and filters.
 const SAMPLER_ROWS: usize = 8;
-
-/// The bytes that an engine plans with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryPlan {
-    /// Packed weights.
-    pub weights: usize,
-    /// Keys and values.
-    pub kv: usize,
-    /// Keys and values on their way to the disk and back.
-    pub buffers: usize,
-    /// Pictures that wait, and what was made of others, where the model sees.
-    pub images: usize,
-    /// Activations and logits of a full step, and the sampler's copies.
-    pub workspace: usize,
-}
-
-impl MemoryPlan {
-    /// The plan for a model of this shape.
-    fn new(settings: &EngineSettings, (shape, tower): (ModelShape, Option<TowerShape>)) -> Self {
-        let row = shape.vocabulary * size_of::<f32>();
-        let vision = &settings.vision;
-        let (seeing, images, sight) = tower.map_or((0, 0, 0), |tower| {
-            let images = vision.patch_bytes + vision.feature_bytes;
-            (tower.weight_bytes, images, tower.workspace_bytes)
-        });
-        let tier = settings.tier.as_ref();
-        Self {
-            weights: shape.weight_bytes + seeing,
-            kv: settings.kv_pages(shape) * shape.kv.page_bytes(),
-            buffers: tier.map_or(0, |tier| tier.statistics().host_budget),
-            images,
-            workspace: shape.workspace_bytes + row * SAMPLER_ROWS + sight,
-        }
-    }
-
-    /// The plan of a model that keeps nothing between batches.
-    pub(crate) fn without_kv(weights: usize, workspace: usize) -> Self {
-        Self { weights, kv: 0, buffers: 0, images: 0, workspace }
-    }
-
-    /// That of two engines together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            weights: self.weights + other.weights,
-            kv: self.kv + other.kv,
-            buffers: self.buffers + other.buffers,
-            images: self.images + other.images,
-            workspace: self.workspace + other.workspace,
-        }
-    }
-
-    /// All of it.
-    pub fn total(&self) -> usize {
-        self.weights + self.kv + self.buffers + self.images + self.workspace
-    }
-
-    /// As it is reported.
-    pub fn status(&self) -> MemoryStatus {
-        let Self { weights, kv, buffers, images, workspace } = *self;
-        let [weights, kv, kv_buffers, images, workspace] =
-            [weights, kv, buffers, images, workspace].map(|bytes| bytes as u64);
-        MemoryStatus { weights, kv, kv_buffers, images, workspace }
-    }
-}
-
-impl fmt::Display for MemoryPlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        write!(
-            f,
-            "weights {:.1} MiB + KV {:.1} MiB + workspace {:.1} MiB = {:.1} MiB",
-            mib(self.weights),
-            mib(self.kv + self.buffers),
-            mib(self.workspace + self.images),
-            mib(self.total())
-        )
-    }
-}

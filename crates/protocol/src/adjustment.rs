@@ -61,6 +61,8 @@ pub enum Relief {
     Pictures,
     /// Keys and values that nobody uses; what has room on the disk goes there.
     Prefixes,
+    /// Models that nobody asks for: they are loaded again when somebody does.
+    Models,
     /// One waiting request at a time starts, after each reading.
     Slower,
     /// None starts while others run.
@@ -69,8 +71,8 @@ pub enum Relief {
 
 impl Relief {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::None, Self::Results, Self::Pictures, Self::Prefixes, Self::Slower, Self::Hold];
+    pub const ALL: [Self; 7] =
+        [Self::None, Self::Results, Self::Pictures, Self::Prefixes, Self::Models, Self::Slower, Self::Hold];
 
     /// One step more.
     pub fn next(self) -> Self {
@@ -89,6 +91,7 @@ impl Relief {
             Self::Results => "results",
             Self::Pictures => "pictures",
             Self::Prefixes => "prefixes",
+            Self::Models => "models",
             Self::Slower => "slower",
             Self::Hold => "hold",
         }
@@ -102,8 +105,13 @@ impl fmt::Display for Relief {
             Self::Results => "no answers are kept",
             Self::Pictures => "no answers are kept, and no features of pictures",
             Self::Prefixes => "nothing is kept that nobody uses",
-            Self::Slower => "nothing is kept that nobody uses, and requests start one by one",
-            Self::Hold => "nothing is kept that nobody uses, and no request starts while others run",
+            Self::Models => "nothing is kept that nobody uses, models among it",
+            Self::Slower => {
+                "nothing is kept that nobody uses, models among it, and requests start one by one"
+            }
+            Self::Hold => {
+                "nothing is kept that nobody uses, models among it, and no request starts while others run"
+            }
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What an engine says about itself: identity, health, load, counters.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +131,9 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// How short memory is, and what is given up for it.
     pub pressure: PressureStatus,
+    /// Models that have given their memory back until they are asked for.
+    #[serde(default)]
+    pub sleep: SleepStatus,
     /// What was answered without computing it again.
     pub reuse: ReuseStatus,
     /// What is made of pictures, where the model sees.
@@ -160,7 +164,7 @@ pub struct ModelStatus {
     /// Sequences or inputs that run.
     pub running: u64,
     /// Bytes that it plans with.
-    pub memory: MemoryStatus,
+    pub memory: MemoryPlan,
 }
 
 /// What one model has counted and measured since its start, as [`Status`] has it of all together.
@@ -199,23 +203,35 @@ pub struct DeviceStatus {
 
 /// Bytes that a model plans with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryStatus {
-    /// Weights.
+pub struct MemoryPlan {
+    /// Packed weights, or the memory for them where they are read whenever they are needed.
     pub weights: u64,
     /// Keys and values.
     pub kv: u64,
     /// Keys and values on their way to the disk and back.
     pub kv_buffers: u64,
-    /// Pictures that wait, and what was made of others.
+    /// Pictures that wait, and what was made of others, where the model sees.
     pub images: u64,
-    /// What it computes in.
+    /// Activations and logits of a full step, and the sampler's copies.
     pub workspace: u64,
 }
 
-impl MemoryStatus {
+impl MemoryPlan {
     /// All of it.
     pub fn total(&self) -> u64 {
         self.weights + self.kv + self.kv_buffers + self.images + self.workspace
+    }
+}
+
+impl AddAssign for MemoryPlan {
+    /// What several plan with together.
+    fn add_assign(&mut self, other: Self) {
+        let Self { weights, kv, kv_buffers, images, workspace } = other;
+        self.weights += weights;
+        self.kv += kv;
+        self.kv_buffers += kv_buffers;
+        self.images += images;
+        self.workspace += workspace;
     }
 }
 
@@ -232,6 +248,19 @@ pub struct PressureStatus {
     pub threshold: f64,
     /// How often something more was given up.
     pub raised: u64,
+}
+
+/// Models that have given their memory back and are loaded again when they are asked for. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SleepStatus {
+    /// Models that sleep now.
+    pub asleep: u64,
+    /// How often one was put to sleep because nobody had asked for it for long.
+    pub idle: u64,
+    /// How often one was put to sleep because memory was short.
+    pub short: u64,
+    /// How often one was loaded again.
+    pub woken: u64,
 }
 
 /// What is in the engine now.

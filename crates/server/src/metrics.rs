@@ -198,6 +198,7 @@ impl Collector for Engine {
         page.devices(&status.devices)?;
         page.pid(&status.pid)?;
         page.pressure(&status.pressure)?;
+        page.sleep(&status.sleep)?;
         page.weights(&status.weights)?;
         page.tier(&status.tier)?;
         page.reuse(&status.reuse)?;
@@ -300,6 +301,17 @@ impl<'a> Page<'_, 'a> {
         self.gauge("memory_pressure_threshold_ratio", help, threshold)?;
         let help = "How often something more was given up";
         self.counter("memory_relief_raised", help, raised)
+    }
+
+    fn sleep(&mut self, sleep: &status::SleepStatus) -> fmt::Result {
+        let status::SleepStatus { asleep, idle, short, woken } = *sleep;
+        let help = "Models that have given their memory back until they are asked for";
+        self.gauge("models_asleep", help, asleep as f64)?;
+        let help =
+            "How often a model was put to sleep: nobody had asked for it for long, or memory was short";
+        let causes = [("idle", idle), ("memory", short)].map(|(cause, count)| ([("cause", cause)], count));
+        self.counter_family("models_put_to_sleep", help, causes)?;
+        self.counter("models_woken", "How often a model that slept was loaded again", woken)
     }
 
     fn weights(&mut self, weights: &status::StreamedStatus) -> fmt::Result {

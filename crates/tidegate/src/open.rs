@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::simulation::{CostModel, Job, Outcome, replay};
-use engine::{EngineError, EngineSettings, MemoryPlan, Router};
+use engine::{EngineError, EngineSettings, Router};
 use models::quantise::QuantisedFolder;
 use models::{InMemory, LoadOptions, LoadedModel, Repository, Unwatched, Watch};
+use protocol::status::MemoryPlan;
 use protocol::{Inference, ModelCard};
 use tensor::{Isa, Kernels};
 

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use models::tokenizer::Sentence;
 use models::{EncoderBatch, LoadedEncoder, Outcome};
-use protocol::status::ModelStatus;
+use protocol::status::{MemoryPlan, ModelStatus};
 use protocol::{
     Adjustment, EmbedRequest, Embedding, Embeddings, Failure, GenerateRequest, Generation, Inference,
     Measure, ModelCard, Refusal, ScoreRequest, Scores, Status, Task, Unserved,
@@ -24,7 +24,7 @@ use crate::reading::{Read, Reader};
 use crate::sum;
 use crate::turns::{Seat, Turns};
 use crate::vectors::{check_dimensions, check_pairs, cosines, shortened};
-use crate::{EngineError, MemoryPlan, Revive};
+use crate::{EngineError, Revive};
 
 /// An encoder that serves requests: vectors of texts, or scores of pairs, many requests in a batch.
 ///
@@ -97,7 +97,11 @@ impl EncoderEngine {
         };
         let reader = Reader::new(loaded.reader.clone());
         let settings = DynamicSettings { batch_cost: loaded.max_batch_tokens as u64, ..settings };
-        let memory = MemoryPlan::without_kv(loaded.weight_bytes(), shape.workspace_bytes);
+        let memory = MemoryPlan {
+            weights: loaded.weight_bytes() as u64,
+            workspace: shape.workspace_bytes as u64,
+            ..MemoryPlan::default()
+        };
         let revive = revive.map(|revive| again(revive, loaded.identity.clone()));
         let mut model = Encoding { loaded, batch: EncoderBatch::default() };
         model.warm_up(&turns.seat())?;
@@ -255,7 +259,7 @@ impl Inference for EncoderEngine {
             health: status.health.clone(),
             queued: status.load.queued,
             running: status.load.running,
-            memory: self.memory.status(),
+            memory: self.memory,
         };
         let devices = vec![self.turns.status(&model)];
         sum::with_figures(Status { devices, models: vec![model], ..status })

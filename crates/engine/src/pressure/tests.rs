@@ -22,33 +22,23 @@ fn check(trace: &[(f64, Relief)]) {
 
 #[test]
 fn one_thing_after_the_other_is_given_up_and_taken_back() {
-    use Relief::{Hold, None, Pictures, Prefixes, Results, Slower};
-    check(&[(0.5, None), (0.79, None), (0.8, Results), (0.8, Pictures), (0.8, Prefixes), (0.8, Slower)]);
+    use Relief::{Hold, Models, None, Pictures, Prefixes, Results, Slower};
+    let rising = [Results, Pictures, Prefixes, Models, Slower];
+    let mut trace = vec![(0.5, None), (0.79, None)];
+    trace.extend(rising.map(|relief| (0.8, relief)));
+    check(&trace);
     // Nothing more than that below the second mark; and between a mark and its margin nothing is taken back.
-    check(&[
-        (0.85, Results),
-        (0.85, Pictures),
-        (0.85, Prefixes),
-        (0.85, Slower),
-        (0.85, Slower),
-        (0.77, Slower),
-    ]);
-    let short = [0.95; 5];
-    let order = [Results, Pictures, Prefixes, Slower, Hold];
-    let calm = [Hold, Hold, Hold, Slower, Slower, Slower, Slower, Prefixes];
-    let mut trace: Vec<(f64, Relief)> = short.into_iter().zip(order).collect();
+    let mut trace: Vec<(f64, Relief)> = rising.map(|relief| (0.85, relief)).into();
+    trace.extend([(0.85, Slower), (0.85, Slower), (0.77, Slower)]);
+    check(&trace);
+    let short = [Results, Pictures, Prefixes, Models, Slower, Hold].map(|relief| (0.95, relief));
+    let calm = [Hold, Hold, Hold, Slower, Slower, Slower, Slower, Models];
+    let mut trace: Vec<(f64, Relief)> = short.into();
     trace.extend(calm.map(|relief| (0.1, relief)));
     trace.push((0.95, Slower));
     check(&trace);
     // Once it is less short, requests start again one by one.
-    check(&[
-        (0.95, Results),
-        (0.95, Pictures),
-        (0.95, Prefixes),
-        (0.95, Slower),
-        (0.95, Hold),
-        (0.82, Slower),
-    ]);
+    check(&[&short[..], &[(0.82, Slower)]].concat());
 }
 
 #[test]
@@ -60,16 +50,16 @@ fn the_engine_hears_of_every_reading_while_memory_is_short_and_the_status_says_s
     observe(0.3);
     assert!(scripted.ledger().adjustments.is_empty() && eased.status().health == Health::Healthy);
     assert_eq!((pressure().threshold, pressure().used), (0.8, 0.3));
-    (0..6).for_each(|_| observe(0.97));
+    (0..7).for_each(|_| observe(0.97));
     let Health::Degraded(reasons) = eased.status().health else { panic!("it is degraded") };
     assert_eq!(
         reasons,
         [
-            "memory is short (97 % used): nothing is kept that nobody uses, and no request starts while others run"
+            "memory is short (97 % used): nothing is kept that nobody uses, models among it, and no request starts while others run"
         ]
     );
-    assert_eq!((pressure().relief, pressure().raised), (Relief::Hold, 5));
-    (0..5 * CALM).for_each(|_| observe(0.2));
+    assert_eq!((pressure().relief, pressure().raised), (Relief::Hold, 6));
+    (0..6 * CALM).for_each(|_| observe(0.2));
     assert_eq!((eased.status().health, pressure().relief), (Health::Healthy, Relief::None));
     let heard: Vec<Relief> = scripted
         .ledger()

@@ -3,19 +3,21 @@
 //! A model that nobody has asked for may be put to sleep: its engine ends, and what is kept of it is what it was loaded from.
 //! Whoever asks for it then waits until it is loaded again.
 
+mod sleep;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared, ready};
-use protocol::status::ModelStatus;
+use protocol::status::{ModelStatus, SleepStatus};
 use protocol::{Inference, ModelCard, Phase, Refusal, Status};
 use tokio::sync::oneshot;
 
 use super::Supply;
 use crate::sum;
+pub(super) use sleep::Hand;
+use sleep::{Hands, Sleeper, Waking};
 
 /// One engine, and what it serves.
 #[derive(Clone)]
@@ -29,20 +31,8 @@ pub(super) struct Member {
     rank: u64,
     /// When it was asked last, in milliseconds of the router's life.
     asked: Arc<AtomicU64>,
+    hands: Hands,
 }
-
-/// A model without an engine, which is loaded when it is asked for.
-#[derive(Clone)]
-struct Sleeper {
-    cards: Arc<[ModelCard]>,
-    origin: Arc<str>,
-    rank: u64,
-    /// Requests that may wait for it when it is awake.
-    queue_capacity: u64,
-}
-
-/// A model being woken, for all who wait for it.
-type Waking = Shared<BoxFuture<'static, Result<(), Refusal>>>;
 
 /// The models of a router.
 pub(super) struct Members {
@@ -61,6 +51,9 @@ struct Changing {
     going: Vec<Member>,
     asleep: Vec<Sleeper>,
     waking: Vec<(Arc<str>, Waking)>,
+    slept: SleepStatus,
+    /// Whether one is being put to sleep because memory is short.
+    easing: bool,
     /// The rank of the newest member.
     newest: u64,
     /// What those that have gone have counted.
@@ -70,22 +63,32 @@ struct Changing {
 /// How often it is looked whether a model that was told to go is still in somebody's hands.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How long those who asked just when a model was put to sleep have to be served.
-const PARTING: Duration = Duration::from_secs(60);
+/// How long it is waited at most for those who look at a model that has ended.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 impl Member {
     pub(super) fn new(inference: Arc<dyn Inference>, origin: Option<&str>) -> Self {
         let cards = inference.models().into();
-        Self { inference, cards, origin: origin.map(Arc::from), rank: 0, asked: Arc::default() }
+        let origin = origin.map(Arc::from);
+        Self { inference, cards, origin, rank: 0, asked: Arc::default(), hands: Hands::default() }
+    }
+
+    /// When it was asked last, in milliseconds of the router's life.
+    fn asked_at(&self) -> u64 {
+        self.asked.load(Relaxed)
     }
 
     fn name(&self) -> String {
-        self.cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join(", ")
+        name_of(&self.cards)
     }
 
     pub(super) fn serves(&self, model: &str) -> bool {
         has(&self.cards, model)
     }
+}
+
+fn name_of(cards: &[ModelCard]) -> String {
+    cards.iter().map(|card| card.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn has(cards: &[ModelCard], model: &str) -> bool {
@@ -130,6 +133,11 @@ impl Members {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lets nobody else load a model or put one to sleep.
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn changing(&self) -> MutexGuard<'_, Changing> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,6 +150,7 @@ impl Members {
         let mut joined = joined.unwrap_or_default();
         let changing = self.changing();
         joined.models.extend(changing.going.iter().flat_map(|member| member.inference.status().models));
+        joined.sleep = SleepStatus { asleep: changing.asleep.len() as u64, ..changing.slept };
         for sleeper in &changing.asleep {
             // There is a model to be asked, though it takes a moment.
             joined.phase = if serving.is_empty() { Phase::Ready } else { joined.phase };
@@ -182,7 +191,8 @@ impl Members {
     }
 
     fn bring(&self, supply: &dyn Supply, model: &str) -> Result<String, Refusal> {
-        let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = self.alone();
+        self.make_room(supply, model, &alone)?;
         self.admit(Member::new(supply.open(model)?, Some(model)))
     }
 
@@ -206,66 +216,16 @@ impl Members {
         }
         let name = member.name();
         changing.newest += 1;
+        member.rank = changing.newest;
         let slept =
             changing.asleep.iter().position(|sleeper| Some(&sleeper.origin) == member.origin.as_ref());
-        member.rank = slept.map_or(changing.newest, |index| changing.asleep.remove(index).rank);
+        if let Some(slept) = slept.map(|index| changing.asleep.remove(index)) {
+            (member.rank, member.hands) = (slept.rank, slept.hands);
+            changing.slept.woken += 1;
+        }
         self.ask(&member);
         serving.push(member);
         Ok(name)
-    }
-
-    /// Loads a model that sleeps, once for all who wait for it. Resolves at once where there is none of that name.
-    pub(super) fn wake(self: &Arc<Self>, model: &str) -> Waking {
-        let mut changing = self.changing();
-        if let Some((_, waking)) = changing.waking.iter().find(|(name, _)| **name == *model) {
-            return waking.clone();
-        }
-        let sleeper = changing.asleep.iter().find(|sleeper| has(&sleeper.cards, model)).cloned();
-        let Some(Sleeper { origin, .. }) = sleeper else { return ready(Ok(())).boxed().shared() };
-        let (members, name) = (Arc::clone(self), Arc::<str>::from(model));
-        let woken = {
-            let name = Arc::clone(&name);
-            async move {
-                let woken = Arc::clone(&members).load(origin.to_string()).await;
-                members.changing().waking.retain(|(other, _)| *other != name);
-                woken
-            }
-        };
-        let waking = woken.boxed().shared();
-        changing.waking.push((name, waking.clone()));
-        waking
-    }
-
-    /// Puts the models to sleep that nobody has asked for so long and that have had nothing to do since.
-    pub(super) fn rest(&self, after: Duration) {
-        for member in self.all() {
-            let load = member.inference.status().load;
-            if (load.queued, load.running) != (0, 0) {
-                // Its time begins when its work has ended.
-                self.ask(&member);
-                continue;
-            }
-            let idle = self.millis().saturating_sub(member.asked.load(Relaxed));
-            if Duration::from_millis(idle) >= after {
-                self.put_to_sleep(member, load.queue_capacity);
-            }
-        }
-    }
-
-    fn put_to_sleep(&self, member: Member, queue_capacity: u64) {
-        let Some(origin) = member.origin.clone() else { return };
-        // Nobody loads it again before it has gone.
-        let _alone = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
-        let place = serving.iter().position(|other| Arc::ptr_eq(&other.cards, &member.cards));
-        // It may have been unloaded meanwhile.
-        let Some(place) = place else { return };
-        serving.remove(place);
-        let (cards, rank) = (Arc::clone(&member.cards), member.rank);
-        self.changing().asleep.push(Sleeper { cards, origin, rank, queue_capacity });
-        drop(serving);
-        tracing::info!(model = member.name(), "a model that nobody asks for was put to sleep");
-        self.end(member, Instant::now() + PARTING);
     }
 
     /// Takes a model out of service and ends it on a thread of its own, which goes on though nobody waits for it any more.
@@ -285,14 +245,6 @@ impl Members {
         let thread = thread::Builder::new().name("tidegate-unload".to_owned()).spawn(body);
         thread.map_err(|error| invalid(&format!("the system refuses a thread: {error}")))?;
         ended.await.map_err(|_| invalid("the model ended unexpectedly"))
-    }
-
-    /// Wakes a model no more, and says whether it slept.
-    fn forget_sleeper(&self, model: &str) -> bool {
-        let asleep = &mut self.changing().asleep;
-        let before = asleep.len();
-        asleep.retain(|sleeper| !has(&sleeper.cards, model));
-        asleep.len() < before
     }
 
     /// Routes no more requests to a model.
@@ -322,7 +274,11 @@ impl Members {
         sum::add_past(&mut changing.past, (past.counters, &past.latency));
         changing.going.retain(|going| !Arc::ptr_eq(&going.cards, &cards));
         drop(changing);
-        // Whoever is just about to hand in a request may hold the engine a moment longer; it refuses the request.
+        // Whoever looks at its status holds the engine a moment longer, and its memory.
+        let until = until.min(Instant::now() + LETTING_GO);
+        while Arc::strong_count(&inference) > 1 && Instant::now() < until {
+            thread::sleep(LOOK);
+        }
         drop(inference);
     }
 }

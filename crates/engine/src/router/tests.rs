@@ -1,13 +1,15 @@
 //! Models that come and go while others serve.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::executor::block_on;
 use protocol::scripted::{Gate, Script, Scripted};
-use protocol::{Phase, Prompt};
+use protocol::status::SleepStatus;
+use protocol::{Phase, Prompt, Relief};
 
 use super::*;
 
@@ -24,6 +26,10 @@ struct Shelf {
 }
 
 impl Supply for Shelf {
+    fn has_room(&self, _memory: &MemoryPlan) -> bool {
+        true
+    }
+
     fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal> {
         if model == "nothing" {
             let message = "there is no nothing".to_owned();
@@ -161,4 +167,132 @@ fn a_model_that_nobody_asks_for_sleeps_until_it_is_asked_for() {
     router.members.rest(Duration::ZERO);
     unload(&router, "idle", LONG).unwrap();
     assert_eq!(names(&router), ["busy"]);
+}
+
+fn relieve(router: &Router, relief: Relief) {
+    block_on(router.adjust(Adjustment::Relief(relief))).unwrap();
+}
+
+#[test]
+fn short_memory_puts_models_to_sleep_that_nobody_uses_and_leaves_one() {
+    let gate = Gate::new();
+    let busy = scripted("busy").then(Script::new().started().gate(&gate).say("late").finish_and_done());
+    let others = ["older", "newer", "fixed"].map(|name| scripted(name).always(Script::text(&["hello"])));
+    let mut members: Vec<_> = others.iter().map(|other| from(other, &other.models()[0].id)).collect();
+    // It came from nowhere that it could be loaded from again.
+    members[2].1 = None;
+    members.push(from(&busy, "busy"));
+    let router = Router::with_supply(members, Arc::new(Shelf::default()));
+    let running = ask(&router, Some("busy")).unwrap();
+    drop(ask(&router, Some("newer")));
+    let slept = |router: &Router| {
+        let asleep = router.status().models.into_iter().filter(|model| model.phase == Phase::Stopped);
+        asleep.map(|model| model.id).collect::<Vec<_>>()
+    };
+    for relief in [Relief::None, Relief::Results, Relief::Pictures, Relief::Prefixes] {
+        relieve(&router, relief);
+    }
+    router.members.spare(LONG);
+    assert_eq!(slept(&router), [""; 0], "they were asked for lately");
+    router.members.spare(Duration::ZERO);
+    assert_eq!(slept(&router), ["older"], "who was asked for the longest ago goes first");
+    while slept(&router).len() < 2 {
+        relieve(&router, Relief::Hold);
+        std::thread::yield_now();
+    }
+    assert_eq!(slept(&router), ["older", "newer"]);
+    router.members.spare(Duration::ZERO);
+    assert_eq!(slept(&router), ["older", "newer"], "what works stays, and what could not come back");
+    unload(&router, "fixed", LONG).unwrap();
+    gate.open();
+    drop(block_on(running.collect::<Vec<_>>()));
+    router.members.spare(Duration::ZERO);
+    assert_eq!(slept(&router), ["older", "newer"], "the last one stays");
+    assert_eq!(router.status().sleep, SleepStatus { asleep: 2, idle: 0, short: 2, woken: 0 });
+    assert!(ask(&router, Some("newer")).is_ok());
+    assert_eq!(router.status().sleep, SleepStatus { asleep: 1, idle: 0, short: 2, woken: 1 });
+}
+
+/// Has room for so many models at once, and counts what is there.
+struct Narrow {
+    room: usize,
+    out: Mutex<Vec<(String, Weak<dyn Inference>)>>,
+}
+
+impl Narrow {
+    fn new(room: usize) -> Arc<Self> {
+        Arc::new(Self { room, out: Mutex::default() })
+    }
+
+    fn there(&self) -> Vec<String> {
+        let mut out = self.out.lock().unwrap();
+        out.retain(|(_, model)| model.strong_count() > 0);
+        out.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    fn member(&self, name: &str) -> Arc<dyn Inference> {
+        let there = self.there();
+        assert!(there.len() < self.room, "there is no room for '{name}' beside {there:?}");
+        assert!(!there.iter().any(|other| other == name), "'{name}' is loaded twice");
+        let member: Arc<dyn Inference> = Arc::new(scripted(name).always(Script::text(&["hello"])));
+        self.out.lock().unwrap().push((name.to_owned(), Arc::downgrade(&member)));
+        member
+    }
+}
+
+impl Supply for Narrow {
+    fn open(&self, model: &str) -> Result<Arc<dyn Inference>, Refusal> {
+        Ok(self.member(model))
+    }
+
+    fn has_room(&self, _memory: &MemoryPlan) -> bool {
+        self.there().len() < self.room
+    }
+}
+
+#[test]
+fn who_is_woken_takes_the_place_of_one_that_nobody_uses() {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    let supply = Narrow::new(2);
+    let members = ["a", "b"].map(|name| (supply.member(name), Some(name.to_owned())));
+    let router = Router::with_supply(members.into(), supply.clone());
+    let sleepers = ["c", "d"].map(|name| {
+        router.members.rest(Duration::ZERO);
+        load(&router, name)
+    });
+    assert!(sleepers.iter().all(Result::is_ok));
+    router.members.rest(Duration::ZERO);
+    assert_eq!((asleep(&router), names(&router)), (4, NAMES.map(str::to_owned).into()));
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for first in 0..4 {
+            let (router, served) = (&router, &served);
+            scope.spawn(move || {
+                for turn in 0..25 {
+                    let name = NAMES[(first + turn * 3) % 4];
+                    match ask(router, Some(name)) {
+                        Ok(generation) => {
+                            assert_eq!(generation.model, name);
+                            assert!(!block_on(generation.collect::<Vec<_>>()).is_empty());
+                            served.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Both that are awake are in use at this moment.
+                        Err(Refusal::NotReady { reason }) => {
+                            assert_eq!(
+                                reason,
+                                format!("memory has no room for '{name}' beside what is used now")
+                            );
+                        }
+                        Err(other) => panic!("{other:?}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(served.into_inner() > 0);
+    // Whoever refused somebody has not lost the model.
+    for name in NAMES {
+        assert!(ask(&router, Some(name)).is_ok(), "{name}");
+        assert!(supply.there().contains(&name.to_owned()));
+    }
 }

@@ -53,7 +53,8 @@ pub struct MemoryStatistics {
 pub struct GroupMemory {
     /// Bytes that the group may use.
     pub limit_bytes: u64,
-    /// Bytes that it uses, without the page cache of inactive files: the kernel drops that before it refuses anything.
+    /// Bytes that it uses, without the page cache of files that are inactive or that nobody has mapped: the kernel drops that
+    /// before it refuses anything, and nobody stands still for it.
     pub used_bytes: u64,
 }
 
@@ -87,12 +88,44 @@ impl MemoryStatistics {
 
     /// The share of the memory that is used, of the machine's or the group's, whichever is fuller.
     pub fn used_share(&self) -> Option<f64> {
-        let used = |room: u64, all: u64| 1.0 - room.min(all) as f64 / all.max(1) as f64;
+        self.used_share_with(0)
+    }
+
+    /// The share that would be used, were so many bytes more taken; above 1 where there are not so many.
+    pub fn used_share_with(&self, more: u64) -> Option<f64> {
+        let used = |room: u64, all: u64| 1.0 - (room.min(all) as f64 - more as f64) / all.max(1) as f64;
         let machine = self.available_bytes.zip(self.total_bytes).map(|(room, all)| used(room, all));
         let group = self.group.map(|group| used(group.room(), group.limit_bytes));
         machine.into_iter().chain(group).max_by(f64::total_cmp)
     }
 }
+
+/// What a version of control groups calls what it says about memory.
+struct Names {
+    /// Files.
+    limit: &'static str,
+    usage: &'static str,
+    /// Lines of `memory.stat`.
+    inactive_file: &'static str,
+    active_file: &'static str,
+    mapped_file: &'static str,
+}
+
+const OLD: Names = Names {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    inactive_file: "total_inactive_file",
+    active_file: "total_active_file",
+    mapped_file: "total_mapped_file",
+};
+
+const NEW: Names = Names {
+    limit: "memory.max",
+    usage: "memory.current",
+    inactive_file: "inactive_file",
+    active_file: "active_file",
+    mapped_file: "file_mapped",
+};
 
 impl System {
     /// The one that this process runs on.
@@ -129,11 +162,9 @@ impl System {
     /// What it says about memory.
     pub fn memory(&self) -> MemoryStatistics {
         let machine = self.read("proc/meminfo").unwrap_or_default();
-        let old = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
-        let new = ["memory.max", "memory.current", "inactive_file"];
-        let old = self.groups("memory").into_iter().map(|folder| (folder, old));
-        let new = self.groups("").into_iter().map(|folder| (folder, new));
-        let groups = old.chain(new).filter_map(|(folder, files)| group_memory(&folder, files));
+        let old = self.groups("memory").into_iter().map(|folder| (folder, &OLD));
+        let new = self.groups("").into_iter().map(|folder| (folder, &NEW));
+        let groups = old.chain(new).filter_map(|(folder, names)| group_memory(&folder, names));
         let own_pressure = self.groups("").first().and_then(|folder| text(&folder.join("memory.pressure")));
         MemoryStatistics {
             total_bytes: kibibytes(&machine, "MemTotal:"),
@@ -190,11 +221,14 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-fn group_memory(folder: &Path, [limit, usage, inactive]: [&str; 3]) -> Option<GroupMemory> {
+fn group_memory(folder: &Path, names: &Names) -> Option<GroupMemory> {
     let number = |file: &str| text(&folder.join(file))?.trim().parse::<u64>().ok();
     let stat = text(&folder.join("memory.stat")).unwrap_or_default();
-    let cache = field(&stat, inactive).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
-    Some(GroupMemory { limit_bytes: number(limit)?, used_bytes: number(usage)?.saturating_sub(cache) })
+    let said = |name: &str| field(&stat, name).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
+    let inactive = said(names.inactive_file);
+    let unmapped = (inactive + said(names.active_file)).saturating_sub(said(names.mapped_file));
+    let (limit_bytes, usage) = (number(names.limit)?, number(names.usage)?);
+    Some(GroupMemory { limit_bytes, used_bytes: usage.saturating_sub(inactive.max(unmapped)) })
 }
 
 fn stalls(pressure: &str) -> Option<Stalls> {

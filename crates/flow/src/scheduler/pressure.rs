@@ -80,6 +80,12 @@ impl Default for Watermarks {
 }
 
 impl Watermarks {
+    /// Marks for memory that is short from a share on, and nearly used up half of the way from there to all of it; none for a
+    /// share of 1, which is never reached.
+    pub fn above(share: f64) -> Option<Self> {
+        (share < 1.0).then(|| Self { soft: share, hard: f64::midpoint(share, 1.0), ..Self::default() })
+    }
+
     /// The pressure after a reading, given the pressure before it.
     pub fn judge(&self, before: Pressure, reading: Reading) -> Pressure {
         let reached = |scale: f64| {

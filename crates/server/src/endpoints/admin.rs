@@ -141,7 +141,7 @@ async fn adjust(app: &App, change: Adjustment) -> Result<(), Problem> {
 mod tests {
     use protocol::Phase;
     use protocol::scripted::Scripted;
-    use protocol::status::{DeviceStatus, MemoryStatus, ModelStatus};
+    use protocol::status::{DeviceStatus, MemoryPlan, ModelStatus};
 
     use super::*;
     use crate::testing::{Bench, check};
@@ -210,7 +210,7 @@ mod tests {
     async fn models_are_loaded_unloaded_and_listed() {
         let bench = bench(Some(Key::of("boss")));
         bench.scripted.set_status(|status| {
-            let memory = MemoryStatus { weights: 5, kv: 3, workspace: 1, ..MemoryStatus::default() };
+            let memory = MemoryPlan { weights: 5, kv: 3, workspace: 1, ..MemoryPlan::default() };
             let ready = ModelStatus { id: "tide".into(), phase: Phase::Ready, memory, ..Default::default() };
             status.models = vec![ready, ModelStatus { id: "moon=m".into(), ..Default::default() }];
         });

@@ -27,7 +27,7 @@ impl<'a> Page<'_, 'a> {
         let help = "Whether a model takes requests";
         self.gauge_family("model_ready", help, each(|model| u64::from(model.phase == Phase::Ready)))?;
         let memory = models.iter().flat_map(|model| {
-            let status::MemoryStatus { weights, kv, kv_buffers, images, workspace } = model.memory;
+            let status::MemoryPlan { weights, kv, kv_buffers, images, workspace } = model.memory;
             let parts = [
                 ("weights", weights),
                 ("kv", kv),

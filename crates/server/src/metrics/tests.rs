@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use axum::body::to_bytes;
 use axum::http::header::CONTENT_TYPE;
 use protocol::scripted::{Script, Scripted};
-use protocol::status::{
-    DeviceStatus, Histogram, MemoryStatus, ModelFigures, ModelStatus, Phase, VisionStatus,
-};
+use protocol::status::{DeviceStatus, Histogram, MemoryPlan, ModelFigures, ModelStatus, Phase, VisionStatus};
 
 use crate::testing::{Bench, compare};
 use crate::{Aliases, Settings};
@@ -29,7 +27,7 @@ fn bench() -> Bench {
         let (encoded, feature_hits, encode_seconds) = (3, 1, 0.5);
         status.vision =
             Some(VisionStatus { unusable, encoded, feature_hits, encode_seconds, ..VisionStatus::default() });
-        let memory = MemoryStatus { weights: 500, kv: 60, kv_buffers: 4, images: 3, workspace: 7 };
+        let memory = MemoryPlan { weights: 500, kv: 60, kv_buffers: 4, images: 3, workspace: 7 };
         let (id, phase) = ("scripted".to_owned(), Phase::Ready);
         status.models =
             vec![ModelStatus { id, phase, queued: 2, running: 3, memory, ..ModelStatus::default() }];

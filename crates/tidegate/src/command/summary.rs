@@ -13,7 +13,7 @@ pub(super) fn greeting(summary: &Summary) -> String {
 /// The rows of the banner: a word and what it says.
 pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
     let card = &summary.card;
-    let size = |bytes: usize| format!("{} ({bytes} bytes)", ByteSize(bytes as u64).approximate());
+    let size = |bytes: u64| format!("{} ({bytes} bytes)", ByteSize(bytes).approximate());
     let place = match &summary.source {
         Source::Embedded => "embedded, for wiring and not for wisdom".to_owned(),
         place => place.to_string(),
@@ -30,7 +30,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ("memory", size(memory.total())),
         ("  weights", size(memory.weights)),
         ("  KV", size(memory.kv) + ", taken as it is used"),
-        ("  buffers", size(memory.buffers) + ", for KV on its way to the disk"),
+        ("  buffers", size(memory.kv_buffers) + ", for KV on its way to the disk"),
         ("  images", size(memory.images) + ", taken as they come"),
         ("  workspace", size(memory.workspace)),
         (
@@ -42,7 +42,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<(&'static str, String)> {
         ),
     ];
     // What there is not is not worth a row.
-    let absent = [("  buffers", memory.buffers), ("  images", memory.images)];
+    let absent = [("  buffers", memory.kv_buffers), ("  images", memory.images)];
     rows.retain(|(word, _)| !absent.contains(&(*word, 0)));
     rows
 }
@@ -52,7 +52,7 @@ pub(super) fn row_beside(summary: &Summary) -> (&'static str, String) {
     let card = &summary.card;
     let tasks: Vec<String> = card.tasks.iter().map(Task::to_string).collect();
     let place = &summary.source;
-    let size = ByteSize(summary.memory.total() as u64).approximate();
+    let size = ByteSize(summary.memory.total()).approximate();
     ("beside", format!("{} ({place}), {}: {}, {size}", card.id, card.dtype, tasks.join(", ")))
 }
 

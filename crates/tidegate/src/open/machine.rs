@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use engine::trace::Recorder;
 use engine::{
-    DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, MemoryPlan, PidSettings, PrefixSharing,
-    Replicas, Revive, Supply, VisionSettings,
+    DynamicSettings, EncoderEngine, Engine, EngineSettings, KvBudget, PidSettings, PrefixSharing, Replicas,
+    Revive, Supply, VisionSettings,
 };
 use flow::metrics::System;
 use models::cache::CacheError;
 use models::{LoadOptions, LoadedEncoder, LoadedModel, Loading, ModelKind, PackedCache, Repository, Watch};
+use protocol::status::MemoryPlan;
 use protocol::{Inference, Refusal};
 use tensor::{Isa, Kernels};
 
@@ -52,12 +53,17 @@ impl Machine {
         around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
     ) -> Result<Self, OpenError> {
         let isa = settings.compute.isa.unwrap_or_else(Isa::best).require()?;
+        let memory = &settings.memory;
+        let room = Room::new(memory.model_memory.map(|limit| limit.0));
         Ok(Self {
             isa,
             places: devices::places(&settings.compute, isa, around)?,
             recorder: Mutex::default(),
             cache: settings.cache.packed(),
-            room: Room::new(settings.memory.model_memory.map(|limit| limit.0)),
+            room: match memory.watermarks() {
+                Some(marks) => room.within(System::here(), marks.hard),
+                None => room,
+            },
             settings: settings.clone(),
         })
     }
@@ -202,7 +208,7 @@ impl Machine {
             let mut settings = EngineSettings { recorder, tier, revive, ..part.clone() };
             settings.vision.below = features;
             let engine = Engine::start_beside(model, settings, &self.places[at].turns)?;
-            memory = memory.and(engine.memory());
+            memory += engine.memory();
             engines.push(engine);
         }
         Ok((together(engines), memory))
@@ -237,7 +243,7 @@ impl Machine {
             let (name, settings) = (name.to_owned(), settings.clone());
             let revive = Some(self.revive_encoder(repository, at));
             let engine = EncoderEngine::start(model, name, settings, &place.turns, revive)?;
-            memory = memory.and(engine.memory());
+            memory += engine.memory();
             engines.push(engine);
         }
         Ok((together(engines), memory))
@@ -278,6 +284,10 @@ impl Supply for Stock {
             param: "model".to_owned(),
             message: error.to_string(),
         })
+    }
+
+    fn has_room(&self, memory: &MemoryPlan) -> bool {
+        self.0.room.fits(memory)
     }
 }
 

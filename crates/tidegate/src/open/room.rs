@@ -4,10 +4,12 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use engine::{EngineSettings, KvBudget, MemoryPlan};
+use engine::{EngineSettings, KvBudget};
+use flow::metrics::System;
 use models::cache::CacheError;
 use models::{LoadedModel, ModelError, Quantisation, Watch};
 use protocol::Inference;
+use protocol::status::MemoryPlan;
 
 use crate::OpenError;
 
@@ -17,6 +19,8 @@ const LEAST_KV: u64 = 16 << 20;
 /// What the models of a process have of the memory for all of them.
 pub(super) struct Room {
     limit: Option<u64>,
+    /// Whose memory it is, and which share of it may be used at most when a model is woken.
+    system: Option<(System, f64)>,
     taken: Mutex<Vec<Tenant>>,
 }
 
@@ -30,7 +34,24 @@ struct Tenant {
 impl Room {
     /// Room within a limit, if there is one.
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self { limit, taken: Mutex::default() }
+        Self { limit, system: None, taken: Mutex::default() }
+    }
+
+    /// The same, where models are woken only if no more than a share of a system's memory is used then.
+    pub(super) fn within(self, system: System, share: f64) -> Self {
+        Self { system: Some((system, share)), ..self }
+    }
+
+    /// Whether a model that has planned with so much before would find room again: within the limit, and without leaving the
+    /// system so little that nothing is started. Keys and values are taken as they are used, and are content with little.
+    pub(super) fn fits(&self, plan: &MemoryPlan) -> bool {
+        let needed = plan.total() - plan.kv + plan.kv.min(LEAST_KV);
+        let leaves_enough = |(system, share): &(System, f64)| {
+            // Images take memory as they come.
+            let used = system.memory().used_share_with(needed - plan.images);
+            used.is_none_or(|used| used <= *share)
+        };
+        self.check("", needed).is_ok() && self.system.as_ref().is_none_or(leaves_enough)
     }
 
     /// Who has how many bytes now.
@@ -58,7 +79,7 @@ impl Room {
         model: &LoadedModel,
     ) -> Result<KvBudget, OpenError> {
         let without = settings.plan(model);
-        let fixed = (without.weights + without.workspace) as u64;
+        let fixed = without.weights + without.workspace;
         // Half of what is left is for models that come later.
         let left = LEAST_KV.saturating_add(self.check(name, fixed + LEAST_KV)? / 2);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -75,7 +96,7 @@ impl Room {
         plan: MemoryPlan,
         engine: &Arc<dyn Inference>,
     ) -> Result<(), OpenError> {
-        let bytes = plan.total() as u64;
+        let bytes = plan.total();
         self.check(name, bytes)?;
         let tenant = Tenant { name: name.to_owned(), bytes, engine: Arc::downgrade(engine) };
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(tenant);
@@ -132,9 +153,9 @@ mod tests {
 
     use super::*;
 
-    fn model(name: &str, room: &Room, mebibytes: usize) -> Result<Arc<dyn Inference>, OpenError> {
+    fn model(name: &str, room: &Room, mebibytes: u64) -> Result<Arc<dyn Inference>, OpenError> {
         let engine: Arc<dyn Inference> = Arc::new(Scripted::new());
-        let plan = MemoryPlan { weights: mebibytes << 20, kv: 0, buffers: 0, images: 0, workspace: 0 };
+        let plan = MemoryPlan { weights: mebibytes << 20, ..MemoryPlan::default() };
         room.take(name, plan, &engine).map(|()| engine)
     }
 
@@ -155,8 +176,28 @@ mod tests {
                 .packed(1, 90 << 20)
                 .is_continue()
         );
+        let plan = |weights: u64, kv: u64| MemoryPlan {
+            weights: weights << 20,
+            kv: kv << 20,
+            ..MemoryPlan::default()
+        };
+        assert!(
+            room.fits(&plan(20, 80)) && !room.fits(&plan(30, 11)),
+            "keys and values are content with 16 MiB"
+        );
         drop(first);
         assert!(model("second", &room, 50).is_ok(), "what has gone takes nothing");
         assert!(model("third", &Room::new(None), 1 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_model_is_woken_where_the_system_has_memory_for_it() {
+        let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/../flow/test_data/system/v1");
+        // Of 2000 MB 400 are used, and 12.3 of the machine's 16.4 GB are free.
+        let room = Room::new(None).within(System::at(recorded), 0.9);
+        let plan = |weights, images| MemoryPlan { weights, images, ..MemoryPlan::default() };
+        assert!(room.fits(&plan(1_300_000_000, 0)) && !room.fits(&plan(1_500_000_000, 0)));
+        assert!(room.fits(&plan(1_300_000_000, 1_000_000_000)), "images take memory as they come");
+        assert!(Room::new(None).within(System::at("/nowhere"), 0.9).fits(&plan(u64::MAX >> 1, 0)));
     }
 }

@@ -177,8 +177,10 @@ pub struct MemorySettings {
     #[arg(long, env = "TIDEGATE_WEIGHT_MEMORY", value_name = "BYTES")]
     pub weight_memory: Option<ByteSize>,
     /// Share of the memory, of the machine or of the control group, from which on `tidegate serve` gives things up: kept
-    /// answers first, then features of images, then keys and values that nobody uses; then requests start one by one, and
-    /// half of the way to 1 none starts while others run. 1 never gives up anything.
+    /// answers first, then features of images, then keys and values that nobody uses, then models that nobody has asked for
+    /// for 10 seconds, all but one; then requests start one by one, and half of the way to 1 none starts while others run,
+    /// and models go as soon as they have nothing to do. Those that went are loaded again when they are asked for. 1 never
+    /// gives up anything.
     #[arg(long, env = "TIDEGATE_MEMORY_THRESHOLD", value_name = "SHARE", default_value_t = Self::default().memory_threshold,
         value_parser = share)]
     pub memory_threshold: f64,
@@ -228,8 +230,7 @@ fn share(text: &str) -> Result<f64, String> {
 impl MemorySettings {
     /// From which shares on something is given up, if ever.
     pub fn watermarks(&self) -> Option<Watermarks> {
-        let soft = self.memory_threshold;
-        (soft < 1.0).then(|| Watermarks { soft, hard: f64::midpoint(soft, 1.0), ..Watermarks::default() })
+        Watermarks::above(self.memory_threshold)
     }
 }
 

@@ -7,6 +7,7 @@ mod embed;
 mod interrupted;
 mod loading;
 mod pages;
+mod pressure;
 mod program;
 mod run;
 mod serve;

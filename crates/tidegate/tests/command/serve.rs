@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -19,8 +19,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(folder: &Folder, more: &[&str]) -> Self {
+        Self::start_as(folder, more, |command| command)
+    }
+
+    /// As `start`, by the command that `around` makes of it.
+    pub(crate) fn start_as(folder: &Folder, more: &[&str], around: impl FnOnce(Command) -> Command) -> Self {
         let arguments: Vec<_> = ["serve", "--port", "0"].iter().chain(more).copied().collect();
-        let mut command = tidegate(folder, &arguments);
+        let mut command = around(tidegate(folder, &arguments));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let mut server = Self { child, stderr, banner: String::new(), address: String::new() };

@@ -36,10 +36,12 @@ fn memory_under_control_groups() {
         assert_eq!(memory, expected, "{name}");
         memory
     };
-    let group = GroupMemory { limit_bytes: 2_000_000_000, used_bytes: 500_000_000 };
+    // Of 700 MB of files nobody has mapped 500.
+    let group = GroupMemory { limit_bytes: 2_000_000_000, used_bytes: 400_000_000 };
     let old = check("v1", Some(group), Some(Stalls { some: 0.025, full: 0.0125 }));
-    assert_eq!((old.capacity(), old.room()), (Some(2_000_000_000), Some(1_500_000_000)));
-    assert_eq!(old.used_share(), Some(0.25));
+    assert_eq!((old.capacity(), old.room()), (Some(2_000_000_000), Some(1_600_000_000)));
+    assert_eq!((old.used_share(), old.used_share_with(1_000_000_000)), (Some(0.25), Some(0.7)));
+    assert_eq!(old.used_share_with(2_000_000_000), Some(1.2));
     let group = GroupMemory { limit_bytes: 4_000_000_000, used_bytes: 3_800_000_000 };
     let new = check("v2", Some(group), Some(Stalls { some: 0.5, full: 0.0 }));
     assert_eq!((new.capacity(), new.room()), (Some(4_000_000_000), Some(200_000_000)));
