@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use serde_json::json;
-use tidegate::batching::{BatchModel, Dynamic, DynamicSettings, Terms};
+use tidegate::batching::{BatchModel, Dynamic, DynamicSettings, Revive, Terms};
 use tidegate::protocol::{Priority, TenantId};
 
 use crate::awaitable::Awaitable;
@@ -190,11 +190,14 @@ async fn served(dynamic: Arc<Dynamic<Callable>>, item: Item, terms: Terms) -> Py
 
 #[pymethods]
 impl BatchEngine {
-    /// Serves a function on lists, which is called on one thread at a time.
+    /// Serves a function on lists, which is called on one thread at a time. When it has not come back for `restart_after`
+    /// seconds, its batch fails, and the next one is served by calling it on another thread.
     #[new]
     fn new(function: Py<PyAny>, settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let items = setting(settings, "batch_size")?.unwrap_or(32);
         let policy: String = setting(settings, "policy")?.unwrap_or_else(|| "priority".to_owned());
+        let restart_after = setting::<f64>(settings, "restart_after")?;
+        let restart_after = restart_after.map(|value| seconds("restart_after", value)).transpose()?;
         let policy = policy.parse::<flow::queue::policy::Discipline>();
         let settings = DynamicSettings {
             batch_items: items,
@@ -202,9 +205,15 @@ impl BatchEngine {
             max_delay: seconds("delay", setting(settings, "delay")?.unwrap_or(0.005))?,
             queue_requests: setting(settings, "max_queue")?.unwrap_or(1024),
             policy: policy.map_err(|error| PyValueError::new_err(error.to_string()))?.into(),
+            restart_after: restart_after.filter(|after| !after.is_zero()),
             ..DynamicSettings::default()
         };
-        let dynamic = Dynamic::start(Callable { function }, &settings);
+        let again = Python::attach(|py| function.clone_ref(py));
+        let revive = Revive::new(move || {
+            let function = Python::attach(|py| again.clone_ref(py));
+            Ok(Callable { function })
+        });
+        let dynamic = Dynamic::start_revivable(Callable { function }, &settings, revive);
         let dynamic = dynamic.map_err(|error| errors::exception("InvalidRequestError", error, &[]))?;
         Ok(Self { dynamic: Mutex::new(Some(Arc::new(dynamic))) })
     }

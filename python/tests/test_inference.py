@@ -399,6 +399,31 @@ async def test_time_runs_out_and_wrong_use_is_named() -> None:
     await miscounts.stop()
 
 
+async def test_a_function_that_hangs_fails_its_batch_and_the_next_is_served() -> None:
+    hanging = threading.Event()
+
+    def model(batch: list[str]) -> list[str]:
+        if "hang" in batch:
+            hanging.wait()
+        return [text.upper() for text in batch]
+
+    config = InferenceConfig()
+    config.batch.restart_after = 0.3
+    engine = InferenceEngine(model, config, EngineConfig(parallel_workers=1))
+    await engine.start()
+    assert await engine.process_request("go") == "GO"
+    for _ in range(2):
+        with pytest.raises(tidegate.EngineError, match="did not come back from the batch of this input for 300ms"):
+            await engine.process_request("hang")
+        assert await engine.process_request("go on") == "GO ON"
+    health = engine.health_check()
+    assert health["status"] == "degraded" and "a batch did not end" in str(health["reasons"])
+    assert health["queue_size"] == 0 and engine.is_ready()
+    # What comes back after all is dropped, and the engine ends as ever.
+    hanging.set()
+    await engine.stop()
+
+
 def test_configurations_can_be_pickled() -> None:
     for config in (InferenceConfig(), EngineConfig(), InferenceRequest("a", 1, timestamp=0.0)):
         assert pickle.loads(pickle.dumps(config)) == config

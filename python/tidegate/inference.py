@@ -42,13 +42,15 @@ class DeviceConfig:
 @dataclass
 class BatchConfig:
     """At most ``batch_size`` inputs go together. With ``adaptive_batching`` none waits while the model is idle; without,
-    an input waits for others for up to ``max_delay_ms``. ``calls`` says whether a function is given a list or one input."""
+    an input waits for others for up to ``max_delay_ms``. ``calls`` says whether a function is given a list or one input.
+    A batch that takes longer than ``restart_after`` seconds fails, and the next is computed on another thread; ``None``: none."""
 
     batch_size: int = 16
     adaptive_batching: bool = True
     max_delay_ms: float = 5.0
     max_queue: int = 1024
     calls: Literal["batch", "item"] = "batch"
+    restart_after: float | None = 600.0
 
 
 @dataclass
@@ -428,6 +430,7 @@ class InferenceEngine:
             "batch_size": batch.batch_size,
             "delay": 0.0 if batch.adaptive_batching else batch.max_delay_ms / 1e3,
             "max_queue": batch.max_queue,
+            "restart_after": batch.restart_after,
         }
         return Lane(_on_batches(self.model, batch.calls), settings, self._metrics)
 

@@ -93,7 +93,7 @@ class Lane:
         self._call = call
         self._metrics = metrics
         self._waiting: dict[int, _Ticket] = {}
-        self._running = 0
+        self._running: dict[int, _Ticket] = {}
         self._native = _tidegate.BatchEngine(self._run, settings)
 
     @property
@@ -104,7 +104,9 @@ class Lane:
     @property
     def load(self) -> int:
         """Inputs that wait here or are being computed."""
-        return len(self._waiting) + self._running
+        # A call that has been given up for hanging may never end; what it computes has.
+        computing = [ticket for ticket in list(self._running.values()) if not ticket.handle.done()]
+        return len(self._waiting) + len(computing)
 
     def begin(self, inputs: Any, level: str) -> Handle[Any]:
         """Has an input computed with others."""
@@ -151,14 +153,15 @@ class Lane:
         if not mine:
             return [None] * len(tickets)
         self.items += len(mine)
-        self._running += len(mine)
+        self._running.update((id(tickets[at]), tickets[at]) for at in mine)
         began = time.perf_counter()
         try:
             with self._metrics.track_processing_time("batch"):
                 results = self._call([tickets[at].inputs for at in mine])
         finally:
             self.busy += time.perf_counter() - began
-            self._running -= len(mine)
+            for at in mine:
+                self._running.pop(id(tickets[at]), None)
         if len(results) != len(mine):
             return results  # The batcher says what is wrong with that.
         found = dict(zip(mine, results, strict=True))
