@@ -177,7 +177,7 @@ fn the_system_has_its_place_on_the_page() {
         ("process_threads", 17.0),
         ("process_open_fds", 3.0),
         ("memory_capacity_bytes", 2e9),
-        ("memory_available_bytes", 1.5e9),
+        ("memory_available_bytes", 1.6e9),
         ("memory_stalled_ratio", 0.025),
     ];
     assert_eq!(samples, expected.map(|(name, value)| (name.to_owned(), value)).into());
