@@ -46,6 +46,8 @@ pub(super) struct Routed {
     /// What another replica would be asked, until something has been computed.
     request: Option<Box<GenerateRequest>>,
     asking: Option<Asking>,
+    /// The same request where another replica has accepted it.
+    accepted: Option<(usize, Generation)>,
     began: Instant,
     /// What had passed when the replica accepted it that serves it.
     before: Duration,
@@ -61,6 +63,7 @@ impl Routed {
             place,
             request: Some(Box::new(request)),
             asking: None,
+            accepted: None,
             began: Instant::now(),
             before: Duration::ZERO,
         };
@@ -71,9 +74,8 @@ impl Routed {
 
     /// What the reader hears of an event. The first one that is more than waiting makes the request stay.
     fn heard(&mut self, mut event: Event) -> Event {
-        if self.request.is_some() && !matches!(event, Event::Queued { .. }) {
-            (self.request, self.asking) = (None, None);
-            self.place.shared.book().settle(self.place.ticket);
+        if self.request.is_some() && !is_waiting(&event) {
+            self.stay();
         }
         if let Event::Done { timing: Timing { queued, first_token, total, .. }, .. } = &mut event {
             [queued, first_token, total].into_iter().for_each(|time| *time += self.before);
@@ -81,9 +83,22 @@ impl Routed {
         event
     }
 
-    /// Asks another replica if that shall be, and goes on with its stream once it has accepted: then this is true. Dropping
-    /// the stream so far cancels it there.
-    fn moved(&mut self, context: &mut Context<'_>) -> bool {
+    /// No other replica is asked from now on.
+    fn stay(&mut self) {
+        self.request = None;
+        self.withdraw();
+        self.place.shared.book().settle(self.place.ticket);
+    }
+
+    /// Whoever has been asked and has not answered is told that nobody wants to know.
+    fn withdraw(&mut self) {
+        if self.asking.take().is_some() {
+            self.place.shared.tally().withdrawn();
+        }
+    }
+
+    /// Asks another replica if that shall be. When this is true it has answered.
+    fn has_answer(&mut self, context: &mut Context<'_>) -> bool {
         let Some(request) = &self.request else { return false };
         let Place { shared, ticket, .. } = &self.place;
         let Some(to) = shared.book().wait(*ticket, context.waker()) else { return false };
@@ -94,23 +109,38 @@ impl Routed {
             (to, async move { member.generate(request).await }.boxed())
         };
         let (_, asked) = self.asking.get_or_insert_with(begin);
-        match asked.poll_unpin(context) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(generation)) => {
-                shared.book().arrive(*ticket);
+        let Poll::Ready(answer) = asked.poll_unpin(context) else { return false };
+        self.asking = None;
+        match answer {
+            Ok(generation) => {
                 shared.tally().moved();
-                self.before = self.began.elapsed();
-                self.place.at = to;
-                self.events = generation;
+                self.accepted = Some((to, generation));
             }
-            Poll::Ready(Err(refusal)) => {
+            Err(refusal) => {
                 tracing::debug!(%refusal, "a request stays where it waits");
-                shared.book().settle(*ticket);
-                self.request = None;
+                self.stay();
             }
         }
-        self.asking = None;
         true
+    }
+
+    /// Goes on with the stream of the replica that has accepted it. Dropping the one so far cancels it there.
+    fn go_on(&mut self, (to, generation): (usize, Generation)) {
+        self.place.shared.book().arrive(self.place.ticket);
+        self.before = self.began.elapsed();
+        self.place.at = to;
+        self.events = generation;
+    }
+}
+
+/// Whether nothing has been computed yet.
+fn is_waiting(event: &Event) -> bool {
+    matches!(event, Event::Queued { .. })
+}
+
+impl Drop for Routed {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 
@@ -119,11 +149,17 @@ impl Stream for Routed {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            if let Poll::Ready(event) = self.events.poll_next_unpin(context) {
-                return Poll::Ready(event.map(|event| self.heard(event)));
-            }
-            if !self.moved(context) {
-                return Poll::Pending;
+            let event = self.events.poll_next_unpin(context);
+            let waits = match &event {
+                Poll::Pending => true,
+                Poll::Ready(event) => event.as_ref().is_some_and(is_waiting),
+            };
+            // The replica so far may have started it while the other one answered: then it stays, and the other loses it.
+            match self.accepted.take() {
+                Some(accepted) if waits => self.go_on(accepted),
+                _ if event.is_ready() => return event.map(|event| event.map(|event| self.heard(event))),
+                _ if self.has_answer(context) => {}
+                _ => return Poll::Pending,
             }
         }
     }
