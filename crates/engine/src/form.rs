@@ -2,13 +2,14 @@
 //!
 //! A form is compiled once, away from the engine's thread, and kept for the next request that asks for it. Each
 //! continuation walks its own copy, its [`Guide`]. The set of tokens that may come next depends on nothing but the
-//! tokens before, so a thread of its own ([`Masks`]) computes it while the model computes the logits. Where there is only
+//! tokens before, so a thread ([`Masks`]) computes it beside the model, or behind it. Where there is only
 //! one way to go on, the tokens of it are not asked of the model.
 
 mod compile;
 mod guide;
 mod masks;
 mod recent;
+mod remembered;
 #[cfg(test)]
 mod tests;
 mod vocabulary;

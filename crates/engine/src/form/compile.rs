@@ -96,7 +96,7 @@ impl Shared {
         for warning in parser.grammar_warnings() {
             tracing::debug!(warning, "a form was compiled with a warning");
         }
-        let template = Template::new(parser);
+        let template = Template::new(parser, matches!(form, Form::Regex(_)));
         // A form whose first token cannot be found is refused now and not when its turn comes.
         let mut first = template.guide();
         first.look(Stride::Step).map_err(refuse)?;

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use llguidance::{Matcher, TokenParser};
 use toktrie::SimpleVob;
 
+use super::remembered::remember;
+
 /// A lexer that has learnt so many bytes is not shared with continuations that begin.
 const SHARED_BYTES: usize = 4 << 20;
 
@@ -27,9 +29,18 @@ struct Compiled {
     fresh: TokenParser,
     /// Its lexer is that of the continuations.
     shared: TokenParser,
+    is_lexeme: bool,
 }
 
 impl Compiled {
+    fn new(fresh: TokenParser, is_lexeme: bool) -> Self {
+        let mut shared = fresh.deep_clone();
+        if is_lexeme {
+            remember(&mut shared);
+        }
+        Self { fresh, shared, is_lexeme }
+    }
+
     fn is_worn(&self) -> bool {
         // Asking panics if a continuation has panicked with the lexer in its hands.
         let stats = catch_unwind(AssertUnwindSafe(|| self.shared.parser.lexer_stats()));
@@ -38,16 +49,16 @@ impl Compiled {
 }
 
 impl Template {
-    pub(super) fn new(fresh: TokenParser) -> Self {
-        let shared = fresh.deep_clone();
-        Self { compiled: Arc::new(Mutex::new(Compiled { fresh, shared })) }
+    /// Of a parser that has not begun. `is_lexeme` says that its grammar is a single lexeme.
+    pub(super) fn new(fresh: TokenParser, is_lexeme: bool) -> Self {
+        Self { compiled: Arc::new(Mutex::new(Compiled::new(fresh, is_lexeme))) }
     }
 
     /// The beginning of a continuation.
     pub(crate) fn guide(&self) -> Guide {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.is_worn() {
-            compiled.shared = compiled.fresh.deep_clone();
+            *compiled = Compiled::new(compiled.fresh.deep_clone(), compiled.is_lexeme);
         }
         let matcher = Matcher::new(Ok(compiled.shared.clone()));
         Guide {
@@ -186,12 +197,15 @@ pub(super) fn plain(error: &impl fmt::Display) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::form) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::time::Duration;
 
     use futures::executor::block_on;
+    use llguidance::earley::{BiasComputer, ParserRecognizer};
     use protocol::Form;
     use serde_json::json;
+    use toktrie::TokTrie;
 
     use super::*;
     use crate::form::Forms;
@@ -199,7 +213,7 @@ mod tests {
     use crate::tests::bench::tokenizer;
     use crate::tests::model::{END, VOCABULARY};
 
-    fn template(form: &Form) -> Template {
+    pub(in crate::form) fn template(form: &Form) -> Template {
         let forms = Forms::new(tokenizer(), VOCABULARY, vec![END], Duration::from_secs(3600));
         block_on(forms.template(form)).unwrap()
     }
@@ -298,6 +312,43 @@ mod tests {
             let mut next = shared.guide();
             assert_eq!(walk(&mut next, 1, 20), before);
             assert!(!next.is_alone);
+        }
+    }
+
+    /// Counts how often a mask is computed.
+    struct Counting(Arc<dyn BiasComputer>, AtomicUsize);
+
+    impl BiasComputer for Counting {
+        fn compute_bias(&self, parser: &mut ParserRecognizer<'_>, start: &[u8]) -> SimpleVob {
+            self.1.fetch_add(1, Relaxed);
+            self.0.compute_bias(parser, start)
+        }
+
+        fn trie(&self) -> &TokTrie {
+            self.0.trie()
+        }
+    }
+
+    #[test]
+    fn the_mask_of_a_place_in_a_regular_expression_is_computed_once() {
+        for (form, is_lexeme) in forms().iter().zip([false, false, true]) {
+            let template = template(form);
+            let counting = {
+                let mut compiled = template.compiled.lock().unwrap();
+                let mut fresh = compiled.fresh.deep_clone();
+                let counting = Arc::new(Counting(Arc::clone(&fresh.bias_computer), AtomicUsize::new(0)));
+                fresh.bias_computer = Arc::clone(&counting) as Arc<dyn BiasComputer>;
+                *compiled = Compiled::new(fresh, compiled.is_lexeme);
+                counting
+            };
+            let computed = |seed| {
+                let before = counting.1.load(Relaxed);
+                let places = walk(&mut template.guide(), seed, 30);
+                (places, counting.1.load(Relaxed) - before)
+            };
+            let ((first, fresh), (second, again)) = (computed(1), computed(1));
+            assert_eq!(first, second);
+            assert!(fresh > 0 && again == if is_lexeme { 0 } else { fresh }, "{}: {again}", form.kind());
         }
     }
 }
