@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import pickle
 import threading
@@ -235,6 +236,29 @@ async def test_example_gpu_stream_coordination() -> None:
     assert isinstance(outcomes[0], ZeroDivisionError) and outcomes[1] == 1 and stream_manager.count == 4
     async with mixed_precision():
         assert (torch.randn(2, 2) @ torch.randn(2, 2)).dtype == torch.bfloat16
+
+
+async def test_lanes_are_taken_in_turns() -> None:
+    lanes = ExecutionLanes(3, streams=())
+    names = [await lanes.run(lambda: threading.current_thread().ident) for _ in range(6)]
+    assert names[:3] == names[3:] and len(set(names)) == 3
+    told: contextvars.ContextVar[str] = contextvars.ContextVar("told")
+    told.set("by whoever asks")
+    assert await lanes.run(told.get) == "by whoever asks"
+    with pytest.raises(ZeroDivisionError):
+        await lanes.run(lambda: 1 // 0)
+    # What nobody waits for any more is run to its end, and its lane is free then.
+    go, seen = threading.Event(), []
+    left = asyncio.ensure_future(lanes.run(lambda: seen.append(go.wait(30))))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    go.set()
+    await until(lambda: seen)
+    assert await lanes.run_all([lambda: 1] * 9) == [1] * 9
+    with pytest.raises(ValueError, match="at least one"):
+        ExecutionLanes(0)
 
 
 def test_configurations_can_be_pickled() -> None:

@@ -44,6 +44,7 @@ mod embedded;
 mod error;
 mod keys;
 mod kv_tier;
+pub mod lanes;
 mod open;
 pub mod settings;
 mod trace_file;
