@@ -170,6 +170,18 @@ async def test_example_cpu_gpu_offloading(tmp_path: Path) -> None:
         await small.offload_to_cpu(numpy.zeros(8 << 20, dtype="uint8"))
 
 
+async def test_tensors_give_way_where_memory_is_short(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    # More than this share is used on any machine.
+    config = OffloadConfig(memory_bytes=8 << 20, disk_path=tmp_path / "given_way", system_threshold=0.0001)
+    offloader = GPUOffloader(config)
+    many = [await offloader.offload_to_cpu(numpy.full(1 << 17, number, dtype="float32")) for number in range(6)]
+    await until(lambda: offloader.get_stats()["memory_used"] == 0)
+    assert offloader.get_stats()["disk_items"] == 6
+    for number, tensor in enumerate(many):
+        assert (await offloader.load_to_gpu(tensor) == number).all()
+
+
 async def test_torch_tensors_come_back_as_they_were() -> None:
     torch = pytest.importorskip("torch")
     offloader = GPUOffloader(OffloadConfig(memory_bytes=8 << 20))

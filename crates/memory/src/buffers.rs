@@ -109,11 +109,6 @@ impl BufferPool {
         self.shared.locked
     }
 
-    /// Whether a buffer of so many bytes could ever be had.
-    pub(crate) fn could_hold(&self, bytes: usize) -> bool {
-        size_class(bytes) <= self.budget()
-    }
-
     /// Calls `freed` whenever a buffer has been given back, on the thread that did so. Only the first call counts.
     pub(crate) fn on_freed(&self, freed: impl Fn() + Send + Sync + 'static) {
         // There is one owner of a pool who listens, and it asks once.

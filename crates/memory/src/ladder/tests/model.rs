@@ -20,6 +20,7 @@ enum Act {
     LetGo,
     Remove(u128),
     Pressure(usize),
+    Ease(usize),
     Policy(usize),
     Defragment,
     Fault(u64, usize),
@@ -41,6 +42,7 @@ fn acts() -> impl Strategy<Value = Act> {
         2 => Just(Act::LetGo),
         1 => key.prop_map(Act::Remove),
         1 => (1usize..10).prop_map(Act::Pressure),
+        2 => (0usize..10).prop_map(Act::Ease),
         1 => (0usize..4).prop_map(Act::Policy),
         1 => Just(Act::Defragment),
         2 => (0u64..12, 0usize..4).prop_map(|(n, f)| Act::Fault(n, f)),
@@ -102,6 +104,7 @@ impl World {
                 self.put.remove(&number);
             }
             Act::Pressure(pages) => ladder.set_host_budget(pages * PAGE),
+            Act::Ease(pages) => ladder.ease(pages * PAGE),
             Act::Policy(number) => {
                 ladder.set_policy(&PolicyChoice::Known(crate::eviction::POLICIES[number]));
             }
