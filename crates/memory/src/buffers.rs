@@ -203,8 +203,8 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut extents = self.shared.extents();
-        if extents.used() > extents.limit() && !self.shared.locked {
-            // The budget was lowered while this buffer was in use.
+        if extents.limit() < self.shared.arena.bytes().len() && !self.shared.locked {
+            // The next buffer may stand elsewhere, and what stays here would be in memory beside it, beyond the budget.
             self.shared.arena.give_back(self.extent.offset, self.extent.length);
         }
         extents.give(self.extent);
