@@ -48,8 +48,7 @@ class Server:
         body = {"prompt": prompt, "max_tokens": tokens, "ignore_eos": True, "temperature": 0, "stream": True}
         headers = {"content-type": "application/json"}
         began = time.perf_counter()
-        self.connection.request("POST", "/v1/completions", json.dumps({**body, "reuse": "none"}), headers)
-        reply = self.connection.getresponse()
+        reply = self.ask("POST", "/v1/completions", json.dumps({**body, "reuse": "none"}), headers)
         if reply.status != 200:
             sys.exit(f"{reply.status}: {reply.read().decode()}")
         # Comments keep the line open while a request waits; the first event with a choice in it is the first token.
@@ -59,9 +58,14 @@ class Server:
         reply.read()
         return took
 
+    def ask(self, *request):
+        # The server closes a connection that stands idle for long, as one may while the other server has its turn.
+        self.connection.close()
+        self.connection.request(*request)
+        return self.connection.getresponse()
+
     def metric(self, name):
-        self.connection.request("GET", "/metrics")
-        text = self.connection.getresponse().read().decode()
+        text = self.ask("GET", "/metrics").read().decode()
         return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"tidegate_{name}(\{{| )", line))
 
     def stop(self):

@@ -14,6 +14,7 @@ mod engine;
 mod errors;
 mod graph;
 mod item;
+mod lanes;
 mod mailbox;
 mod metrics;
 mod offload;
@@ -35,6 +36,8 @@ mod _tidegate {
     use crate::engine::{Engine, EventStream, Job, run_command};
     #[pymodule_export]
     use crate::graph::Graph;
+    #[pymodule_export]
+    use crate::lanes::Lanes;
     #[pymodule_export]
     use crate::metrics::{Metrics, Timing};
     #[pymodule_export]

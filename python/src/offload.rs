@@ -7,6 +7,7 @@ use memory::{OffloadError, OffloaderSettings, Residency};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use serde_json::json;
+use tidegate::memory::{MemoryWatch, Watermarks, heed};
 
 use crate::awaitable::Awaitable;
 use crate::call::setting;
@@ -19,6 +20,8 @@ const AT_ONCE: usize = 256 << 10;
 /// Keeps byte strings by name, within a budget of memory over a folder on the disk.
 #[pyclass(frozen)]
 pub(crate) struct Offloader {
+    /// Goes first, so that nobody uses the offloader any more when its folder is given up.
+    _watch: Option<MemoryWatch>,
     offloader: memory::Offloader,
 }
 
@@ -42,6 +45,7 @@ impl Offloader {
     fn new(settings: &Bound<'_, PyDict>) -> PyResult<Self> {
         let defaults = OffloaderSettings::default();
         let disk: Option<(PathBuf, usize)> = setting(settings, "disk")?;
+        let heeded: Option<f64> = setting(settings, "system_threshold")?;
         let chosen = setting::<String>(settings, "policy")?.map(|name| policy(&name)).transpose()?;
         let settings = OffloaderSettings {
             memory: setting(settings, "memory")?.unwrap_or(defaults.memory),
@@ -58,7 +62,9 @@ impl Offloader {
         };
         let opened = memory::Offloader::open(&settings);
         let offloader = opened.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;
-        Ok(Self { offloader })
+        let watch = heeded.and_then(Watermarks::above).map(|marks| heed(&offloader, marks)).transpose();
+        let _watch = watch.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;
+        Ok(Self { _watch, offloader })
     }
 
     /// Puts a copy of a tensor, given as a DLPack capsule, away under a name; answers its bytes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import pickle
 import threading
@@ -169,6 +170,18 @@ async def test_example_cpu_gpu_offloading(tmp_path: Path) -> None:
         await small.offload_to_cpu(numpy.zeros(8 << 20, dtype="uint8"))
 
 
+async def test_tensors_give_way_where_memory_is_short(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    # More than this share is used on any machine.
+    config = OffloadConfig(memory_bytes=8 << 20, disk_path=tmp_path / "given_way", system_threshold=0.0001)
+    offloader = GPUOffloader(config)
+    many = [await offloader.offload_to_cpu(numpy.full(1 << 17, number, dtype="float32")) for number in range(6)]
+    await until(lambda: offloader.get_stats()["memory_used"] == 0)
+    assert offloader.get_stats()["disk_items"] == 6
+    for number, tensor in enumerate(many):
+        assert (await offloader.load_to_gpu(tensor) == number).all()
+
+
 async def test_torch_tensors_come_back_as_they_were() -> None:
     torch = pytest.importorskip("torch")
     offloader = GPUOffloader(OffloadConfig(memory_bytes=8 << 20))
@@ -235,6 +248,29 @@ async def test_example_gpu_stream_coordination() -> None:
     assert isinstance(outcomes[0], ZeroDivisionError) and outcomes[1] == 1 and stream_manager.count == 4
     async with mixed_precision():
         assert (torch.randn(2, 2) @ torch.randn(2, 2)).dtype == torch.bfloat16
+
+
+async def test_lanes_are_taken_in_turns() -> None:
+    lanes = ExecutionLanes(3, streams=())
+    names = [await lanes.run(lambda: threading.current_thread().ident) for _ in range(6)]
+    assert names[:3] == names[3:] and len(set(names)) == 3
+    told: contextvars.ContextVar[str] = contextvars.ContextVar("told")
+    told.set("by whoever asks")
+    assert await lanes.run(told.get) == "by whoever asks"
+    with pytest.raises(ZeroDivisionError):
+        await lanes.run(lambda: 1 // 0)
+    # What nobody waits for any more is run to its end, and its lane is free then.
+    go, seen = threading.Event(), []
+    left = asyncio.ensure_future(lanes.run(lambda: seen.append(go.wait(30))))
+    await asyncio.sleep(0)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    go.set()
+    await until(lambda: seen)
+    assert await lanes.run_all([lambda: 1] * 9) == [1] * 9
+    with pytest.raises(ValueError, match="at least one"):
+        ExecutionLanes(0)
 
 
 def test_configurations_can_be_pickled() -> None:

@@ -22,6 +22,9 @@ class OffloadConfig:
     the tensors that ``policy`` names go to files in ``disk_path`` (a temporary folder where nothing is said), at most
     ``disk_bytes`` of them. With ``prefetch_enabled``, loading one brings up those that were put away after it.
     ``pinned`` asks for memory that is never swapped out, which transfers to a device need to be quick.
+
+    From ``system_threshold`` of the memory on, of the machine or of the control group, tensors give way to whatever else
+    uses it: they go to the disk, and what is loaded or put away then takes no more than it needs. 1 heeds nothing.
     """
 
     memory_threshold: float = 0.8
@@ -32,6 +35,7 @@ class OffloadConfig:
     disk_bytes: int = 64 << 30
     policy: Literal["lru", "lfu", "lirs", "cost", "presence", "once"] = "lru"
     pinned: bool = False
+    system_threshold: float = 0.9
 
 
 class OffloadedTensor:
@@ -70,6 +74,7 @@ class GPUOffloader:
                 "disk": (os.fspath(folder), self.config.disk_bytes),
                 "policy": self.config.policy,
                 "locked": self.config.pinned,
+                "system_threshold": self.config.system_threshold,
             }
         )
         self._count = itertools.count()

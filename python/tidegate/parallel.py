@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from . import _tidegate
 from .callables import RunIn
 from .engine import Engine
 from .pipeline import AsyncPipeline, PipelineConfig
-from .scheduling import Device, ResourceScheduler, SchedulerConfig
 
 
 @dataclass(frozen=True)
@@ -62,49 +63,42 @@ async def parallel_run(
 
 
 class ExecutionLanes:
-    """Places where operations run side by side: CUDA streams where there is a GPU, threads where there is none.
+    """Places where operations run side by side: CUDA streams where there is a GPU, groups of processors where there is none.
 
-    Every operation has a lane to itself while it runs, the one that is free; with streams, it is the current stream on
-    the very thread that runs the operation, and is synchronized when the operation ends.
+    Every operation has a lane to itself while it runs; lanes are taken in turns, in the order in which operations come. A lane
+    is a thread that stays on its group of processors, and goes anywhere if there are more lanes than processors; with
+    streams, its stream is the current one while an operation runs, and is synchronized when the operation ends.
     """
 
     def __init__(self, lanes: int = 4, *, streams: Sequence[Any] | None = None) -> None:
         self._streams = dict(enumerate(streams)) if streams is not None else _cuda_streams(lanes)
-        self._free = list(range(len(self._streams) or lanes))
-        slots = [Device("lane", f"lane-{number}") for number in self._free]
-        self._scheduler = ResourceScheduler(SchedulerConfig(max_workers=len(slots), devices=slots))
+        self._native = _tidegate.Lanes(len(self._streams) or lanes)
 
     @property
     def count(self) -> int:
         """How many operations run at once."""
-        return int(self._scheduler.config.max_workers)
+        return self._native.count
 
     async def run(self, operation: Callable[[], Any]) -> Any:
-        """The result of one operation, run on a lane of its own."""
-        return await self._scheduler.schedule(self._on_lane(operation), run_in="thread")
+        """The result of one operation, run on a lane of its own, with the context variables of whoever asks."""
+        context = contextvars.copy_context()
+        return await self._native.run(lambda lane: context.run(self._on_lane, lane, operation))
 
     async def run_all(self, operations: Iterable[Callable[[], Any]], *, return_exceptions: bool = False) -> list[Any]:
         """The results of all operations, in their order."""
         work = (self.run(operation) for operation in operations)
         return list(await asyncio.gather(*work, return_exceptions=return_exceptions))
 
-    def _on_lane(self, operation: Callable[[], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            lane = self._free.pop()  # As many operations run as there are lanes, so one is free.
-            try:
-                stream = self._streams.get(lane)
-                if stream is None:
-                    return operation()
-                import torch
+    def _on_lane(self, lane: int, operation: Callable[[], Any]) -> Any:
+        stream = self._streams.get(lane)
+        if stream is None:
+            return operation()
+        import torch
 
-                with torch.cuda.stream(stream):
-                    result = operation()
-                stream.synchronize()
-                return result
-            finally:
-                self._free.append(lane)
-
-        return run
+        with torch.cuda.stream(stream):
+            result = operation()
+        stream.synchronize()
+        return result
 
 
 def _cuda_streams(lanes: int) -> dict[int, Any]:

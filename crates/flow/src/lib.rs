@@ -19,6 +19,7 @@
 //! | take items through steps that can fail | [`Pipeline`] | `pipeline.rs` |
 //! | work on many items at once, soon | [`Batcher`] | `batcher.rs` |
 //! | compute what depends on something, once | [`graph`] | `graph.rs` |
+//! | run operations side by side, in turns | [`Lanes`] | `lanes.rs` |
 //! | run work that needs memory, processors, devices | [`Scheduler`], [`WorkerPool`] | `scheduler.rs` |
 //! | try again; stop trying | [`Retry`], [`Breaker`] | `retry.rs`, `breaker.rs` |
 //! | know how long it takes and how often it fails | [`Metrics`] | `metrics.rs` |
@@ -36,6 +37,7 @@ pub mod batcher;
 pub mod breaker;
 mod error;
 pub mod graph;
+pub mod lanes;
 pub mod metrics;
 pub mod pipeline;
 pub mod queue;
@@ -50,6 +52,7 @@ pub use batcher::{Batch, Batcher};
 pub use breaker::{Breaker, BreakerRules, BreakerState};
 pub use error::FlowError;
 pub use graph::Graph;
+pub use lanes::{LanePermit, Lanes};
 pub use metrics::{Histogram, HistogramSnapshot, Metrics};
 pub use pipeline::{Failure, Pipeline};
 pub use queue::{Capacity, Gate, Lease, Line, Queue, Refused, Rejected, Taken, Ticket, TicketId};

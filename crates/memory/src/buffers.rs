@@ -109,11 +109,6 @@ impl BufferPool {
         self.shared.locked
     }
 
-    /// Whether a buffer of so many bytes could ever be had.
-    pub(crate) fn could_hold(&self, bytes: usize) -> bool {
-        size_class(bytes) <= self.budget()
-    }
-
     /// Calls `freed` whenever a buffer has been given back, on the thread that did so. Only the first call counts.
     pub(crate) fn on_freed(&self, freed: impl Fn() + Send + Sync + 'static) {
         // There is one owner of a pool who listens, and it asks once.
@@ -208,8 +203,8 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut extents = self.shared.extents();
-        if extents.used() > extents.limit() && !self.shared.locked {
-            // The budget was lowered while this buffer was in use.
+        if extents.limit() < self.shared.arena.bytes().len() && !self.shared.locked {
+            // The next buffer may stand elsewhere, and what stays here would be in memory beside it, beyond the budget.
             self.shared.arena.give_back(self.extent.offset, self.extent.length);
         }
         extents.give(self.extent);

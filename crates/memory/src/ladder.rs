@@ -220,6 +220,12 @@ impl Ladder {
         self.shared.book.enter().set_host_budget(bytes);
     }
 
+    /// Leaves no more memory than this to objects for as long as that refuses nobody, and gives the rest back to the system; up
+    /// to the budget, which takes it back. What is too much goes down.
+    pub fn ease(&self, bytes: usize) {
+        self.shared.book.enter().ease(bytes);
+    }
+
     /// Lets another policy decide from now on. It is told of all objects in the order of their last use.
     pub fn set_policy(&self, policy: &PolicyChoice) {
         self.shared.book.enter().set_policy(policy);

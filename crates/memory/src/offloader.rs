@@ -200,6 +200,12 @@ impl Offloader {
         self.ladder.set_host_budget(bytes);
     }
 
+    /// Uses no more memory than this while memory is short for everybody; what is more goes to the disk. Nothing is refused for
+    /// that: what finds no other room is let in all the same. As much as is allowed, or more, takes it back.
+    pub fn ease(&self, bytes: usize) {
+        self.ladder.ease(bytes);
+    }
+
     /// Lets another policy decide from now on.
     pub fn set_policy(&self, policy: &PolicyChoice) {
         self.ladder.set_policy(policy);

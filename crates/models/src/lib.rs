@@ -43,7 +43,7 @@ pub use family::{CausalLm, Family, LoadFamily, ModelKind, ModelShape, Outputs, S
 pub use gguf::Dialect;
 pub use head::{Gathering, Pooling, Scaling, Squash};
 pub use loaded::{LoadOptions, LoadedModel, ModelHolding, Quantisation, kind, load, load_with};
-pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder};
+pub use loaded_encoder::{LoadedEncoder, Outcome, SentenceReader, load_encoder, load_encoder_with};
 pub use progress::{Loading, Progress, Unwatched, Watch};
 pub use repository::{InMemory, Repository};
 pub use sentence::Prompts;

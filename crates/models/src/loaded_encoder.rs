@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tensor::packed::streamed::StreamedWeights;
 use tensor::{Dtype, Kernels};
 
 use crate::checkpoint::Checkpoint;
@@ -39,6 +40,8 @@ pub struct LoadedEncoder {
     pub identity: Option<String>,
     /// The hidden states.
     pub model: Box<dyn Encoder>,
+    /// Its packed weights, where memory holds only some of them.
+    pub streamed: Option<StreamedWeights>,
     /// Text to tokens.
     pub reader: SentenceReader,
     /// The most rows that a batch may have: as many as the options asked for, and no fewer than one text can have.
@@ -120,19 +123,26 @@ impl LoadedEncoder {
         self.quantised.map_or_else(|| self.dtype.to_string(), |quantised| quantised.blocks.to_string())
     }
 
-    /// The same model once more, with the same weights and working memory of its own; see [`crate::CausalLm::twin`].
-    pub fn twin(&self, kernels: Arc<dyn Kernels>) -> Self {
-        Self {
+    /// The same model once more, with the same weights and working memory of its own; see [`crate::LoadedModel::twin`].
+    pub fn twin(&self, kernels: Arc<dyn Kernels>) -> Option<Self> {
+        if self.streamed.is_some() {
+            return None;
+        }
+        Some(Self {
             model: self.model.twin(Arc::clone(&kernels)),
+            streamed: None,
             head: self.head.twin(kernels),
             reader: self.reader.clone(),
             identity: self.identity.clone(),
             ..*self
-        }
+        })
     }
 
-    /// Bytes of packed weights in memory.
+    /// Bytes of memory for packed weights.
     pub fn weight_bytes(&self) -> usize {
+        if let Some(streamed) = &self.streamed {
+            return streamed.statistics().budget;
+        }
         let head = match &*self.head.head {
             Head::Embedding(..) => 0,
             Head::Classifier(classifier, _) => classifier.bytes(),
@@ -157,6 +167,19 @@ pub fn load_encoder(
     options: &LoadOptions,
     kernels: Arc<dyn Kernels>,
 ) -> Result<LoadedEncoder, ModelError> {
+    load_encoder_with(repository, options, kernels, Loading::default())
+}
+
+/// As [`load_encoder`], with someone who watches and a cache.
+///
+/// # Errors
+/// As `load_encoder`, and [`ModelError::Stopped`].
+pub fn load_encoder_with(
+    repository: &Repository,
+    options: &LoadOptions,
+    kernels: Arc<dyn Kernels>,
+    loading: Loading<'_>,
+) -> Result<LoadedEncoder, ModelError> {
     let config = Config::read(repository)?;
     let family = family(repository, &config)?;
     let LoadFamily::Encoder { positions, load } = family.load else {
@@ -167,15 +190,15 @@ pub fn load_encoder(
     let mut settings = SentenceSettings::plain(repository, positions(&config)?)?;
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
-    let loading = Loading::default();
     let holding = options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised);
-    let identity = key(repository, &checkpoint, (dtype, holding)).map(|key| key.digest().to_owned());
+    let key = key(repository, &checkpoint, (dtype, holding));
+    let identity = key.as_ref().map(|key| key.digest().to_owned());
     let source = Source {
         config: &config,
         checkpoint: &checkpoint,
         dtype,
         holding,
-        packing: Packing::new(loading, None, &*kernels)?,
+        packing: Packing::new(loading, key, &*kernels)?,
         progress: Progress::new(loading.watch, checkpoint.bytes()),
         options,
         kernels,
@@ -188,6 +211,7 @@ pub fn load_encoder(
         settings.read_modules(repository, hidden)?;
         Head::Embedding(settings.pooling, settings.scaling)
     };
+    let streamed = source.packing.finish()?;
     let tokenizer = SentenceTokenizer::read(repository, settings.max_tokens)?;
     tokenizer.require_below(vocabulary)?;
     Ok(LoadedEncoder {
@@ -198,6 +222,7 @@ pub fn load_encoder(
         max_batch_tokens,
         head: HeadStep::new(head, source.kernels.clone()),
         model,
+        streamed,
         reader: SentenceReader { tokenizer, prompts: Arc::new(settings.prompts), case: settings.case, types },
     })
 }

@@ -42,8 +42,11 @@ extern crate self as tidegate;
 mod command;
 mod embedded;
 mod error;
+mod heed;
 mod keys;
 mod kv_tier;
+pub mod lanes;
+mod memory_watch;
 mod open;
 pub mod settings;
 mod trace_file;
@@ -64,6 +67,9 @@ pub mod in_memory {
 /// Tensors put away in memory and on the disk, by name, and brought back bit for bit; and the ladder that they stand on.
 /// `examples/offload.rs` is a program that does it.
 pub mod memory {
+    pub use crate::heed::heed;
+    pub use crate::memory_watch::MemoryWatch;
+    pub use flow::scheduler::{Reading, Watermarks};
     pub use memory::eviction::{Eviction, Facts, POLICIES, Policy};
     pub use memory::ladder::OpenError as OffloaderError;
     pub use memory::replay;

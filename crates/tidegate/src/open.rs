@@ -20,6 +20,7 @@ use tensor::{Isa, Kernels};
 
 use crate::settings::{InferenceSettings, ModelChoice};
 use crate::{OpenError, embedded, trace_file};
+pub(crate) use devices::groups;
 use found::{Found, repository};
 use machine::{Machine, Stock};
 

@@ -24,6 +24,7 @@ use crate::reading::{Read, Reader};
 use crate::sum;
 use crate::turns::{Seat, Turns};
 use crate::vectors::{check_dimensions, check_pairs, cosines, shortened};
+use crate::weights::Weights;
 use crate::{EngineError, Revive};
 
 /// An encoder that serves requests: vectors of texts, or scores of pairs, many requests in a batch.
@@ -34,6 +35,7 @@ pub struct EncoderEngine {
     reader: Reader,
     dynamic: Dynamic<Encoding>,
     memory: MemoryPlan,
+    weights: Arc<Weights>,
     /// What it computes on.
     turns: Turns,
 }
@@ -102,11 +104,13 @@ impl EncoderEngine {
             workspace: shape.workspace_bytes as u64,
             ..MemoryPlan::default()
         };
-        let revive = revive.map(|revive| again(revive, loaded.identity.clone()));
+        let weights = Arc::new(Weights::default());
+        weights.renew(loaded.streamed.clone());
+        let revive = revive.map(|revive| again(revive, loaded.identity.clone(), Arc::clone(&weights)));
         let mut model = Encoding { loaded, batch: EncoderBatch::default() };
         model.warm_up(&turns.seat())?;
         let dynamic = Dynamic::start_with(model, &settings, Care { turns: turns.clone(), revive })?;
-        Ok(Arc::new(Self { card, reader, dynamic, memory, turns: turns.clone() }))
+        Ok(Arc::new(Self { card, reader, dynamic, memory, weights, turns: turns.clone() }))
     }
 
     /// The bytes that the engine plans with.
@@ -217,12 +221,13 @@ fn width(outcome: Outcome) -> usize {
 }
 
 /// The model once more, if its files are those that it was loaded from first.
-fn again(revive: Revive<LoadedEncoder>, identity: Option<String>) -> Revive<Encoding> {
+fn again(revive: Revive<LoadedEncoder>, identity: Option<String>, weights: Arc<Weights>) -> Revive<Encoding> {
     Revive::new(move || {
         let loaded = revive.load()?;
         if loaded.identity != identity {
             return Err("its files are not the ones that it was loaded from first".to_owned());
         }
+        weights.renew(loaded.streamed.clone());
         Ok(Encoding { loaded, batch: EncoderBatch::default() })
     })
 }
@@ -262,7 +267,7 @@ impl Inference for EncoderEngine {
             memory: self.memory,
         };
         let devices = vec![self.turns.status(&model)];
-        sum::with_figures(Status { devices, models: vec![model], ..status })
+        sum::with_figures(Status { devices, models: vec![model], weights: self.weights.status(), ..status })
     }
 
     fn adjust(&self, adjustment: Adjustment) -> BoxFuture<'_, Result<(), Refusal>> {

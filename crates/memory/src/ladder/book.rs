@@ -68,6 +68,8 @@ struct Lower {
 
 pub(super) struct Book {
     pool: BufferPool,
+    /// What the pool may use at most; it uses less while it is eased.
+    allowed: usize,
     entries: HashMap<Key, Entry>,
     policy: Box<dyn Eviction>,
     lower: Option<Lower>,
@@ -111,6 +113,7 @@ impl Book {
             objects: 0,
         });
         Self {
+            allowed: pool.budget(),
             pool,
             entries: HashMap::new(),
             policy: settings.policy.make(),

@@ -275,6 +275,36 @@ fn a_smaller_budget_pushes_down_and_free_memory_grows_together() {
 }
 
 #[test]
+fn what_is_eased_goes_down_and_refuses_nothing() {
+    let ladder = ByHand::new(&settings(8, 100), Some(Arc::new(HostRung::new())));
+    (0..8).for_each(|number| ladder.put(number, PAGE, Stay::Always).unwrap());
+    let used = || ladder.ladder.statistics().host_used;
+    ladder.ladder.ease(2 * PAGE);
+    ladder.work();
+    assert!(used() <= 2 * PAGE, "{}", used());
+    (0..8).for_each(|number| ladder.check(number, PAGE));
+    ladder.work();
+    assert!(used() <= 2 * PAGE, "it stays eased: {}", used());
+    ladder.put(20, 5 * PAGE, Stay::Always).unwrap();
+    ladder.check(20, 5 * PAGE);
+    let too_large = ladder.put(21, 9 * PAGE, Stay::Always).unwrap_err();
+    assert_eq!(too_large, LadderError::TooLarge { bytes: 9 * PAGE, budget: 8 * PAGE });
+    ladder.ladder.ease(usize::MAX);
+    assert_eq!(ladder.ladder.statistics().host_budget, 8 * PAGE);
+    ladder.ladder.set_host_budget(3 * PAGE);
+    ladder.ladder.ease(usize::MAX);
+    assert_eq!(ladder.ladder.statistics().host_budget, 3 * PAGE, "no more than is allowed");
+
+    // With nowhere to go, everything stays, and newcomers find the room that there is.
+    let alone = ByHand::new(&settings(8, 100), None);
+    (0..3).for_each(|number| alone.put(number, PAGE, Stay::Always).unwrap());
+    alone.ladder.ease(PAGE);
+    (3..8).for_each(|number| alone.put(number, PAGE, Stay::Always).unwrap());
+    (0..8).for_each(|number| alone.check(number, PAGE));
+    assert!(matches!(alone.put(8, PAGE, Stay::Always), Err(LadderError::Full { .. })));
+}
+
+#[test]
 fn threads_serve_many_clients_and_end_with_the_ladder() {
     let path = crate::rung::tests::folder("threads");
     let folder = crate::files::Folder::open(&path, None).unwrap();

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,10 @@ use tensor::{Dtype, Isa, KvArena};
 
 use super::*;
 use crate::tests::folder::Folder;
-use crate::{Batch, LoadOptions, LoadedModel, Loading, ModelError, Quantisation, Repository, Watch};
+use crate::{
+    Batch, EncoderBatch, LoadOptions, LoadedEncoder, LoadedModel, Loading, ModelError, Quantisation,
+    Repository, Watch,
+};
 
 /// A folder on the disk, removed at the end.
 pub(crate) struct Place(pub(crate) PathBuf);
@@ -322,6 +325,66 @@ fn weights_that_are_read_when_they_are_needed_give_the_same_bits() {
         run(all / 2);
         assert_eq!(logits(&repository, held, Some(&cache)), logits(&repository, held, None));
     }
+}
+
+/// What an encoder makes of some texts, one batch after the other.
+fn encoded(
+    folder: &str,
+    (dtype, quantise): (Option<Dtype>, Option<Quantisation>),
+    (cache, weight_memory): (Option<&PackedCache>, Option<usize>),
+) -> Result<(Vec<u32>, LoadedEncoder), ModelError> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data").join(folder).join("model");
+    let options = LoadOptions { dtype, quantise, kv: None, max_batch_tokens: 64, max_outputs: 1 };
+    let loading = Loading { cache, weight_memory, ..Loading::default() };
+    let kernels = tensor::kernels(Isa::best(), 2);
+    let mut loaded = crate::load_encoder_with(&Repository::open(path)?, &options, kernels, loading)?;
+    let mut found = Vec::new();
+    for texts in [&["the tide comes in", "high water"][..], &["a boat"], &["noon", "low", "tide"]] {
+        let mut batch = EncoderBatch::default();
+        for text in texts {
+            batch.push(&loaded.reader.read("", text)?);
+        }
+        found.extend(loaded.run(&batch).iter().map(|number| number.to_bits()));
+    }
+    Ok((found, loaded))
+}
+
+#[test]
+fn encoders_are_kept_and_read_when_they_are_needed_with_the_same_bits() {
+    let place = Place::new();
+    let cache = place.cache(1 << 30);
+    for (folder, held) in
+        ["bert", "cross_encoder", "roberta"].into_iter().flat_map(|one| HELD.map(|held| (one, held)))
+    {
+        let (expected, whole) = encoded(folder, held, (None, None)).unwrap();
+        assert!(whole.streamed.is_none() && whole.twin(tensor::kernels(Isa::best(), 1)).is_some());
+        let (packed, _) = encoded(folder, held, (Some(&cache), None)).unwrap();
+        let kept = names(&cache);
+        let written = fs::metadata(&kept[0].0).unwrap().ino();
+        assert_eq!(kept.len(), 1);
+        let (found, again) = encoded(folder, held, (Some(&cache), None)).unwrap();
+        assert!(packed == expected && found == expected, "{folder} {held:?}");
+        assert_eq!(again.weight_bytes(), whole.weight_bytes());
+        assert_eq!(fs::metadata(&kept[0].0).unwrap().ino(), written, "it is not packed again");
+        let run = |budget| {
+            let (found, loaded) = encoded(folder, held, (Some(&cache), Some(budget))).unwrap();
+            assert!(found == expected, "{folder} {held:?} in {budget} bytes");
+            assert!(loaded.twin(tensor::kernels(Isa::best(), 1)).is_none());
+            let weights = loaded.streamed.as_ref().unwrap().statistics();
+            assert_eq!((loaded.weight_bytes(), weights.faults), (weights.budget, 0));
+            assert!(weights.held <= weights.budget && weights.budget <= budget, "{weights:?}");
+            weights
+        };
+        let all = run(1 << 30).budget;
+        let some = run(3 * all / 4);
+        assert!(some.held < all && some.read > all as u64, "{folder} {held:?} {some:?}");
+        cache.clear().unwrap();
+        // Packed for the purpose, with nothing there before.
+        run(3 * all / 4);
+        cache.clear().unwrap();
+    }
+    let refused = encoded("bert", HELD[0], (None, Some(1 << 20))).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("leave out --no-cache"), "{refused}");
 }
 
 #[test]

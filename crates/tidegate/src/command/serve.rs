@@ -2,7 +2,6 @@
 
 mod pulse;
 mod report;
-mod shortage;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,11 +15,12 @@ use flow::scheduler::Watermarks;
 use protocol::Inference;
 use protocol::Task;
 use server::Ending;
+use tidegate::memory::MemoryWatch;
 use tidegate::settings::{ServerSettings, Settings};
 use tidegate::{Opened, Summary, serve_settings};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::runtime::Builder;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Handle};
+use tokio::time::timeout;
 
 use super::interrupts::Interrupts;
 use super::summary::{row_beside, rows};
@@ -70,7 +70,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
     // This line stays even when quiet: with --port 0 nothing else says where the server is.
     eprintln!("listening on http://{address}");
     let reuse = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
-    let (inference, watch) = watched(reuse, settings.inference.memory.watermarks());
+    let (inference, watch) = watched(reuse, settings.inference.memory.watermarks())?;
     let pulse = tokio::spawn(pulse::report(Arc::clone(&inference)));
     let served = Arc::clone(&inference);
     let serving = server::serve(listener, inference, front, async {
@@ -83,7 +83,7 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         () = async { again.next().await; again.next().await } => return Ok(Exit::Interrupted),
     };
     pulse.abort();
-    watch.iter().for_each(JoinHandle::abort);
+    drop(watch);
     report::write(&served.status(), started.elapsed());
     match ending {
         Ending::Drained => tracing::info!("everything accepted was finished"),
@@ -98,11 +98,16 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
 fn watched(
     inference: Arc<dyn Inference>,
     marks: Option<Watermarks>,
-) -> (Arc<dyn Inference>, Option<JoinHandle<()>>) {
-    let Some(marks) = marks else { return (inference, None) };
+) -> anyhow::Result<(Arc<dyn Inference>, Option<MemoryWatch>)> {
+    let Some(marks) = marks else { return Ok((inference, None)) };
     let eased = Arc::new(Eased::new(inference, marks));
-    let watch = tokio::spawn(shortage::watch(Arc::clone(&eased), marks.every));
-    (eased, Some(watch))
+    let (told, runtime) = (Arc::clone(&eased), Handle::current());
+    let watch = MemoryWatch::start(marks.every, move |reading| {
+        // An engine that is in the middle of a long step is told again later: what it has not answered in time is in its
+        // hands all the same.
+        let _ = runtime.block_on(async { timeout(marks.every, told.observe(reading)).await });
+    });
+    Ok((eased, Some(watch.context("cannot watch the memory")?)))
 }
 
 fn listen(settings: &ServerSettings) -> anyhow::Result<TcpListener> {

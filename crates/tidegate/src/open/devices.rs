@@ -34,7 +34,7 @@ pub(super) fn places(
     isa: Isa,
     around: impl FnOnce(Arc<dyn Kernels>) -> Arc<dyn Kernels>,
 ) -> Result<Vec<Place>, OpenError> {
-    let processors = Processors::read(Path::new("/"));
+    let processors = Processors::read(Path::new(ROOT));
     let groups = processors.divided(&settings.devices)?;
     let several = groups.len() > 1;
     let place = |(at, cores): (usize, Cores)| {
@@ -51,6 +51,14 @@ pub(super) fn places(
     places[0].kernels = around(Arc::clone(&places[0].kernels));
     Ok(places)
 }
+
+/// The groups of this machine's processors that a layout names, at least one.
+pub(crate) fn groups(layout: &DeviceLayout) -> Result<Vec<Cores>, OpenError> {
+    Processors::read(Path::new(ROOT)).divided(layout)
+}
+
+/// Below this folder Linux says what there is.
+const ROOT: &str = "/";
 
 /// The processors that this process may use.
 struct Processors {

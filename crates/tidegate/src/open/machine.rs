@@ -33,6 +33,10 @@ const KV_LEAST: u64 = 64 << 20;
 /// The most tokens that a step tries where speculation is on, beside those that it samples anyway.
 const DRAFTS: usize = 16;
 
+/// How a machine reads a model of one kind: with which kernels, and out of which cache.
+type Read<M> =
+    fn(&Machine, &Repository, (&Arc<dyn Kernels>, Option<&PackedCache>), &dyn Watch) -> Result<M, OpenError>;
+
 /// What the models of one process have in common.
 pub(super) struct Machine {
     settings: InferenceSettings,
@@ -103,7 +107,7 @@ impl Machine {
         let started = Instant::now();
         let (inference, memory) = match models::kind(&repository)? {
             ModelKind::CausalLm => self.generator(&repository, &name, watch)?,
-            ModelKind::Encoder => self.encoder(&repository, &name)?,
+            ModelKind::Encoder => self.encoder(&repository, &name, watch)?,
         };
         self.room.take(&name, memory, &inference)?;
         let summary = Summary {
@@ -131,41 +135,49 @@ impl Machine {
         (kernels, cache): (&Arc<dyn Kernels>, Option<&PackedCache>),
         watch: &dyn Watch,
     ) -> Result<LoadedModel, OpenError> {
-        let allowed = self.settings.memory.weight_memory;
-        let weight_memory = allowed.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
-        let loading = Loading { watch, cache, weight_memory };
+        let loading = self.loading(cache, watch);
         Ok(models::load_with(repository, &self.options(), Arc::clone(kernels), loading)?)
     }
 
-    /// How a model is loaded again that does not come back: its compute threads may not come back either.
-    fn revive(self: &Arc<Self>, repository: &Repository, at: usize) -> Revive<LoadedModel> {
-        let (machine, repository) = (Arc::clone(self), repository.clone());
-        Revive::new(move || {
-            let read = || {
-                let kernels = machine.places[at].fresh(machine.isa);
-                machine.read_onto(&repository, (&kernels, machine.cache.as_ref()), &Patient)
-            };
-            read().map_err(|error: OpenError| error.to_string())
-        })
+    /// Reads a model that reads texts and generates none.
+    fn read_encoder_onto(
+        &self,
+        repository: &Repository,
+        (kernels, cache): (&Arc<dyn Kernels>, Option<&PackedCache>),
+        watch: &dyn Watch,
+    ) -> Result<LoadedEncoder, OpenError> {
+        let loading = self.loading(cache, watch);
+        Ok(models::load_encoder_with(repository, &self.options(), Arc::clone(kernels), loading)?)
     }
 
-    /// The same for an encoder.
-    fn revive_encoder(self: &Arc<Self>, repository: &Repository, at: usize) -> Revive<LoadedEncoder> {
+    fn loading<'a>(&self, cache: Option<&'a PackedCache>, watch: &'a dyn Watch) -> Loading<'a> {
+        let allowed = self.settings.memory.weight_memory;
+        let weight_memory = allowed.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        Loading { watch, cache, weight_memory }
+    }
+
+    /// How a model is loaded again that does not come back: its compute threads may not come back either.
+    fn revive<M: 'static>(self: &Arc<Self>, repository: &Repository, at: usize, read: Read<M>) -> Revive<M> {
         let (machine, repository) = (Arc::clone(self), repository.clone());
         Revive::new(move || {
             let kernels = machine.places[at].fresh(machine.isa);
-            let loaded = models::load_encoder(&repository, &machine.options(), kernels);
+            let loaded = read(&machine, &repository, (&kernels, machine.cache.as_ref()), &Patient);
             loaded.map_err(|error| error.to_string())
         })
     }
 
     /// A model for each place. Those near the same memory have their weights in common; others have their own, packed by
     /// their own threads, so that they are in the memory nearest to these.
-    fn replicas(&self, repository: &Repository, first: LoadedModel) -> Result<Vec<LoadedModel>, OpenError> {
+    fn replicas<M>(
+        &self,
+        repository: &Repository,
+        first: M,
+        (twin, read): (fn(&M, Arc<dyn Kernels>) -> Option<M>, Read<M>),
+    ) -> Result<Vec<M>, OpenError> {
         let mut models = vec![first];
         for (at, Place { kernels, node, .. }) in self.places.iter().enumerate().skip(1) {
             let near = self.places[..at].iter().position(|other| other.node == *node);
-            let twin = near.and_then(|near| models[near].twin(Arc::clone(kernels)));
+            let twin = near.and_then(|near| twin(&models[near], Arc::clone(kernels)));
             // What is read from the cache whenever it is needed is wherever the system puts it.
             let cache = self
                 .cache
@@ -173,7 +185,7 @@ impl Machine {
                 .filter(|_| near.is_some() || self.settings.memory.weight_memory.is_some());
             let model = match twin {
                 Some(twin) => twin,
-                None => self.read_onto(repository, (kernels, cache), &Patient)?,
+                None => read(self, repository, (kernels, cache), &Patient)?,
             };
             models.push(model);
         }
@@ -198,12 +210,13 @@ impl Machine {
         below.kv_disk.0 /= self.places.len() as u64;
         let mut sight = self.settings.vision.clone();
         sight.vision_disk.0 /= self.places.len() as u64;
+        let models = self.replicas(repository, model, (LoadedModel::twin, Self::read_onto))?;
         let (mut engines, mut memory) = (Vec::<Arc<dyn Inference>>::new(), MemoryPlan::default());
-        for (at, model) in self.replicas(repository, model)?.into_iter().enumerate() {
+        for (at, model) in models.into_iter().enumerate() {
             // What several write down would not be told apart.
             let recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
             let tier = kv_tier((&below, recorder.as_ref()), &model, (&folder(name, at), self.isa))?;
-            let revive = Some(self.revive(repository, at));
+            let revive = Some(self.revive(repository, at, Self::read_onto));
             let features = feature_tier(&sight, &model, &folder(name, at))?;
             let mut settings = EngineSettings { recorder, tier, revive, ..part.clone() };
             settings.vision.below = features;
@@ -218,6 +231,7 @@ impl Machine {
         self: &Arc<Self>,
         repository: &Repository,
         name: &str,
+        watch: &dyn Watch,
     ) -> Result<(Arc<dyn Inference>, MemoryPlan), OpenError> {
         let (queue, parts) = (&self.settings.queue, self.places.len());
         let settings = DynamicSettings {
@@ -227,21 +241,13 @@ impl Machine {
             restart_after: restart_after(&self.settings.batch),
             ..DynamicSettings::default()
         };
-        let load =
-            |place: &Place| models::load_encoder(repository, &self.options(), Arc::clone(&place.kernels));
-        let mut models = vec![load(&self.places[0])?];
-        for (at, place) in self.places.iter().enumerate().skip(1) {
-            let near = self.places[..at].iter().position(|other| other.node == place.node);
-            let model = match near {
-                Some(near) => models[near].twin(Arc::clone(&place.kernels)),
-                None => load(place)?,
-            };
-            models.push(model);
-        }
+        let first = (&self.places[0].kernels, self.cache.as_ref());
+        let model = self.read_encoder_onto(repository, first, watch)?;
+        let models = self.replicas(repository, model, (LoadedEncoder::twin, Self::read_encoder_onto))?;
         let (mut engines, mut memory) = (Vec::<Arc<dyn Inference>>::new(), MemoryPlan::default());
         for (at, (model, place)) in models.into_iter().zip(&self.places).enumerate() {
             let (name, settings) = (name.to_owned(), settings.clone());
-            let revive = Some(self.revive_encoder(repository, at));
+            let revive = Some(self.revive(repository, at, Self::read_encoder_onto));
             let engine = EncoderEngine::start(model, name, settings, &place.turns, revive)?;
             memory += engine.memory();
             engines.push(engine);

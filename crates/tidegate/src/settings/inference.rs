@@ -171,9 +171,9 @@ pub struct MemorySettings {
     /// A model that nobody has asked for so long gives its memory back, and is loaded again for the next request. 0: never.
     #[arg(long, env = "TIDEGATE_IDLE_UNLOAD", value_name = "TIME", default_value_t = Self::default().idle_unload)]
     pub idle_unload: TimeSpan,
-    /// Memory for the weights of each model that generates text, such as 400MB; without it, as much as they take. Weights
-    /// that take more are read from the cache of packed weights whenever they are needed, a few ahead of those in use: the
-    /// same output, as fast as the disk. Models that embed or score, and the embedded one, are in memory whole.
+    /// Memory for the weights of each model, such as 400MB; without it, as much as they take. Weights that take more are
+    /// read from the cache of packed weights whenever they are needed, a few ahead of those in use: the same output, as fast
+    /// as the disk. The embedded model is in memory whole.
     #[arg(long, env = "TIDEGATE_WEIGHT_MEMORY", value_name = "BYTES")]
     pub weight_memory: Option<ByteSize>,
     /// Share of the memory, of the machine or of the control group, from which on `tidegate serve` gives things up: kept

@@ -68,8 +68,8 @@ impl Book {
     }
 
     pub(super) fn room(&mut self, bytes: usize) -> Room {
-        if !self.pool.could_hold(bytes) {
-            return Room::Never(LadderError::TooLarge { bytes, budget: self.pool.budget() });
+        if size_class(bytes) > self.allowed {
+            return Room::Never(LadderError::TooLarge { bytes, budget: self.allowed });
         }
         loop {
             if let Some(buffer) = self.pool.take(bytes) {
@@ -86,6 +86,12 @@ impl Book {
             match self.shed() {
                 Shed::Freed | Shed::Started => {}
                 Shed::Nothing if self.lowering > 0 || self.is_rising() => return Room::Soon,
+                // What is eased refuses nothing that there would be room for otherwise.
+                Shed::Nothing if self.pool.budget() < self.allowed => {
+                    // What is free and in too small stretches is no room either.
+                    let wanted = if needed > 0 { self.pool.budget() + needed } else { self.allowed };
+                    self.pool.set_budget(wanted.min(self.allowed));
+                }
                 Shed::Nothing => {
                     let (used, budget) = (self.pool.used(), self.pool.budget());
                     return Room::Never(LadderError::Full { bytes, used, budget, below: self.fault.clone() });
@@ -220,7 +226,15 @@ impl Book {
     }
 
     pub(in super::super) fn set_host_budget(&mut self, bytes: usize) {
+        // As the pool counts it, in whole blocks.
         self.pool.set_budget(bytes);
+        self.allowed = self.pool.budget();
+        self.ease(bytes);
+    }
+
+    /// Uses no more than so much, but for what could not be had otherwise.
+    pub(in super::super) fn ease(&mut self, bytes: usize) {
+        self.pool.set_budget(bytes.min(self.allowed));
         self.attempt += 1;
         self.feed();
     }
