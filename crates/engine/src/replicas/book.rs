@@ -122,6 +122,11 @@ impl Book {
     /// Lets requests move to whoever has least to do, the oldest first, where the two are so far apart and nearer afterwards.
     fn level(&mut self, apart: u64) -> Vec<Waker> {
         let mut woken = Vec::new();
+        let loads = || self.loads.iter().map(|load| load.now);
+        // Mostly they are even, and then nobody is looked at, however many there are.
+        if loads().max() <= loads().min().map(|least| least.saturating_add(apart)) {
+            return woken;
+        }
         for entry in self.requests.values_mut() {
             let Stage::Waiting(waker) = &mut entry.stage else { continue };
             let least = (0..self.loads.len()).min_by_key(|at| self.loads[*at].now).unwrap_or_default();
