@@ -51,7 +51,7 @@ pub struct MemoryStatistics {
 /// The memory of a control group that has a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupMemory {
-    /// Bytes that the group may use.
+    /// Bytes that the group may use before it is refused more, or is slowed down to give some back (`memory.high`).
     pub limit_bytes: u64,
     /// Bytes that it uses, without the page cache of files that are inactive or that nobody has mapped: the kernel drops that
     /// before it refuses anything, and nobody stands still for it.
@@ -102,8 +102,8 @@ impl MemoryStatistics {
 
 /// What a version of control groups calls what it says about memory.
 struct Names {
-    /// Files.
-    limit: &'static str,
+    /// Files; the least of the limits counts.
+    limits: &'static [&'static str],
     usage: &'static str,
     /// Lines of `memory.stat`.
     inactive_file: &'static str,
@@ -112,7 +112,7 @@ struct Names {
 }
 
 const OLD: Names = Names {
-    limit: "memory.limit_in_bytes",
+    limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     inactive_file: "total_inactive_file",
     active_file: "total_active_file",
@@ -120,7 +120,7 @@ const OLD: Names = Names {
 };
 
 const NEW: Names = Names {
-    limit: "memory.max",
+    limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     inactive_file: "inactive_file",
     active_file: "active_file",
@@ -227,7 +227,8 @@ fn group_memory(folder: &Path, names: &Names) -> Option<GroupMemory> {
     let said = |name: &str| field(&stat, name).and_then(|bytes| bytes.parse::<u64>().ok()).unwrap_or(0);
     let inactive = said(names.inactive_file);
     let unmapped = (inactive + said(names.active_file)).saturating_sub(said(names.mapped_file));
-    let (limit_bytes, usage) = (number(names.limit)?, number(names.usage)?);
+    let limit_bytes = names.limits.iter().filter_map(|file| number(file)).min()?;
+    let usage = number(names.usage)?;
     Some(GroupMemory { limit_bytes, used_bytes: usage.saturating_sub(inactive.max(unmapped)) })
 }
 

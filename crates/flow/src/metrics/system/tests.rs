@@ -46,6 +46,9 @@ fn memory_under_control_groups() {
     let new = check("v2", Some(group), Some(Stalls { some: 0.5, full: 0.0 }));
     assert_eq!((new.capacity(), new.room()), (Some(4_000_000_000), Some(200_000_000)));
     assert!((new.used_share().unwrap() - 0.95).abs() < 1e-9);
+    // A group that is slowed down at 3.2 GB may not use the 4 GB of its limit.
+    let group = GroupMemory { limit_bytes: 3_200_000_000, used_bytes: 3_000_000_000 };
+    check("v2_high", Some(group), None);
     let free = MemoryStatistics { group: None, ..new };
     assert_eq!((free.capacity(), free.room()), (free.total_bytes, free.available_bytes));
     assert_eq!(free.used_share(), Some(0.25));
