@@ -177,8 +177,8 @@ impl<M: BatchModel> Dynamic<M> {
         let admit = || {
             let member = roll.join();
             self.shared.meters.check_ready()?;
-            let (tenant, at) = (Arc::from(terms.tenant.0.as_str()), clock.now());
-            let permit = gate.enter(&tenant, at).map_err(refusal)?;
+            let at = clock.now();
+            let permit = gate.enter(at).map_err(refusal)?;
             Ok(Admitted { permit, member, terms: terms.clone(), at, prepared: Duration::ZERO })
         };
         admit().inspect_err(|refusal| self.shared.meters.refused(refusal))

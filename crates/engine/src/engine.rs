@@ -193,7 +193,7 @@ impl Engine {
         self.check_images(&request)?;
         parameters::check(&request, self.bounds)?;
         let tenant = Arc::from(request.tenant.0.as_str());
-        let mut permit = self.shared.gate.enter(&tenant, self.shared.clock.now()).map_err(refusal)?;
+        let mut permit = self.shared.gate.enter(self.shared.clock.now()).map_err(refusal)?;
         permit.weigh(0, bytes(&request.prompt), self.shared.clock.now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
         let id = request.id.clone();

@@ -257,12 +257,15 @@ where
     let (lane, cost) = (shared.rules.lane(&item), shared.rules.cost_of(&item));
     let waiting = Waiting { item: Some(item), reply, _place: place };
     let id = execute::put(&shared, lane, Entry { item: waiting, cost, arrived: Instant::now(), deadline });
-    // Dropped with this future, it takes the item along.
-    let _left = Left { shared: &shared, lane, id };
-    answer.await.unwrap_or(Err(BatchFailure::Aborted))
+    // Dropped with this future, it takes the item along, unless that has its answer.
+    let left = Left { shared: &shared, lane, id };
+    let answered = answer.await;
+    std::mem::forget(left);
+    answered.unwrap_or(Err(BatchFailure::Aborted))
 }
 
-/// Takes an item out that nobody waits for any more, if it is still there.
+/// Takes an item out that nobody waits for any more, if it is still there. It only borrows, so one that is not needed is
+/// forgotten.
 struct Left<'a, I, O, E> {
     shared: &'a Shared<I, O, E>,
     lane: gather::Lane,

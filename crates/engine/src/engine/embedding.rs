@@ -191,8 +191,8 @@ impl Engine {
         self.shared.meters.check_ready()?;
         let (gate, now) = (&self.shared.gate, || self.shared.clock.now());
         let asked = now();
+        let mut permit = gate.enter(now()).map_err(refusal)?;
         let tenant = Arc::<str>::from(wanted.terms.tenant.0.as_str());
-        let mut permit = gate.enter(&tenant, now()).map_err(refusal)?;
         permit.weigh(0, wanted.bytes(), now()).map_err(refusal)?;
         let preparing = Preparing { meters: Some(&self.shared.meters) };
         let prepared = self.read_texts(wanted).await;

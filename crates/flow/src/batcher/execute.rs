@@ -172,7 +172,11 @@ where
 /// Those of a batch whose callers are there and whose deadlines have not passed.
 fn wanted<I, O, E>(shared: &Shared<I, O, E>, batch: Group<I, O, E>) -> Group<I, O, E> {
     let now = Instant::now();
-    let is_late = |entry: &Entry<_>| entry.deadline.is_some_and(|deadline| deadline <= now);
+    let is_late = |entry: &Entry<Waiting<I, O, E>>| entry.deadline.is_some_and(|deadline| deadline <= now);
+    // Nearly always all of them are, and then none need be moved.
+    if !batch.iter().any(|entry| is_late(entry) || entry.item.reply.is_closed()) {
+        return batch;
+    }
     let (late, rest): (Group<I, O, E>, _) = batch.into_iter().partition(is_late);
     if !late.is_empty() {
         tell(shared, late, Err(BatchFailure::Expired));

@@ -8,25 +8,25 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::throttle::{Queueing, Rate, Throttle};
+use super::throttle::Rate;
 use super::ticket::{Capacity, Load, Reason};
-use crate::rate::DrainRate;
+use crate::rate::{DrainRate, TokenBucket};
 
 /// Over this time the rate is measured at which work leaves to be served.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Bounds what waits, and how fast it comes. A clone is the same gate.
+/// Bounds what waits, and how fast it comes. A clone is the same gate. What one owner may take of it is no business of a
+/// gate's: who knows the owners (a server, its keys) asks before.
 ///
 /// ```
-/// use std::sync::Arc;
 /// use std::time::Duration;
 /// use flow::{Capacity, Gate};
 ///
 /// let gate = Gate::new(Capacity::items(2).cost(100));
-/// let (alice, now): (Arc<str>, _) = ("alice".into(), Duration::ZERO);
-/// let mut permit = gate.enter(&alice, now)?;
+/// let now = Duration::ZERO;
+/// let mut permit = gate.enter(now)?;
 /// permit.weigh(80, 0, now)?; // now that its cost is known
-/// assert!(gate.enter(&alice, now)?.weigh(30, 0, now).is_err());
+/// assert!(gate.enter(now)?.weigh(30, 0, now).is_err());
 /// permit.serve(now); // what it stood for waits no longer
 /// # Ok::<(), flow::queue::Denied>(())
 /// ```
@@ -38,7 +38,7 @@ pub struct Gate {
 
 struct Inside {
     held: Load,
-    throttle: Throttle,
+    rate: Option<TokenBucket>,
     drain: DrainRate,
 }
 
@@ -66,7 +66,7 @@ pub struct Denied {
 pub enum Denial {
     /// One of the bounds.
     Full(Reason),
-    /// More would pass than the rate of all or of this owner allows.
+    /// More would pass than the rate allows.
     Rate,
 }
 
@@ -86,18 +86,13 @@ impl Gate {
     /// A gate with these bounds and no limit of rate.
     pub fn new(capacity: Capacity) -> Self {
         let drain = DrainRate::new(WINDOW, Duration::ZERO);
-        let inside = Inside { held: Load::default(), throttle: Throttle::default(), drain };
+        let inside = Inside { held: Load::default(), rate: None, drain };
         Self { capacity, inside: Arc::new(Mutex::new(inside)) }
     }
 
-    /// Lets items of all owners together in at this rate from now on; `None` is without limit.
+    /// Lets items in at this rate from now on; `None` is without limit.
     pub fn set_rate(&self, rate: Option<Rate>) {
-        self.lock().throttle.limit_all(rate);
-    }
-
-    /// Lets items of each owner in at this rate from now on; `None` is without limit.
-    pub fn set_owner_rate(&self, rate: Option<Rate>) {
-        self.lock().throttle.limit_each(rate);
+        self.lock().rate = rate.map(|rate| rate.bucket());
     }
 
     /// Takes room for one item whose cost and size are not known yet; they count as none until it is weighed, but where
@@ -105,14 +100,13 @@ impl Gate {
     ///
     /// # Errors
     /// When there is no room, or the rate is used up.
-    pub fn enter(&self, owner: &Arc<str>, now: Duration) -> Result<Permit, Denied> {
+    pub fn enter(&self, now: Duration) -> Result<Permit, Denied> {
         let mut inside = self.lock();
         if let Some(reason) = self.capacity.objection(inside.held, 1, 0) {
             return Err(inside.full(reason, now));
         }
-        if let Err(brake) = inside.throttle.pass(&Arc::clone(owner).into(), now, Queueing::New) {
-            let held = inside.held.items;
-            return Err(Denied { reason: Denial::Rate, held, retry_after: brake.wait() });
+        if let Some(Err(retry_after)) = inside.rate.as_mut().map(|rate| rate.try_take(now, 1)) {
+            return Err(Denied { reason: Denial::Rate, held: inside.held.items, retry_after });
         }
         inside.held.items += 1;
         Ok(Permit { gate: self.clone(), cost: 0, bytes: 0 })
@@ -205,21 +199,17 @@ mod tests {
 
     const START: Duration = Duration::ZERO;
 
-    fn someone() -> Arc<str> {
-        "someone".into()
-    }
-
     #[test]
     fn room_is_bounded_by_items_and_cost_and_comes_back() {
         let gate = Gate::new(Capacity::items(2).cost(100));
-        let mut first = gate.enter(&someone(), START).unwrap();
+        let mut first = gate.enter(START).unwrap();
         first.weigh(150, 0, START).unwrap();
-        let denied = gate.enter(&someone(), START).unwrap_err();
+        let denied = gate.enter(START).unwrap_err();
         assert_eq!((denied.reason, denied.held), (Denial::Full(Reason::Cost), 1));
         drop(first);
-        let mut first = gate.enter(&someone(), START).unwrap();
-        let mut second = gate.enter(&someone(), START).unwrap();
-        let denied = gate.enter(&someone(), START).unwrap_err();
+        let mut first = gate.enter(START).unwrap();
+        let mut second = gate.enter(START).unwrap();
+        let denied = gate.enter(START).unwrap_err();
         assert_eq!((denied.reason, denied.held), (Denial::Full(Reason::Items), 2));
         first.weigh(60, 0, START).unwrap();
         assert_eq!(second.weigh(41, 0, START).unwrap_err().reason, Denial::Full(Reason::Cost));
@@ -233,9 +223,9 @@ mod tests {
     #[test]
     fn bytes_are_counted_beside_cost() {
         let gate = Gate::new(Capacity::items(3).bytes(100));
-        let mut first = gate.enter(&someone(), START).unwrap();
+        let mut first = gate.enter(START).unwrap();
         first.weigh(1, 70, START).unwrap();
-        let mut second = gate.enter(&someone(), START).unwrap();
+        let mut second = gate.enter(START).unwrap();
         assert_eq!(second.weigh(1, 31, START).unwrap_err().reason, Denial::Full(Reason::Bytes));
         second.weigh(1, 30, START).unwrap();
         first.serve(START);
@@ -245,11 +235,11 @@ mod tests {
     #[test]
     fn the_extreme_cost_is_counted_as_far_as_it_goes() {
         let gate = Gate::new(Capacity::items(2));
-        let mut first = gate.enter(&someone(), START).unwrap();
+        let mut first = gate.enter(START).unwrap();
         first.weigh(u64::MAX, 0, START).unwrap();
-        assert_eq!(gate.enter(&someone(), START).unwrap_err().reason, Denial::Full(Reason::Cost));
+        assert_eq!(gate.enter(START).unwrap_err().reason, Denial::Full(Reason::Cost));
         first.weigh(1, 0, START).unwrap();
-        let mut second = gate.enter(&someone(), START).unwrap();
+        let mut second = gate.enter(START).unwrap();
         assert!(second.weigh(u64::MAX, 0, START).is_err());
         drop((first, second));
         assert_eq!(gate.lock().held, Load::default());
@@ -260,17 +250,16 @@ mod tests {
         let gate = Gate::new(Capacity::items(4));
         let at = Duration::from_secs;
         for second in 1..=4 {
-            gate.enter(&someone(), at(second)).unwrap().serve(at(second));
+            gate.enter(at(second)).unwrap().serve(at(second));
         }
-        let _held: Vec<_> = (0..4).map(|_| gate.enter(&someone(), at(4)).unwrap()).collect();
-        assert_eq!(gate.enter(&someone(), at(4)).unwrap_err().retry_after, at(4));
-        gate.set_owner_rate(Some(Rate::per_second(NonZeroU32::MIN)));
-        assert!(matches!(gate.enter(&someone(), at(4)).unwrap_err().reason, Denial::Full(_)));
+        let _held: Vec<_> = (0..4).map(|_| gate.enter(at(4)).unwrap()).collect();
+        assert_eq!(gate.enter(at(4)).unwrap_err().retry_after, at(4));
+        gate.set_rate(Some(Rate::per_second(NonZeroU32::MIN)));
+        assert!(matches!(gate.enter(at(4)).unwrap_err().reason, Denial::Full(_)));
         drop(_held);
-        gate.enter(&someone(), at(4)).unwrap();
-        let denied = gate.enter(&someone(), at(4)).unwrap_err();
+        gate.enter(at(4)).unwrap();
+        let denied = gate.enter(at(4)).unwrap_err();
         assert_eq!((denied.reason, denied.retry_after), (Denial::Rate, at(1)));
-        gate.enter(&"someone else".into(), at(4)).unwrap();
-        gate.enter(&someone(), at(5)).unwrap();
+        gate.enter(at(5)).unwrap();
     }
 }

@@ -107,7 +107,7 @@ fn two_and_two(slots: usize, forced_switches: usize) {
 
 #[test]
 fn two_putters_and_two_takers_with_one_slot() {
-    two_and_two(1, 2);
+    two_and_two(1, 3);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(super) struct Accounts {
     all: Slab<Account>,
     /// By level and owner.
     lanes: NumberMap<u64, LaneId>,
+    /// By owner, the account that was opened last: mostly the one that is opened next.
+    last: Vec<LaneId>,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,11 @@ impl Account {
 
 /// What a cost adds to the counter of an owner of that weight.
 pub(super) fn share(cost: u64, weight: u64) -> Counter {
-    (Counter::from(cost.max(1)) << 32) / Counter::from(weight)
+    match u32::try_from(cost.max(1)) {
+        // The same in words, since a division of longer numbers takes as long as much else that is done for an item.
+        Ok(cost) => Counter::from((u64::from(cost) << 32) / weight),
+        Err(_) => (Counter::from(cost) << 32) / Counter::from(weight),
+    }
 }
 
 fn weight_of(name: &str, weights: &Weights) -> u64 {
@@ -67,7 +73,8 @@ fn key(level: u8, owner: OwnerId) -> u64 {
 
 impl Accounts {
     pub(super) fn new(weights: Arc<Weights>) -> Self {
-        Self { owners: Owners::default(), weights, all: Slab::new(), lanes: NumberMap::default() }
+        let (all, lanes, last) = (Slab::new(), NumberMap::default(), Vec::new());
+        Self { owners: Owners::default(), weights, all, lanes, last }
     }
 
     pub(super) fn of(&self, lane: LaneId) -> &Account {
@@ -97,11 +104,24 @@ impl Accounts {
     /// The lane of an owner and level; one that had no account begins at the floor.
     pub(super) fn open(&mut self, level: u8, name: &Owner, band: &mut Band) -> LaneId {
         let owner = self.owners.id(name);
-        if let Some(lane) = self.lanes.get(&key(level, owner)) {
+        if let Some(lane) = self.last.get(owner.index())
+            && self.get(*lane).is_some_and(|account| (account.level, account.owner) == (level, owner))
+        {
             return *lane;
         }
+        let known = self.lanes.get(&key(level, owner)).copied();
+        let lane = known.unwrap_or_else(|| self.enter(level, owner, band));
+        if self.last.len() <= owner.index() {
+            self.last.resize(owner.index() + 1, lane);
+        }
+        self.last[owner.index()] = lane;
+        lane
+    }
+
+    /// An account at the floor, for an owner that has none in that level.
+    fn enter(&mut self, level: u8, owner: OwnerId, band: &mut Band) -> LaneId {
         self.owners.hold(owner);
-        let (floor, weight) = (band.enter(), weight_of(name, &self.weights));
+        let (floor, weight) = (band.enter(), weight_of(self.owners.name(owner), &self.weights));
         let account = Account { level, owner, head: None, counter: floor, entered: floor, weight };
         let lane = LaneId::at(self.all.insert(account));
         self.lanes.insert(key(level, owner), lane);
