@@ -1,7 +1,8 @@
 """What the Python package costs and saves, as ratios within one run.
 
     python tools/bench_python.py pipeline          submissions beside a pool of workers around asyncio.Queue
-    python tools/bench_python.py ticker            how long the event loop stands still while the engine generates
+    python tools/bench_python.py ticker [ROUNDS]   how long the event loop stands still while the engine generates, and
+                                                   while other processes do nothing but count
     python tools/bench_python.py cancel            1,000 of 2,000 running tasks, and what they leave behind
     python tools/bench_python.py glm FOLDER [N]    AsyncGLM on a GPT-2 beside a thread around generate, N prompts
     python tools/bench_python.py offload [FOLDER]  4 GB of arrays through 512 MB of memory to the disk and back
@@ -10,7 +11,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import multiprocessing
 import os
 import queue
 import statistics
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import tidegate
@@ -26,9 +29,13 @@ import tidegate
 ITEMS = 10_000
 
 
-async def pool(stage: Callable[[Any], Any], items: int) -> float:
-    """Seconds for awaited submissions to four workers around a queue."""
-    waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue(1000)
+Waiting = asyncio.Queue[tuple[Any, asyncio.Future[Any]]]
+
+
+@contextlib.asynccontextmanager
+async def workers(stage: Callable[[Any], Any], room: int) -> AsyncIterator[Waiting]:
+    """A queue and four workers that do what is in it."""
+    waiting: Waiting = asyncio.Queue(room)
 
     async def worker() -> None:
         while True:
@@ -36,17 +43,22 @@ async def pool(stage: Callable[[Any], Any], items: int) -> float:
             result = stage(item)
             future.set_result(await result if asyncio.iscoroutine(result) else result)
 
+    tasks = [asyncio.create_task(worker()) for _ in range(4)]
+    yield waiting
+    for task in tasks:
+        task.cancel()
+
+
+async def pool(stage: Callable[[Any], Any], items: int) -> float:
+    """Seconds for awaited submissions to four workers around a queue."""
     loop = asyncio.get_running_loop()
-    workers = [asyncio.create_task(worker()) for _ in range(4)]
-    began = time.perf_counter()
-    for item in range(items):
-        future = loop.create_future()
-        await waiting.put((item, future))
-        await future
-    took = time.perf_counter() - began
-    for one in workers:
-        one.cancel()
-    return took
+    async with workers(stage, 1000) as waiting:
+        began = time.perf_counter()
+        for item in range(items):
+            future = loop.create_future()
+            await waiting.put((item, future))
+            await future
+        return time.perf_counter() - began
 
 
 async def pipeline(stage: Callable[[Any], Any], items: int) -> float:
@@ -60,24 +72,14 @@ async def pipeline(stage: Callable[[Any], Any], items: int) -> float:
 
 async def pooled_map(stage: Callable[[Any], Any], items: int) -> float:
     """Seconds for all of them to such workers at once, and all results."""
-    waiting: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
-
-    async def worker() -> None:
-        while True:
-            item, future = await waiting.get()
-            future.set_result(stage(item))
-
     loop = asyncio.get_running_loop()
-    workers = [asyncio.create_task(worker()) for _ in range(4)]
-    began = time.perf_counter()
-    futures = [loop.create_future() for _ in range(items)]
-    for item, future in enumerate(futures):
-        waiting.put_nowait((item, future))
-    await asyncio.gather(*futures)
-    took = time.perf_counter() - began
-    for one in workers:
-        one.cancel()
-    return took
+    async with workers(stage, 0) as waiting:
+        began = time.perf_counter()
+        futures = [loop.create_future() for _ in range(items)]
+        for item, future in enumerate(futures):
+            waiting.put_nowait((item, future))
+        await asyncio.gather(*futures)
+        return time.perf_counter() - began
 
 
 async def mapped(stage: Callable[[Any], Any], items: int) -> float:
@@ -85,6 +87,29 @@ async def mapped(stage: Callable[[Any], Any], items: int) -> float:
     built = tidegate.AsyncPipeline().add_task("stage", stage, run_in="loop")
     began = time.perf_counter()
     await built.map(range(items))
+    return time.perf_counter() - began
+
+
+async def pooled_gather(stage: Callable[[Any], Any], items: int) -> float:
+    """Seconds for all of them at once, each put and awaited by a task of its own."""
+    loop = asyncio.get_running_loop()
+    async with workers(stage, 1000) as waiting:
+
+        async def submit(item: Any) -> Any:
+            future = loop.create_future()
+            await waiting.put((item, future))
+            return await future
+
+        began = time.perf_counter()
+        await asyncio.gather(*(submit(item) for item in range(items)))
+        return time.perf_counter() - began
+
+
+async def gathered(stage: Callable[[Any], Any], items: int) -> float:
+    """Seconds for all of them at once, each submitted and awaited by a task of its own."""
+    built = tidegate.AsyncPipeline().add_task("stage", stage, run_in="loop")
+    began = time.perf_counter()
+    await asyncio.gather(*(built.submit(item) for item in range(items)))
     return time.perf_counter() - began
 
 
@@ -104,7 +129,8 @@ def python(item: int) -> int:
 async def ratios() -> None:
     cases = (
         ("native stage (abs)", abs, pool, pipeline),
-        ("native stage (abs), all at once", abs, pooled_map, mapped),
+        ("native stage (abs), all at once by map", abs, pooled_map, mapped),
+        ("native stage (abs), all at once by gather", abs, pooled_gather, gathered),
         ("Python function", python, pool, pipeline),
         ("coroutine function", coroutine, pool, pipeline),
         ("coroutine function that gives way", suspending, pool, pipeline),
@@ -128,15 +154,41 @@ async def ticker(busy: Callable[[], Awaitable[Any]]) -> list[float]:
     return sorted(late)
 
 
-async def stillness() -> None:
+def count() -> None:
+    """Keeps a processor busy with nothing that concerns anybody else."""
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def counting(many: int) -> Iterator[None]:
+    """So many other processes that count meanwhile."""
+    processes = [multiprocessing.Process(target=count, daemon=True) for _ in range(many)]
+    for process in processes:
+        process.start()
+    yield
+    for process in processes:
+        process.terminate()
+        process.join()
+
+
+async def stillness(rounds: int) -> None:
+    def told(what: str, late: list[float]) -> None:
+        p99, above = late[len(late) * 99 // 100], sum(one > 5 for one in late)
+        print(f"{what}: {len(late)} ticks, late p99 {p99:.2f} ms, most {late[-1]:.2f} ms, {above} above 5")
+
     async with await tidegate.Engine.open(cache=False) as engine:
 
         async def one(number: int) -> None:
             async for _ in engine.stream(f"Story {number}", max_tokens=200, ignore_eos=True, share=False):
                 pass
 
-        late = await ticker(lambda: asyncio.gather(*(one(number) for number in range(32))))
-    print(f"32 streams: {len(late)} ticks, late p99 {late[len(late) * 99 // 100]:.2f} ms, most {late[-1]:.2f} ms")
+        for _ in range(rounds):
+            began = time.perf_counter()
+            told("32 streams", await ticker(lambda: asyncio.gather(*(one(number) for number in range(32)))))
+            took = time.perf_counter() - began
+            with counting(os.cpu_count() or 1):
+                told("beside processes that count", await ticker(lambda: asyncio.sleep(took)))
 
 
 def resident(name: str = "VmRSS") -> int:
@@ -284,8 +336,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["pipeline"]:
             asyncio.run(ratios())
-        case ["ticker"]:
-            asyncio.run(stillness())
+        case ["ticker", *rounds]:
+            asyncio.run(stillness(int(rounds[0]) if rounds else 1))
         case ["cancel"]:
             asyncio.run(cancelling())
         case ["glm", folder, *many]:

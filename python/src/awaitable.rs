@@ -4,11 +4,11 @@ mod coroutine;
 mod crowd;
 mod waking;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyBaseException, PyException, PyRuntimeError, PyStopIteration};
@@ -18,15 +18,12 @@ use pyo3::types::PyTuple;
 
 pub(crate) use coroutine::{Coroutine, Driven, is_cancellation};
 pub(crate) use crowd::{Crowd, give_way, is_crowded};
-use waking::{Bell, Waking};
+use waking::{Bell, Target};
 
+use crate::pipeline::Submission;
 use crate::runtime;
 
-type Work = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
-
 thread_local! {
-    /// Whether a coroutine of ours is being polled on this thread, so that Python coroutines can run within it.
-    static IS_POLLING: Cell<bool> = const { Cell::new(false) };
     /// The Python coroutine that has to wait within what is being polled.
     static WAITING: RefCell<Option<Arc<Coroutine>>> = const { RefCell::new(None) };
     /// What came out of a Python coroutine and is no outcome but the end of its task, such as a cancellation.
@@ -39,19 +36,25 @@ pub(crate) struct Awaitable {
     state: Mutex<State>,
 }
 
+/// What a coroutine of ours does.
+enum Work {
+    /// Anything.
+    Any(Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>),
+    /// Takes an item through a pipeline. It is here as it is because it is the one that is often over at once.
+    Submission(Submission),
+    /// It is over.
+    Over,
+}
+
 struct State {
-    /// `None` once it is over.
-    work: Option<Work>,
-    waking: Arc<Waking>,
-    waker: Waker,
+    work: Work,
+    /// What wakes it, from the first step on.
+    target: Option<Target>,
     /// The Python coroutine that runs within and waits.
     within: Option<Arc<Coroutine>>,
     /// What that waits for, if it wakes us by a callback.
     chained: Option<Py<PyAny>>,
 }
-
-/// The clones of a waker that its own state holds.
-const OWN: usize = 2;
 
 impl Awaitable {
     /// Wraps a future.
@@ -59,14 +62,19 @@ impl Awaitable {
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
-        let work = Box::pin(async move {
+        Self::doing(Work::Any(Box::pin(async move {
             let value = work.await?;
             Python::attach(|py| value.into_py_any(py))
-        });
-        let waking = Arc::new(Waking::default());
-        let waker = Waker::from(Arc::clone(&waking));
-        let state = State { work: Some(work), waking, waker, within: None, chained: None };
-        Self { state: Mutex::new(state) }
+        })))
+    }
+
+    /// Takes an item through a pipeline.
+    pub(crate) fn submission(submission: Submission) -> Self {
+        Self::doing(Work::Submission(submission))
+    }
+
+    fn doing(work: Work) -> Self {
+        Self { state: Mutex::new(State { work, target: None, within: None, chained: None }) }
     }
 
     fn lock(&self) -> PyResult<MutexGuard<'_, State>> {
@@ -74,33 +82,20 @@ impl Awaitable {
     }
 }
 
-/// Restores what was polled before: a coroutine of ours may run within a Python coroutine within one of ours.
-struct Polling(bool);
-
-impl Polling {
-    fn begin() -> Self {
-        Self(IS_POLLING.replace(true))
-    }
-}
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        IS_POLLING.set(self.0);
-    }
-}
-
 impl State {
     /// Goes on until the work is over or has to wait; answers what the task is to wait for.
     fn step<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let _runtime = runtime::handle()?.enter();
+        runtime::enter()?;
         loop {
-            let Some(work) = self.work.as_mut() else {
-                return Err(PyRuntimeError::new_err("cannot reuse a coroutine that was awaited already"));
-            };
-            self.waking.begin();
-            let polled = {
-                let _polling = Polling::begin();
-                work.as_mut().poll(&mut Context::from_waker(&self.waker))
+            let target = self.target.get_or_insert_with(Target::new);
+            target.begin();
+            let mut context = Context::from_waker(target.waker());
+            let polled = match &mut self.work {
+                Work::Any(work) => work.as_mut().poll(&mut context),
+                Work::Submission(submission) => Pin::new(submission).poll(&mut context),
+                Work::Over => {
+                    return Err(PyRuntimeError::new_err("cannot reuse a coroutine that was awaited already"));
+                }
             };
             self.within = WAITING.take();
             if let Some(error) = ESCAPED.take() {
@@ -120,30 +115,17 @@ impl State {
                 // It wants to go on in the loop's next round.
                 Some(None) => return Ok(py.None().into_bound(py)),
                 // Nothing of Rust's can wake it, so the task may wait for the very thing.
-                Some(Some(object)) if Arc::strong_count(&self.waking) <= OWN => return Ok(object),
+                Some(Some(object)) if !target.is_known() => return Ok(object),
                 Some(Some(object)) => {
-                    self.chain(&object)?;
-                    self.waking.arm(py)?
+                    chain(target, &mut self.chained, &object)?;
+                    target.arm(py)?
                 }
-                None => self.waking.arm(py)?,
+                None => target.arm(py)?,
             };
             if let Some(future) = future {
                 return Ok(future);
             }
         }
-    }
-
-    /// Has `object`, which a Python coroutine waits for, wake us.
-    fn chain(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.chained.as_ref().is_some_and(|chained| chained.is(object)) {
-            return Ok(());
-        }
-        let py = object.py();
-        object.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
-        let bell = Bell::new(Arc::clone(&self.waking));
-        object.call_method1(intern!(py, "add_done_callback"), (bell,))?;
-        self.chained = Some(object.clone().unbind());
-        Ok(())
     }
 
     /// What to do with an exception that the task throws in, before going on.
@@ -171,11 +153,26 @@ impl State {
     }
 
     fn end(&mut self) {
-        self.work = None;
+        self.work = Work::Over;
         self.within = None;
         self.chained = None;
-        self.waking.end();
+        if let Some(target) = self.target.take() {
+            target.end();
+        }
     }
+}
+
+/// Has `object`, which a Python coroutine waits for, wake the target; `chained` is what does so already.
+fn chain(target: &Target, chained: &mut Option<Py<PyAny>>, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    if chained.as_ref().is_some_and(|chained| chained.is(object)) {
+        return Ok(());
+    }
+    let py = object.py();
+    object.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
+    let bell = Bell::new(Arc::clone(target.waking()));
+    object.call_method1(intern!(py, "add_done_callback"), (bell,))?;
+    *chained = Some(object.clone().unbind());
+    Ok(())
 }
 
 /// How an iterator ends with a value. Bare values spare Python the making of an exception; a tuple would be taken for

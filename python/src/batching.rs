@@ -94,7 +94,9 @@ impl MicroBatches {
 
     /// Has an item served with others.
     fn submit(&self, py: Python<'_>, item: Py<PyAny>) -> PyResult<Awaitable> {
-        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(Home::here(py)?);
+        let home = Home::here(py)?;
+        // What was there before goes once the lock is free, for Python may do anything then.
+        let _before = self.home.lock().unwrap_or_else(PoisonError::into_inner).replace(home);
         let (batcher, item) = (self.batcher.clone(), Item::new(item));
         Ok(Awaitable::new(async move {
             let answer = batcher.submit(item).await.map_err(failed)?;
@@ -163,8 +165,8 @@ pub(crate) struct BatchEngine {
 
 impl BatchEngine {
     fn dynamic(&self) -> PyResult<Arc<Dynamic<Callable>>> {
-        let dynamic = self.dynamic.lock().unwrap_or_else(PoisonError::into_inner);
-        dynamic.clone().ok_or_else(|| errors::exception("EngineStoppedError", "the engine was stopped", &[]))
+        let dynamic = self.dynamic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        dynamic.ok_or_else(|| errors::exception("EngineStoppedError", "the engine was stopped", &[]))
     }
 }
 

@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use tokio::sync::oneshot;
 
 use crate::awaitable::{Driven, is_crowded};
-use crate::item::{Fault, Item};
+use crate::item::{Carried, Fault, Item};
 use crate::mailbox::{Address, Letter};
 use crate::runtime;
 
@@ -73,31 +73,37 @@ impl Function {
     }
 
     /// Calls it within a coroutine of ours, whose task and context it shares.
-    pub(crate) async fn call_here(&self, arguments: Vec<Item>) -> PyResult<Item> {
+    pub(crate) async fn call_here(&self, arguments: Py<PyTuple>) -> PyResult<Py<PyAny>> {
         if self.place == Place::Thread {
-            return self.call_on_thread(Python::attach(context)?, arguments).await;
+            // Boxed, so that calls on the loop do not carry the room for it.
+            return Box::pin(self.call_on_thread(Python::attach(context)?, arguments)).await;
         }
-        let begun = Python::attach(|py| {
-            let result = self.function.bind(py).call1(tuple(py, &arguments)?)?;
-            match self.is_awaitable(&result)? {
-                true if is_crowded() => Err(PyTypeError::new_err(
-                    "the task returned a coroutine and is not a coroutine function; define it with 'async def'",
-                )),
-                true => Ok::<_, PyErr>(Begun::Waits(Driven::new(&result)?)),
-                false => Ok(Begun::Over(Item::new(result.unbind()))),
-            }
-        })?;
-        match begun {
-            Begun::Over(item) => Ok(item),
-            Begun::Waits(driven) => driven.await.map(Item::new),
+        match Python::attach(|py| self.begin(py, arguments))? {
+            Begun::Over(result) => Ok(result),
+            Begun::Waits(driven) => driven.await,
+        }
+    }
+
+    fn begin(&self, py: Python<'_>, arguments: Py<PyTuple>) -> PyResult<Begun> {
+        let result = self.function.bind(py).call1(arguments)?;
+        match self.is_awaitable(&result)? {
+            true if is_crowded() => Err(PyTypeError::new_err(
+                "the task returned a coroutine and is not a coroutine function; define it with 'async def'",
+            )),
+            true => Ok(Begun::Waits(Driven::new(&result)?)),
+            false => Ok(Begun::Over(result.unbind())),
         }
     }
 
     /// Calls it from a task of the runtime.
     pub(crate) async fn call_from_afar(&self, home: &Home, arguments: Vec<Item>) -> PyResult<Item> {
         if self.place == Place::Thread {
-            let copy = |py: Python<'_>| home.context.call_method0(py, intern!(py, "copy"));
-            return self.call_on_thread(Python::attach(copy)?, arguments).await;
+            let copy = |py: Python<'_>| {
+                let context = home.context.call_method0(py, intern!(py, "copy"))?;
+                Ok::<_, PyErr>((context, tuple(py, &arguments)?.unbind()))
+            };
+            let (context, arguments) = Python::attach(copy)?;
+            return self.call_on_thread(context, arguments).await.map(Item::new);
         }
         let (sender, receiver) = oneshot::channel();
         let (function, context) = (Arc::clone(&self.function), Arc::clone(&home.context));
@@ -111,14 +117,13 @@ impl Function {
         outcome.map(Item::new)
     }
 
-    async fn call_on_thread(&self, context: Py<PyAny>, arguments: Vec<Item>) -> PyResult<Item> {
+    async fn call_on_thread(&self, context: Py<PyAny>, arguments: Py<PyTuple>) -> PyResult<Py<PyAny>> {
         let function = Arc::clone(&self.function);
         let call = move || {
             Python::attach(|py| {
-                let mut words = vec![function.clone_ref(py)];
-                words.extend(arguments.iter().map(|item| item.object(py)));
-                let result = context.call_method1(py, intern!(py, "run"), PyTuple::new(py, words)?)?;
-                Ok(Item::new(result))
+                let mut words = vec![function.bind(py).clone()];
+                words.extend(arguments.bind(py).iter());
+                context.call_method1(py, intern!(py, "run"), PyTuple::new(py, words)?)
             })
         };
         let ended = runtime::handle()?.spawn_blocking(call).await;
@@ -137,8 +142,16 @@ impl Function {
 }
 
 enum Begun {
-    Over(Item),
+    Over(Py<PyAny>),
     Waits(Driven),
+}
+
+/// Objects as the arguments of a call.
+pub(crate) fn words<W>(objects: W) -> PyResult<Py<PyTuple>>
+where
+    W: for<'py> IntoPyObject<'py, Target = PyTuple, Output = Bound<'py, PyTuple>, Error = PyErr>,
+{
+    Python::attach(|py| objects.into_pyobject(py).map(Bound::unbind))
 }
 
 fn tuple<'py>(py: Python<'py>, arguments: &[Item]) -> PyResult<Bound<'py, PyTuple>> {
@@ -223,12 +236,33 @@ impl Drop for Ending<'_> {
 }
 
 /// As the work of a stage it is called within the coroutine that carries the item.
-impl Work<Item> for Function {
-    type Out = Item;
+impl Work<Carried> for Function {
+    type Out = Carried;
     type Err = Fault;
 
-    async fn call<'a>(&'a self, _: Cx<'a>, input: Item) -> Result<Item, Fault> {
-        self.call_here(vec![input]).await.map_err(|error| self.fault(error))
+    async fn call<'a>(&'a self, _: Cx<'a>, input: Carried) -> Result<Carried, Fault> {
+        let called = match (input.begun, words((input.object,))) {
+            (Some(driven), _) => driven.await,
+            (None, Ok(words)) => self.call_here(words).await,
+            (None, Err(error)) => Err(error),
+        };
+        called.map(Carried::new).map_err(|error| self.fault(error))
+    }
+
+    /// Once a result could not be awaited, the next will hardly be a coroutine either, and needs no future.
+    fn call_now(&self, _: Cx<'_>, input: Carried) -> Result<Result<Carried, Fault>, Carried> {
+        if self.place == Place::Thread || self.plain.get().is_none() || input.begun.is_some() {
+            return Err(input);
+        }
+        Python::attach(|py| {
+            let object = input.object.clone_ref(py);
+            let begun = (object,).into_pyobject(py).and_then(|words| self.begin(py, words.unbind()));
+            match begun {
+                Ok(Begun::Over(result)) => Ok(Ok(Carried::new(result))),
+                Ok(Begun::Waits(driven)) => Err(Carried { begun: Some(driven), ..input }),
+                Err(error) => Ok(Err(self.fault(error))),
+            }
+        })
     }
 }
 

@@ -31,10 +31,10 @@ pub(crate) struct Engine {
 
 impl Engine {
     fn inference(&self) -> PyResult<Arc<dyn Inference>> {
-        let inference = self.inference.lock().unwrap_or_else(PoisonError::into_inner);
+        let inference = self.inference.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let closed =
             || errors::exception("EngineStoppedError", "the engine was closed; open another one", &[]);
-        inference.clone().ok_or_else(closed)
+        inference.ok_or_else(closed)
     }
 }
 

@@ -116,7 +116,9 @@ impl Graph {
         };
         let nodes = wanted.iter().map(|name| self.nodes.get(name).copied().ok_or_else(|| unknown(name)));
         let nodes = nodes.collect::<PyResult<Vec<_>>>()?;
-        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(Home::here(py)?);
+        let home = Home::here(py)?;
+        // What was there before goes once the lock is free, for Python may do anything then.
+        let _before = self.home.lock().unwrap_or_else(PoisonError::into_inner).replace(home);
         let (graph, given, input) = (self.graph.clone(), self.input, Item::new(input));
         Ok(Awaitable::new(async move {
             let values = {

@@ -10,6 +10,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::awaitable::Driven;
+
 /// A Python object that is cloned without the interpreter's lock.
 #[derive(Clone)]
 pub(crate) struct Item(pub(crate) Arc<Py<PyAny>>);
@@ -29,6 +31,27 @@ impl Item {
             let bytes = py.import("pickle")?.call_method1(intern!(py, "dumps"), (&*self.0, 5))?;
             Ok(bytes.cast_into::<PyBytes>()?.as_bytes().to_vec())
         })
+    }
+}
+
+/// An item of a pipeline. Whoever carries it polls on a thread of Python's, so unlike an [`Item`] it costs no allocation,
+/// and its clone takes the interpreter's lock.
+pub(crate) struct Carried {
+    pub(crate) object: Py<PyAny>,
+    /// The function's coroutine, if it was called already and turned out to be one.
+    pub(crate) begun: Option<Driven>,
+}
+
+impl Carried {
+    pub(crate) fn new(object: Py<PyAny>) -> Self {
+        Self { object, begun: None }
+    }
+}
+
+/// The clone is there for another attempt, which begins anew.
+impl Clone for Carried {
+    fn clone(&self) -> Self {
+        Self::new(Python::attach(|py| self.object.clone_ref(py)))
     }
 }
 

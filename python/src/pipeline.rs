@@ -1,48 +1,57 @@
 //! Pipelines whose stages are Python functions.
 
+mod submission;
+
 use std::future::Future;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use flow::breaker::{Breaker, BreakerRules};
 use flow::pipeline::{PipelineStats, StageStats};
 use flow::{BreakerState, Failure, Retry};
-use futures::future::{FutureExt, join};
+use futures::future::{BoxFuture, FutureExt, join, ready};
 use futures::poll;
 use futures::stream::{FuturesOrdered, StreamExt};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub(crate) use submission::Submission;
+
 use crate::awaitable::{Awaitable, Crowd, give_way};
-use crate::call::{Function, setting};
+use crate::call::{Function, setting, words};
 use crate::errors::{self, Field};
-use crate::item::{Fault, Item};
+use crate::item::{Carried, Fault};
 use crate::request::seconds;
 
-type Stage = flow::Pipeline<Item, Item>;
+type Stage = flow::Pipeline<Carried, Carried>;
 
 /// An item and the stages that it is to pass.
 struct Trip {
-    item: Item,
+    item: Carried,
     stages: Arc<[Stage]>,
     deadline: Option<Instant>,
 }
 
-/// A pipeline that gets its stages one by one.
-#[pyclass(frozen)]
+/// A pipeline that gets its stages one by one. `tidegate.AsyncPipeline` is the class for people; it subclasses this one so
+/// that a submission is one call and no more.
+#[pyclass(frozen, subclass)]
 pub(crate) struct Pipeline {
-    inside: Arc<Inside>,
-    places: u32,
+    /// There once it was opened.
+    inside: OnceLock<Arc<Inside>>,
 }
 
-struct Inside {
+pub(crate) struct Inside {
+    places: u32,
+    /// Whether whoever submits one item too many is refused rather than made to wait.
+    refuses: bool,
     /// Bounds what is inside, whatever stage it is in. Items do not pass it while there is but one stage, which has the
     /// same bound of its own.
-    whole: flow::Pipeline<Trip, Result<Item, Failure>>,
+    whole: flow::Pipeline<Trip, Result<Carried, Failure>>,
     stages: Mutex<Stages>,
 }
 
@@ -69,6 +78,12 @@ impl Inside {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether one more item would have to wait outside.
+    fn is_full(&self) -> bool {
+        let stats = self.alone().map_or_else(|| self.whole.stats(), |stage| stage.stats());
+        stats.in_flight() >= u64::from(self.places)
+    }
+
     /// The only stage, if there is but one.
     fn alone(&self) -> Option<Stage> {
         match &*self.lock().all {
@@ -83,42 +98,74 @@ impl Inside {
     }
 
     /// Takes an item through. The way is chosen when it begins, so that every item is on one of the books.
-    async fn pass(&self, item: Item, only: Option<&str>, deadline: Option<Instant>) -> PyResult<Item> {
-        match (self.way(only)?, deadline) {
-            (Way::Alone(stage), None) => stage.submit(item).await.map_err(raised),
-            (Way::Alone(stage), Some(deadline)) => stage.submit_by(item, deadline).await.map_err(raised),
+    fn pass(&self, item: Carried, only: Option<&str>, deadline: Option<Instant>) -> PyResult<Passage> {
+        Ok(match (self.way(only)?, deadline) {
+            (Way::Alone(stage), None) => stage.submit(item),
+            (Way::Alone(stage), Some(deadline)) => stage.submit_by(item, deadline),
             (Way::Along(stages), deadline) => {
                 let trip = Trip { item, stages, deadline };
-                let ended = match deadline {
-                    Some(deadline) => self.whole.submit_by(trip, deadline).await,
-                    None => self.whole.submit(trip).await,
+                let passes = match deadline {
+                    None => self.whole.submit(trip),
+                    Some(deadline) => self.whole.submit_by(trip, deadline),
                 };
-                ended.and_then(|passed| passed).map_err(raised)
+                passes.map(|ended| ended.and_then(|passed| passed)).boxed()
             }
+        })
+    }
+
+    /// The same without a future, where there is but one stage and it need not wait.
+    fn pass_now(&self, item: Carried) -> Result<Result<Carried, Failure>, Carried> {
+        match self.alone() {
+            Some(stage) => stage.submit_now(item),
+            None => Err(item),
         }
     }
 
     fn stages(&self, only: Option<&str>) -> PyResult<Arc<[Stage]>> {
-        let stages = self.lock();
-        let found = match only {
-            None => Arc::clone(&stages.all),
-            Some(only) => {
-                let at = stages.names.iter().position(|name| name == only);
-                at.map(|at| stages.all[at].clone()).into_iter().collect()
-            }
-        };
-        if found.is_empty() {
-            let message = match only {
-                Some(name) => format!("there is no task '{name}'; add_task('{name}', function) adds it"),
-                None => "the pipeline has no task; add_task(name, function) adds one".to_owned(),
-            };
-            return Err(errors::exception("InvalidRequestError", message, &[]));
-        }
-        Ok(found)
+        let found = self.lock().found(only);
+        found.map_err(|message| errors::exception("InvalidRequestError", message, &[]))
     }
 }
 
-async fn travel(trip: Trip) -> Result<Result<Item, Failure>, std::convert::Infallible> {
+impl Stages {
+    /// The stages, or the named one; else what is wrong. No exception is made while the lock is held, for that lets other
+    /// threads of Python's run, which may wait for it.
+    fn found(&self, only: Option<&str>) -> Result<Arc<[Stage]>, String> {
+        let found = match only {
+            None => Arc::clone(&self.all),
+            Some(only) => {
+                let at = self.names.iter().position(|name| name == only);
+                at.map(|at| self.all[at].clone()).into_iter().collect()
+            }
+        };
+        match only {
+            _ if !found.is_empty() => Ok(found),
+            Some(name) => Err(format!("there is no task '{name}'; add_task('{name}', function) adds it")),
+            None => Err("the pipeline has no task; add_task(name, function) adds one".to_owned()),
+        }
+    }
+
+    fn add(&mut self, name: &str, stage: Stage) -> Result<(), String> {
+        if self.names.iter().any(|known| known == name) {
+            return Err(format!("there is a task '{name}' already; give this one another name"));
+        }
+        if let [only] = &*self.all {
+            let before = only.stats();
+            if before.in_flight() > 0 {
+                let many = before.in_flight();
+                return Err(format!("{many} items are in the only task; add '{name}' before or after them"));
+            }
+            self.before = Some(before);
+        }
+        self.names.push(name.to_owned());
+        self.all = self.all.iter().cloned().chain([stage]).collect();
+        Ok(())
+    }
+}
+
+type Passage = BoxFuture<'static, Result<Carried, Failure>>;
+
+async fn travel(trip: Trip) -> Result<Result<Carried, Failure>, std::convert::Infallible> {
     let mut item = trip.item;
     for stage in trip.stages.iter() {
         let passed = match trip.deadline {
@@ -152,7 +199,7 @@ async fn collect<B>(
     on_error: OnError,
 ) -> PyResult<Vec<Py<PyAny>>>
 where
-    B: Future<Output = Result<Item, Failure>> + Unpin,
+    B: Future<Output = Result<Carried, Failure>> + Unpin,
 {
     let mut outcomes = Vec::with_capacity(begun.size_hint().0);
     let mut waiting = FuturesOrdered::new();
@@ -175,7 +222,7 @@ where
         }
         let Some(ended) = ended else { return Ok(outcomes) };
         match ended {
-            Ok(item) => outcomes.push(Python::attach(|py| item.object(py))),
+            Ok(item) => outcomes.push(item.object),
             Err(failure) if on_error == OnError::Raise => return Err(raised(failure)),
             Err(failure) => {
                 outcomes.push(Python::attach(|py| raised(failure).into_value(py).into_any()));
@@ -255,12 +302,15 @@ fn stage(name: &str, function: Function, settings: &Bound<'_, PyDict>, places: u
     }
     if let Some(fallback) = setting::<Py<PyAny>>(settings, "fallback")? {
         let fallback = Arc::new(Function::new(fallback, "loop", None));
-        staged = staged.fallback(move |item: Item, failure| {
+        staged = staged.fallback(move |item: Carried, failure| {
             let fallback = Arc::clone(&fallback);
             async move {
-                let error = Item::new(Python::attach(|py| raised(failure).into_value(py).into_any()));
-                let answered = fallback.call_here(vec![item, error]).await;
-                answered.map_err(|error| Failure::Failed {
+                let error = Python::attach(|py| raised(failure).into_value(py).into_any());
+                let answered = match words((item.object, error)) {
+                    Ok(words) => fallback.call_here(words).await,
+                    Err(error) => Err(error),
+                };
+                answered.map(Carried::new).map_err(|error| Failure::Failed {
                     stage: "fallback".into(),
                     attempts: 1,
                     class: flow::Class::Permanent,
@@ -272,62 +322,84 @@ fn stage(name: &str, function: Function, settings: &Bound<'_, PyDict>, places: u
     Ok(staged.build())
 }
 
+impl Pipeline {
+    fn inside(&self) -> PyResult<&Arc<Inside>> {
+        let closed = || PyRuntimeError::new_err("the pipeline was not made; call super().__init__() first");
+        self.inside.get().ok_or_else(closed)
+    }
+}
+
 #[pymethods]
 impl Pipeline {
-    /// A pipeline that holds at most so many items.
+    /// One that is to be opened. What it is given is for the class above it.
     #[new]
-    fn new(places: u32) -> Self {
+    #[pyo3(signature = (*_arguments, **_named))]
+    fn new(_arguments: &Bound<'_, PyTuple>, _named: Option<&Bound<'_, PyDict>>) -> Self {
+        Self { inside: OnceLock::new() }
+    }
+
+    /// Has it hold at most so many items. Whoever submits one more waits, or is refused.
+    fn _open(&self, places: u32, refuses: bool) -> PyResult<()> {
         let whole = flow::Pipeline::builder().credits(places).stage("pipeline", travel).build();
-        Self { inside: Arc::new(Inside { whole, stages: Mutex::default() }), places }
+        let inside = Inside { places, refuses, whole, stages: Mutex::default() };
+        let made = |_| PyRuntimeError::new_err("the pipeline was made already");
+        self.inside.set(Arc::new(inside)).map_err(made)
     }
 
     /// Adds a task behind the others.
-    fn add(&self, name: &str, function: Py<PyAny>, settings: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn _add(&self, name: &str, function: Py<PyAny>, settings: &Bound<'_, PyDict>) -> PyResult<()> {
+        let inside = self.inside()?;
         let place: String = setting(settings, "place")?.unwrap_or_default();
         let function = Function::new(function, &place, setting(settings, "retry_on")?);
-        let stage = stage(name, function, settings, self.places)?;
-        let mut stages = self.inside.lock();
-        let wrong = |message| Err(errors::exception("InvalidRequestError", message, &[]));
-        if stages.names.iter().any(|known| known == name) {
-            return wrong(format!("there is a task '{name}' already; give this one another name"));
-        }
-        if let [only] = &*stages.all {
-            let before = only.stats();
-            if before.in_flight() > 0 {
-                let many = before.in_flight();
-                return wrong(format!(
-                    "{many} items are in the only task; add '{name}' before or after them"
-                ));
-            }
-            stages.before = Some(before);
-        }
-        stages.names.push(name.to_owned());
-        stages.all = stages.all.iter().cloned().chain([stage]).collect();
-        Ok(())
+        let stage = stage(name, function, settings, inside.places)?;
+        let added = inside.lock().add(name, stage);
+        added.map_err(|message| errors::exception("InvalidRequestError", message, &[]))
     }
 
-    /// Takes an item through all tasks, or through one.
-    #[pyo3(signature = (item, only=None, timeout=None))]
-    fn submit(&self, item: Py<PyAny>, only: Option<&str>, timeout: Option<f64>) -> PyResult<Awaitable> {
+    /// Takes an item through all tasks, or through the named one, when it is awaited. Whoever submits more than
+    /// `buffer_size` items waits, or without backpressure is refused with a `QueueFullError`. After `timeout` seconds, if
+    /// they are given, the item is given up with a `DeadlineExceededError`.
+    #[pyo3(signature = (item, *, task=None, timeout=None))]
+    fn submit(
+        slf: Py<Self>,
+        item: Py<PyAny>,
+        task: Option<&str>,
+        timeout: Option<f64>,
+    ) -> PyResult<Awaitable> {
+        let inside = slf.get().inside()?;
+        if inside.refuses && inside.is_full() {
+            let message = format!(
+                "the pipeline holds {} items, as many as buffer_size says; try again, or set enable_backpressure to wait",
+                inside.places
+            );
+            return Err(errors::exception("QueueFullError", message, &[]));
+        }
         let timeout = timeout.map(|timeout| seconds("timeout", timeout)).transpose()?;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let (inside, item, only) = (Arc::clone(&self.inside), Item::new(item), only.map(str::to_owned));
-        Ok(Awaitable::new(async move {
-            let item = inside.pass(item, only.as_deref(), deadline).await?;
-            Ok(Python::attach(|py| item.object(py)))
-        }))
+        let (item, only) = (Carried::new(item), task.map(Box::from));
+        Ok(Awaitable::submission(Submission::Fresh { pipeline: slf, item, only, deadline }))
+    }
+
+    /// Takes an item through all tasks. It waits where `submit` may refuse.
+    fn _pass(slf: Py<Self>, item: Py<PyAny>) -> Awaitable {
+        let (pipeline, item) = (slf, Carried::new(item));
+        Awaitable::submission(Submission::Fresh { pipeline, item, only: None, deadline: None })
     }
 
     /// Takes many items through all tasks, none of which may be a coroutine function; answers their outcomes in their
     /// order. What fails ends that (`raise`), or has its exception as its outcome (`keep`).
-    fn map(&self, items: Vec<Py<PyAny>>, on_error: &str) -> PyResult<Awaitable> {
-        let (inside, places) = (Arc::clone(&self.inside), self.places as usize);
+    fn _map(&self, items: Vec<Py<PyAny>>, on_error: &str) -> PyResult<Awaitable> {
+        let inside = Arc::clone(self.inside()?);
+        let places = inside.places as usize;
         let on_error = if on_error == "keep" { OnError::Keep } else { OnError::Raise };
         Ok(Awaitable::new(async move {
-            let items = items.into_iter().map(Item::new);
+            let items = items.into_iter().map(Carried::new);
             match inside.way(None)? {
                 Way::Alone(stage) => {
-                    let begun = items.map(|item| stage.submit(item));
+                    let begun = items.map(|item| match stage.submit_now(item) {
+                        Ok(ended) => ready(ended).left_future(),
+                        Err(item) => stage.submit(item).right_future(),
+                    });
                     Crowd(Box::pin(collect(begun, places, on_error))).await
                 }
                 Way::Along(stages) => {
@@ -341,23 +413,18 @@ impl Pipeline {
         }))
     }
 
-    /// Whether one more item would have to wait outside.
-    fn is_full(&self) -> bool {
-        let stats = self.inside.alone().map_or_else(|| self.inside.whole.stats(), |stage| stage.stats());
-        stats.in_flight() >= u64::from(self.places)
-    }
-
     /// Changes how many items a task works on at once.
-    fn set_workers(&self, name: &str, workers: usize) -> PyResult<()> {
+    fn _set_workers(&self, name: &str, workers: usize) -> PyResult<()> {
         let wrong = |error: flow::FlowError| errors::exception("InvalidRequestError", error, &[]);
-        self.inside.stages(Some(name))?[0].set_workers(name, workers).map_err(wrong)
+        self.inside()?.stages(Some(name))?[0].set_workers(name, workers).map_err(wrong)
     }
 
     /// What has become of the items, as JSON.
-    fn stats(&self) -> String {
-        let whole = self.inside.whole.stats();
+    fn _stats(&self) -> PyResult<String> {
+        let inside = self.inside()?;
+        let whole = inside.whole.stats();
         let (stages, before) = {
-            let stages = self.inside.lock();
+            let stages = inside.lock();
             let all: Vec<PipelineStats> = stages.all.iter().map(Stage::stats).collect();
             // Items that passed the only stage are on its books, all others on those of the whole.
             let before = if let [only] = &all[..] { Some(only.clone()) } else { stages.before.clone() };
@@ -368,7 +435,7 @@ impl Pipeline {
         // What a stage gave up has come out of the whole as a failure.
         let failed = stages.iter().map(|stats| stats.failed).sum::<u64>() - alone(|stats| stats.failed);
         let expired = stages.iter().map(|stats| stats.expired).sum::<u64>() - alone(|stats| stats.expired);
-        json!({
+        let stats = json!({
             "accepted": whole.accepted + alone(|stats| stats.accepted),
             "completed": whole.completed.saturating_sub(failed + expired) + alone(|stats| stats.completed),
             "failed": whole.failed + failed + alone(|stats| stats.failed),
@@ -377,13 +444,13 @@ impl Pipeline {
             "cut": whole.cut + alone(|stats| stats.cut),
             "in_flight": whole.in_flight() + alone(PipelineStats::in_flight),
             "tasks": tasks,
-        })
-        .to_string()
+        });
+        Ok(stats.to_string())
     }
 
     /// Takes nothing more, and waits for what is inside; answers how many items were cut short.
-    fn drain(&self, timeout: f64) -> PyResult<Awaitable> {
-        let (inside, time) = (Arc::clone(&self.inside), seconds("timeout", timeout)?);
+    fn _drain(&self, timeout: f64) -> PyResult<Awaitable> {
+        let (inside, time) = (Arc::clone(self.inside()?), seconds("timeout", timeout)?);
         Ok(Awaitable::new(async move {
             let alone = async {
                 match inside.alone() {

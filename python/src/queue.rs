@@ -249,8 +249,8 @@ impl Leased {
     /// The item.
     #[getter]
     fn item(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        let item = lease.as_ref().map(|lease| lease.object(py));
+        let read = |lease: &Option<Lease<Item>>| lease.as_ref().map(|lease| lease.object(py));
+        let item = read(&self.lease.lock().unwrap_or_else(PoisonError::into_inner));
         item.ok_or_else(|| errors::exception("InvalidRequestError", "the lease was given back already", &[]))
     }
 

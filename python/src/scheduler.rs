@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flow::scheduler::{Device, Inventory, Rules, ScheduleError, SchedulerStatus, Terms};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -75,7 +75,7 @@ impl Scheduler {
         let (scheduler, function) = (self.scheduler.clone(), Function::new(function, place, None));
         Ok(Awaitable::new(async move {
             let reservation = scheduler.acquire(&needs, asked).await.map_err(|error| failed(&error))?;
-            let work = function.call_here(Vec::new());
+            let work = function.call_here(Python::attach(|py| PyTuple::empty(py).unbind()));
             let ended = match deadline {
                 Some(deadline) => {
                     timeout_at(deadline, work).await.map_err(|_| failed(&ScheduleError::Expired))?
@@ -83,8 +83,7 @@ impl Scheduler {
                 None => work.await,
             };
             drop(reservation);
-            let item = ended?;
-            Ok(Python::attach(|py| item.object(py)))
+            ended
         }))
     }
 

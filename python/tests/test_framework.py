@@ -248,6 +248,54 @@ async def test_the_books_are_right_while_tasks_are_added() -> None:
         await cut
 
 
+async def test_what_needs_not_wait_is_a_call_with_the_same_outcomes() -> None:
+    pipeline = AsyncPipeline(PipelineConfig(max_concurrent_tasks=1, buffer_size=1))
+    inside: list[int] = []
+
+    async def later(item: int) -> int:
+        await asyncio.sleep(0)
+        return -item
+
+    def sometimes(item: int) -> Any:
+        inside.append(pipeline.stats()["in_flight"])
+        if item == 13:
+            raise ValueError("13 is right out")
+        return later(item) if item % 3 == 0 else item
+
+    pipeline.add_task("sometimes", sometimes, run_in="loop")
+    with pytest.raises(ValueError, match="13 is right out"):
+        await pipeline.submit(13)
+    assert [await pipeline.submit(item) for item in range(1, 8)] == [1, 2, -3, 4, 5, -6, 7]
+    with pytest.raises(ValueError, match="13 is right out"):
+        await pipeline.submit(13)
+    stats = pipeline.stats()
+    assert inside == [1] * 9
+    assert (stats["accepted"], stats["completed"], stats["failed"], stats["cancelled"]) == (9, 7, 2, 0)
+    task = stats["tasks"][0]
+    assert (task["completed"], task["errors"], task["cancelled"], task["running"]) == (7, 2, 0, 0)
+    # Nothing happens before it is awaited, and one that was awaited is over.
+    forgotten = pipeline.submit(1)
+    assert pipeline.stats()["accepted"] == 9
+    assert await forgotten == 1
+    with pytest.raises(RuntimeError, match="awaited already"):
+        await forgotten
+
+
+async def test_a_class_of_ones_own_may_be_a_pipeline() -> None:
+    class Doubles(AsyncPipeline):
+        def __init__(self, times: int) -> None:
+            super().__init__(PipelineConfig(buffer_size=times))
+            self.add_task("doubles", lambda item: item * 2, run_in="loop")
+
+    class Unmade(AsyncPipeline):
+        def __init__(self) -> None:
+            pass
+
+    assert await Doubles(4).map([1, 2, 3]) == [2, 4, 6]
+    with pytest.raises(RuntimeError, match="super"):
+        await Unmade().submit(1)
+
+
 async def test_many_items_share_a_wake_up() -> None:
     native = AsyncPipeline(PipelineConfig(buffer_size=8)).add_task("abs", abs, run_in="loop").add_task("text", str)
     turns = 0

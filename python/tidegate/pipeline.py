@@ -12,7 +12,6 @@ from typing import Any
 
 from . import _tidegate
 from .callables import RunIn, collected, is_native, place_of
-from .errors import QueueFullError
 
 
 @dataclass
@@ -41,7 +40,7 @@ class PipelineConfig:
     breaker_open_for: float = 5.0
 
 
-class AsyncPipeline:
+class AsyncPipeline(_tidegate.Pipeline):
     """Items go through the tasks in the order in which these were added.
 
     A task is a coroutine function, which runs within the task that submits; a plain function, which runs on a thread
@@ -51,7 +50,7 @@ class AsyncPipeline:
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
         self.config = config or PipelineConfig()
-        self._native = _tidegate.Pipeline(self.config.buffer_size)
+        self._open(self.config.buffer_size, not self.config.enable_backpressure)
         self._needs_tasks = False
 
     def add_task(
@@ -84,17 +83,8 @@ class AsyncPipeline:
             "breaker_open_for": config.breaker_open_for,
             "fallback": fallback,
         }
-        self._native.add(name, collected(function), settings)
+        self._add(name, collected(function), settings)
         return self
-
-    def submit(self, item: Any, *, task: str | None = None, timeout: float | None = None) -> _tidegate.Awaitable[Any]:
-        """Takes an item through all tasks, or through the named one, when it is awaited."""
-        if not self.config.enable_backpressure and self._native.is_full():
-            raise QueueFullError(
-                f"the pipeline holds {self.config.buffer_size} items, as many as buffer_size says; try again, or set"
-                " enable_backpressure to wait"
-            )
-        return self._native.submit(item, task, timeout)
 
     async def map(self, items: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
         """The results of all items, in their order. Without ``return_exceptions`` the first that failed is raised.
@@ -102,7 +92,7 @@ class AsyncPipeline:
         Where no task is a Python function on the loop, one wake-up serves many items: this is the quickest way through.
         """
         if not self._needs_tasks:
-            return await self._native.map(list(items), "keep" if return_exceptions else "raise")
+            return await self._map(list(items), "keep" if return_exceptions else "raise")
         if return_exceptions:
             return [outcome async for outcome in self._outcomes(items)]
         return [result async for result in self.stream(items)]
@@ -123,7 +113,7 @@ class AsyncPipeline:
 
         async def outcome(item: Any) -> Any:
             try:
-                return await self._native.submit(item, None, None)
+                return await self._pass(item)
             except Exception as error:
                 return error
 
@@ -142,16 +132,16 @@ class AsyncPipeline:
 
     def set_workers(self, task: str, workers: int) -> None:
         """Changes how many items a task works on at once."""
-        self._native.set_workers(task, workers)
+        self._set_workers(task, workers)
 
     def stats(self) -> dict[str, Any]:
         """What has become of the items; every accepted one is in exactly one place."""
-        stats: dict[str, Any] = json.loads(self._native.stats())
+        stats: dict[str, Any] = json.loads(self._stats())
         return stats
 
     async def drain(self, timeout: float = 3600.0) -> int:
         """Takes nothing more and waits for what is inside; answers how many items were cut short."""
-        return await self._native.drain(timeout)
+        return await self._drain(timeout)
 
     async def __aenter__(self) -> AsyncPipeline:
         return self

@@ -27,10 +27,10 @@ mod turnstile;
 mod tests;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, timeout};
 
@@ -71,8 +71,18 @@ impl<In: Send + 'static, Out: Send + 'static> Pipeline<In, Out> {
     ///
     /// # Errors
     /// Says what the item ended in instead.
-    pub fn submit(&self, item: In) -> impl Future<Output = Result<Out, Failure>> + Send + use<In, Out> {
+    pub fn submit(&self, item: In) -> BoxFuture<'static, Result<Out, Failure>> {
         self.way.clone().walk(item, None, None)
+    }
+
+    /// Takes an item through without a future, if it is the item of a single stage whose work is done at once
+    /// ([`Work::call_now`](crate::Work::call_now)), and a credit and a worker are free. All that is said of an item that is
+    /// submitted holds for it. A stage with a rate, a breaker, retries or a fallback gives every item back.
+    ///
+    /// # Errors
+    /// Gives the item back if it would have to wait or is not to be taken in, to be submitted.
+    pub fn submit_now(&self, item: In) -> Result<Result<Out, Failure>, In> {
+        self.way.walk_now(item)
     }
 
     /// Takes an item through, if that can be done before `deadline`: no attempt begins at or after it, and one that is
@@ -80,11 +90,7 @@ impl<In: Send + 'static, Out: Send + 'static> Pipeline<In, Out> {
     ///
     /// # Errors
     /// Says what the item ended in instead.
-    pub fn submit_by(
-        &self,
-        item: In,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Out, Failure>> + Send + use<In, Out> {
+    pub fn submit_by(&self, item: In, deadline: Instant) -> BoxFuture<'static, Result<Out, Failure>> {
         self.way.clone().walk(item, Some(deadline), None)
     }
 

@@ -31,6 +31,15 @@ pub trait Work<I>: Send + Sync + 'static {
         cx: Cx<'a>,
         input: I,
     ) -> impl Future<Output = Result<Self::Out, Self::Err>> + Send + 'a;
+
+    /// Does it once without a future, or gives the input back, to be handed to [`call`](Self::call). Work that is often over
+    /// in less time than a future costs says so here. It must not block.
+    ///
+    /// # Errors
+    /// Gives the input back if it would have to wait, and by default.
+    fn call_now(&self, _: Cx<'_>, input: I) -> Result<Result<Self::Out, Self::Err>, I> {
+        Err(input)
+    }
 }
 
 /// What work may know of the attempt it is in.

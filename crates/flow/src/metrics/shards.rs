@@ -26,7 +26,7 @@ pub(crate) fn here() -> usize {
 #[repr(align(128))]
 struct Alone(AtomicU64);
 
-/// A count that only grows.
+/// A count that many add to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     shards: [Alone; SHARDS],
@@ -35,6 +35,11 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn add(&self, n: u64) {
         self.shards[here()].0.fetch_add(n, Relaxed);
+    }
+
+    /// Takes back what this thread has added.
+    pub(crate) fn take(&self, n: u64) {
+        self.shards[here()].0.fetch_sub(n, Relaxed);
     }
 
     pub(crate) fn total(&self) -> u64 {

@@ -58,6 +58,22 @@ pub trait Step<I>: Send + Sync + 'static {
 
     /// Shows the stages in their order.
     fn show<'a>(&'a self, controls: &mut Vec<&'a Control>);
+
+    /// The stage, if there is but one: what one has made cannot be given back for another to wait with.
+    fn only(&self) -> Option<&dyn Now<I, Self::Out>> {
+        None
+    }
+
+    /// The stage that follows, if there is none before it.
+    fn only_then<'a, B: Step<Self::Out>>(&'a self, _: &'a B) -> Option<&'a dyn Now<I, B::Out>> {
+        None
+    }
+}
+
+/// A stage that may be done with an item without a future.
+pub trait Now<I, O> {
+    /// Takes an item through that came at `at`, or gives it back because it would have to wait, as if it had not come.
+    fn pass_now(&self, item: I, at: Instant) -> Result<Result<O, Box<Failure>>, I>;
 }
 
 /// No stage at all.
@@ -72,6 +88,10 @@ impl<I: Send + 'static> Step<I> for Start {
     }
 
     fn show<'a>(&'a self, _: &mut Vec<&'a Control>) {}
+
+    fn only_then<'a, B: Step<I>>(&'a self, next: &'a B) -> Option<&'a dyn Now<I, B::Out>> {
+        next.only()
+    }
 }
 
 /// One step after another.
@@ -96,5 +116,9 @@ impl<I: Send + 'static, A: Step<I>, B: Step<A::Out>> Step<I> for Then<A, B> {
     fn show<'a>(&'a self, controls: &mut Vec<&'a Control>) {
         self.first.show(controls);
         self.last.show(controls);
+    }
+
+    fn only(&self) -> Option<&dyn Now<I, B::Out>> {
+        self.first.only_then(&self.last)
     }
 }

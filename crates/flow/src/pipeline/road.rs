@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::task::Poll;
 
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::chain::{Journey, Passing, Step};
@@ -67,6 +67,14 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl Entry<'_> {
+    /// Takes an item off the books that was given back as if it had not come.
+    fn strike(mut self) {
+        self.is_settled = true;
+        self.tally.accepted.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
@@ -108,6 +116,21 @@ impl Gate {
         let credit = match self.credits.clone().try_acquire_owned() {
             Ok(credit) => credit,
             Err(_) => self.credits.clone().acquire_owned().await.map_err(|_| Failure::Closed)?,
+        };
+        if self.is_closed() { Err(Failure::Closed) } else { Ok(credit) }
+    }
+
+    /// A credit of an item that is walked. One that is there at once, as nearly always, costs neither a future nor a count
+    /// of those who hold the semaphore.
+    async fn enter(&self, journey: &Journey) -> Result<SemaphorePermit<'_>, Failure> {
+        let credit = match self.credits.try_acquire() {
+            Ok(credit) => credit,
+            Err(_) => {
+                let closed = |_| Box::new(Failure::Closed);
+                let turn = async { self.credits.acquire().await.map_err(closed) };
+                let waits = async { self.watch(journey, |_| Arc::from(""), pin!(turn)).await };
+                Box::pin(waits).await.map_err(|failure| *failure)?
+            }
         };
         if self.is_closed() { Err(Failure::Closed) } else { Ok(credit) }
     }
@@ -197,6 +220,9 @@ pub(super) trait Way<In, Out>: Send + Sync {
         credit: Option<OwnedSemaphorePermit>,
     ) -> BoxFuture<'static, Result<Out, Failure>>;
 
+    /// Takes one item through, or gives it back because it would have to wait.
+    fn walk_now(&self, item: In) -> Result<Result<Out, Failure>, In>;
+
     /// Takes what a run still has to give through, together with whoever else drives it.
     fn drive(self: Arc<Self>, exchange: Arc<Exchange<In, Out>>) -> BoxFuture<'static, ()>;
 }
@@ -224,13 +250,9 @@ where
     ) -> BoxFuture<'static, Result<S::Out, Failure>> {
         Box::pin(async move {
             let journey = Journey::new(deadline);
-            let none = |_| Arc::from("");
-            let _credit = match credit {
-                Some(credit) => credit,
-                None => {
-                    let credit = pin!(async { self.gate.credit().await.map_err(Box::new) });
-                    self.gate.watch(&journey, none, credit).await.map_err(|failure| *failure)?
-                }
+            let _own = match &credit {
+                Some(_) => None,
+                None => Some(self.gate.enter(&journey).await?),
             };
             self.gate.tally.accepted.fetch_add(1, Relaxed);
             let mut entry = Entry::open(&self.gate.tally);
@@ -238,6 +260,26 @@ where
             entry.settle(&outcome);
             outcome.map_err(|failure| *failure)
         })
+    }
+
+    fn walk_now(&self, item: In) -> Result<Result<S::Out, Failure>, In> {
+        let Some(stage) = self.steps.only() else { return Err(item) };
+        let Ok(_credit) = self.gate.credits.try_acquire() else { return Err(item) };
+        if self.gate.is_closed() {
+            return Err(item);
+        }
+        self.gate.tally.accepted.fetch_add(1, Relaxed);
+        let mut entry = Entry::open(&self.gate.tally);
+        match stage.pass_now(item, Instant::now()) {
+            Ok(outcome) => {
+                entry.settle(&outcome);
+                Ok(outcome.map_err(|failure| *failure))
+            }
+            Err(item) => {
+                entry.strike();
+                Err(item)
+            }
+        }
     }
 
     fn drive(self: Arc<Self>, exchange: Arc<Exchange<In, S::Out>>) -> BoxFuture<'static, ()> {

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::chain::{Journey, Passing, Step};
+use super::chain::{Journey, Now, Passing, Step};
 use super::failure::Failure;
 use super::seats::{Full, Seat, Seats};
 use super::turnstile::Turnstile;
@@ -189,7 +189,8 @@ where
                 drop(on.seat);
                 (seat, on.at)
             }
-            Err(Full) => control.sit(on.seat).await,
+            // Boxed, like everything that few items come to: what a future has room for, every item pays for.
+            Err(Full) => Box::pin(control.sit(on.seat)).await,
         };
         control.counts.begun.add(1);
         let visit = Visit { counts: &control.counts, since: began, is_over: false };
@@ -202,7 +203,6 @@ where
                 }
                 return Ok(Passing { item, seat, at });
             }
-            // Boxed, so that items to which nothing happens do not carry the room for what might.
             Err(fault) => Box::pin(self.try_again(journey, fault, spare, seat)).await,
         };
         match outcome {
@@ -220,6 +220,42 @@ where
 
     fn show<'a>(&'a self, controls: &mut Vec<&'a Control>) {
         controls.push(&self.control);
+    }
+
+    fn only(&self) -> Option<&dyn Now<I, W::Out>> {
+        // What may have to wait before an attempt or after it takes the way on which it can.
+        let is_plain = self.rules.turnstile.is_none() && self.rules.copy.is_none();
+        (is_plain && self.control.breaker.is_none()).then_some(self)
+    }
+}
+
+impl<I, W> Now<I, W::Out> for Stage<I, W::Out, W>
+where
+    I: Send + 'static,
+    W: Work<I>,
+{
+    fn pass_now(&self, item: I, at: Instant) -> Result<Result<W::Out, Box<Failure>>, I> {
+        let control = &self.control;
+        let Ok(_seat) = control.seats.try_take() else { return Err(item) };
+        control.counts.begun.add(1);
+        let mut visit = Visit { counts: &control.counts, since: at, is_over: false };
+        let cx = Cx { stage: &control.name, attempt: 1, deadline: None };
+        let fault = match catch_unwind(AssertUnwindSafe(|| self.work.call_now(cx, item))) {
+            Ok(Ok(Ok(out))) => {
+                visit.ends(Instant::now());
+                return Ok(Ok(out));
+            }
+            Ok(Ok(Err(error))) => Fault::Error(error),
+            Ok(Err(item)) => {
+                visit.is_over = true;
+                control.counts.begun.take(1);
+                return Err(item);
+            }
+            Err(panic) => Fault::Panic(message(panic.as_ref())),
+        };
+        visit.ends(Instant::now());
+        control.counts.errors.fetch_add(1, Relaxed);
+        Ok(Err(Box::new(self.failure(fault, 1))))
     }
 }
 
@@ -278,7 +314,7 @@ where
         began: &mut Instant,
     ) -> Result<(W::Out, Instant), Fault<W::Err>> {
         if let Some(turnstile) = &self.rules.turnstile {
-            *began = turnstile.pass().await;
+            *began = Box::pin(turnstile.pass()).await;
         }
         if cx.deadline.is_some_and(|deadline| deadline <= *began) {
             return Err(Fault::Late);

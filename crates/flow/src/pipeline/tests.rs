@@ -3,6 +3,7 @@
 mod cancel;
 mod care;
 mod edges;
+mod now;
 mod random;
 mod streams;
 

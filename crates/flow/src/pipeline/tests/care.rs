@@ -130,7 +130,7 @@ fn dependency() -> (Arc<std::sync::atomic::AtomicBool>, Arc<AtomicUsize>, impl F
     (is_up, calls, call)
 }
 
-type Call = futures::future::BoxFuture<'static, Result<u64, Classed>>;
+type Call = BoxFuture<'static, Result<u64, Classed>>;
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_storm_adds_a_fifth_and_the_minimum_and_no_more() {
