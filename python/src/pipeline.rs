@@ -338,9 +338,10 @@ impl Pipeline {
         Self { inside: OnceLock::new() }
     }
 
-    /// Has it hold at most so many items. Whoever submits one more waits, or is refused.
-    fn _open(&self, places: u32, refuses: bool) -> PyResult<()> {
+    /// Has it hold at most so many items. Whoever submits one more waits (`wait`), or is refused (`refuse`).
+    fn _open(&self, places: u32, when_full: &str) -> PyResult<()> {
         let whole = flow::Pipeline::builder().credits(places).stage("pipeline", travel).build();
+        let refuses = when_full == "refuse";
         let inside = Inside { places, refuses, whole, stages: Mutex::default() };
         let made = |_| PyRuntimeError::new_err("the pipeline was made already");
         self.inside.set(Arc::new(inside)).map_err(made)

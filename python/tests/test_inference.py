@@ -144,7 +144,13 @@ async def test_example_batch_processing() -> None:
 
 
 async def test_example_performance_monitoring_and_scaling() -> None:
-    engine = InferenceEngine(squares, engine_config=EngineConfig(parallel_workers=4))
+    looked = threading.Event()
+
+    def squares_later(batch: list[int]) -> list[int]:
+        looked.wait()
+        return squares(batch)
+
+    engine = InferenceEngine(squares_later, engine_config=EngineConfig(parallel_workers=4))
     await engine.start()
 
     async def monitor_and_scale(looks: int) -> None:
@@ -168,6 +174,7 @@ async def test_example_performance_monitoring_and_scaling() -> None:
     await asyncio.sleep(0)
     await asyncio.create_task(monitor_and_scale(1))
     grown = engine.get_worker_count()
+    looked.set()
     assert await asyncio.gather(*work) == [number * number for number in range(100, 700)]
     await monitor_and_scale(3)
     assert grown == 6 and engine.get_worker_count() == 4

@@ -68,3 +68,29 @@ def as_function(task: Any) -> Callable[[], Any]:
         return task  # type: ignore[no-any-return]
 
     return begun
+
+
+def on_batches(model: Callable[..., Any], calls: str) -> Callable[[list[Any]], list[Any]]:
+    """``model``, a module or a function of a list or of one input (``calls="item"``), as a function of a list."""
+    if hasattr(model, "forward") and hasattr(model, "state_dict"):
+        return lambda inputs: _forward(model, inputs)
+    if calls == "item":
+        return lambda inputs: [_outcome(model, one) for one in inputs]
+    return lambda inputs: list(model(inputs))
+
+
+def _forward(module: Any, inputs: list[Any]) -> list[Any]:
+    import torch
+
+    shapes = {tuple(one.shape) for one in inputs}
+    with torch.inference_mode():
+        if len(shapes) == 1:
+            return list(module(torch.stack(inputs)).unbind())
+        return [module(one.unsqueeze(0)).squeeze(0) for one in inputs]
+
+
+def _outcome(function: Callable[[Any], Any], one: Any) -> Any:
+    try:
+        return function(one)
+    except Exception as error:
+        return error

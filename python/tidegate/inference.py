@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from .callables import on_batches
 from .engine import Engine, level_of
 from .errors import EngineStoppedError
 from .lanes import Flight, Lane
@@ -432,7 +433,7 @@ class InferenceEngine:
             "max_queue": batch.max_queue,
             "restart_after": batch.restart_after,
         }
-        return Lane(_on_batches(self.model, batch.calls), settings, self._metrics)
+        return Lane(on_batches(self.model, batch.calls), settings, self._metrics)
 
     def _best_lane(self) -> Lane:
         # Filling one lane's batches is worth more than spreading inputs thinly over many.
@@ -472,35 +473,43 @@ class InferenceEngine:
             if not self._lanes:
                 raise EngineStoppedError("the engine was stopped")
             flight = Flight(self._best_lane().begin(inputs, level), key)
-            if key is not None and self.engine_config.request_coalescing:
+            if key is not None:
                 self._in_flight[key] = flight
         flight.handle.add_done_callback(lambda _: self._land(flight))
         return flight
 
     def _known(self, key: bytes) -> Flight | None:
+        flight = self._in_flight.get(key)
+        # Whoever waits on a thread may go on, and ask again, before the handle has called anybody back.
+        if flight is not None and flight.handle.done():
+            self._keep(flight)
+            flight = None
         if self._caching and key in self._cache:
             self._counts["hits"] += 1
             self._cache.move_to_end(key)
             return Flight.landed(self._cache[key])
         self._counts["misses"] += 1
-        flight = self._in_flight.get(key)
-        if flight is not None:
-            self._counts["coalesced"] += 1
-            flight.waiting += 1
+        if flight is None or not self.engine_config.request_coalescing:
+            return None
+        self._counts["coalesced"] += 1
+        flight.waiting += 1
         return flight
 
     def _land(self, flight: Flight) -> None:
-        """Keeps the result of a flight, before anybody who waits for it goes on."""
-        handle, key = flight.handle, flight.key
+        with self._state:
+            self._keep(flight)
+
+    def _keep(self, flight: Flight) -> None:
+        """Takes a flight that has ended out of those under way, and keeps its result; once, and within the lock."""
+        handle, key, flight.key = flight.handle, flight.key, None
         if key is None:
             return
-        with self._state:
-            if self._in_flight.get(key) is flight:
-                del self._in_flight[key]
-            if self._caching and self._began is not None and not handle.cancelled() and handle.exception() is None:
-                self._cache[key] = handle.result()
-                while len(self._cache) > self.engine_config.max_cache_size:
-                    self._cache.popitem(last=False)
+        if self._in_flight.get(key) is flight:
+            del self._in_flight[key]
+        if self._caching and self._began is not None and not handle.cancelled() and handle.exception() is None:
+            self._cache[key] = handle.result()
+            while len(self._cache) > self.engine_config.max_cache_size:
+                self._cache.popitem(last=False)
 
     def _leave(self, flight: Flight) -> None:
         with self._state:
@@ -531,31 +540,6 @@ class InferenceEngine:
 
     def _uptime(self) -> float:
         return 0.0 if self._began is None else time.monotonic() - self._began
-
-
-def _on_batches(model: Callable[..., Any], calls: str) -> Callable[[list[Any]], list[Any]]:
-    if hasattr(model, "forward") and hasattr(model, "state_dict"):
-        return lambda inputs: _forward(model, inputs)
-    if calls == "item":
-        return lambda inputs: [_outcome(model, one) for one in inputs]
-    return lambda inputs: list(model(inputs))
-
-
-def _forward(module: Any, inputs: list[Any]) -> list[Any]:
-    import torch
-
-    shapes = {tuple(one.shape) for one in inputs}
-    with torch.inference_mode():
-        if len(shapes) == 1:
-            return list(module(torch.stack(inputs)).unbind())
-        return [module(one.unsqueeze(0)).squeeze(0) for one in inputs]
-
-
-def _outcome(function: Callable[[Any], Any], one: Any) -> Any:
-    try:
-        return function(one)
-    except Exception as error:
-        return error
 
 
 def _key(inputs: Any) -> bytes | None:

@@ -50,7 +50,7 @@ class AsyncPipeline(_tidegate.Pipeline):
 
     def __init__(self, config: PipelineConfig | None = None) -> None:
         self.config = config or PipelineConfig()
-        self._open(self.config.buffer_size, not self.config.enable_backpressure)
+        self._open(self.config.buffer_size, "wait" if self.config.enable_backpressure else "refuse")
         self._needs_tasks = False
 
     def add_task(
