@@ -13,7 +13,7 @@ use protocol::{Form, Refusal};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::guide::{Stride, Template, plain};
+use super::guide::{Makeup, Stride, Template, plain};
 use super::recent::Recent;
 use super::vocabulary;
 
@@ -96,7 +96,8 @@ impl Shared {
         for warning in parser.grammar_warnings() {
             tracing::debug!(warning, "a form was compiled with a warning");
         }
-        let template = Template::new(parser, matches!(form, Form::Regex(_)));
+        let makeup = if let Form::Regex(_) = form { Makeup::Lexeme } else { Makeup::Rules };
+        let template = Template::new(parser, makeup);
         // A form whose first token cannot be found is refused now and not when its turn comes.
         let mut first = template.guide();
         first.look(Stride::Step).map_err(refuse)?;

@@ -23,22 +23,31 @@ pub(crate) struct Template {
     compiled: Arc<Mutex<Compiled>>,
 }
 
+/// What a grammar is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Makeup {
+    /// One lexeme: what may come next depends on the state of the lexer alone.
+    Lexeme,
+    /// Rules over lexemes.
+    Rules,
+}
+
 /// Two copies of the form at its beginning.
 struct Compiled {
     /// Its lexer knows nothing but the form.
     fresh: TokenParser,
     /// Its lexer is that of the continuations.
     shared: TokenParser,
-    is_lexeme: bool,
+    makeup: Makeup,
 }
 
 impl Compiled {
-    fn new(fresh: TokenParser, is_lexeme: bool) -> Self {
+    fn new(fresh: TokenParser, makeup: Makeup) -> Self {
         let mut shared = fresh.deep_clone();
-        if is_lexeme {
+        if makeup == Makeup::Lexeme {
             remember(&mut shared);
         }
-        Self { fresh, shared, is_lexeme }
+        Self { fresh, shared, makeup }
     }
 
     fn is_worn(&self) -> bool {
@@ -49,16 +58,16 @@ impl Compiled {
 }
 
 impl Template {
-    /// Of a parser that has not begun. `is_lexeme` says that its grammar is a single lexeme.
-    pub(super) fn new(fresh: TokenParser, is_lexeme: bool) -> Self {
-        Self { compiled: Arc::new(Mutex::new(Compiled::new(fresh, is_lexeme))) }
+    /// Of a parser that has not begun.
+    pub(super) fn new(fresh: TokenParser, makeup: Makeup) -> Self {
+        Self { compiled: Arc::new(Mutex::new(Compiled::new(fresh, makeup))) }
     }
 
     /// The beginning of a continuation.
     pub(crate) fn guide(&self) -> Guide {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if compiled.is_worn() {
-            *compiled = Compiled::new(compiled.fresh.deep_clone(), compiled.is_lexeme);
+            *compiled = Compiled::new(compiled.fresh.deep_clone(), compiled.makeup);
         }
         let matcher = Matcher::new(Ok(compiled.shared.clone()));
         Guide {
@@ -338,7 +347,7 @@ pub(in crate::form) mod tests {
                 let mut fresh = compiled.fresh.deep_clone();
                 let counting = Arc::new(Counting(Arc::clone(&fresh.bias_computer), AtomicUsize::new(0)));
                 fresh.bias_computer = Arc::clone(&counting) as Arc<dyn BiasComputer>;
-                *compiled = Compiled::new(fresh, compiled.is_lexeme);
+                *compiled = Compiled::new(fresh, compiled.makeup);
                 counting
             };
             let computed = |seed| {
