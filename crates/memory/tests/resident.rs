@@ -3,6 +3,7 @@
 //! that nobody else's memory is counted.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)] // In a test an unwrap is a failure with a place.
 
 use std::future::Future;
 use std::pin::pin;
@@ -88,7 +89,7 @@ fn client(offloader: &Offloader, seed: usize, acts: usize) {
     const NAMES: usize = 120;
     let mut random = Random(seed as u64);
     let name = |number: usize| format!("{seed}.{number}");
-    let mut held = vec![false; NAMES];
+    let mut held = [false; NAMES];
     for _ in 0..acts {
         let number = random.below(NAMES);
         match random.below(8) {

@@ -37,6 +37,9 @@ const DRAFTS: usize = 16;
 type Read<M> =
     fn(&Machine, &Repository, (&Arc<dyn Kernels>, Option<&PackedCache>), &dyn Watch) -> Result<M, OpenError>;
 
+/// How a model is given other kernels with the same weights, if it can be.
+type Twin<M> = fn(&M, Arc<dyn Kernels>) -> Option<M>;
+
 /// What the models of one process have in common.
 pub(super) struct Machine {
     settings: InferenceSettings,
@@ -172,7 +175,7 @@ impl Machine {
         &self,
         repository: &Repository,
         first: M,
-        (twin, read): (fn(&M, Arc<dyn Kernels>) -> Option<M>, Read<M>),
+        (twin, read): (Twin<M>, Read<M>),
     ) -> Result<Vec<M>, OpenError> {
         let mut models = vec![first];
         for (at, Place { kernels, node, .. }) in self.places.iter().enumerate().skip(1) {
