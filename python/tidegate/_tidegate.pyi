@@ -12,6 +12,7 @@ __all__ = [
     "EventStream",
     "Graph",
     "Job",
+    "Lanes",
     "Leased",
     "Metrics",
     "MicroBatches",
