@@ -51,9 +51,20 @@ pub(super) fn report(error: &anyhow::Error) -> Exit {
     let exit = classify(error);
     // A reader that has closed our standard output has what it wants: that is no error.
     if exit != Exit::Done {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", told(error));
     }
     exit
+}
+
+/// An error and what led to it, each once: many say themselves what led to them.
+pub(super) fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Prints what is wrong with the command line or a setting; help and version are printed as asked for.
@@ -115,6 +126,15 @@ fn classify(error: &anyhow::Error) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_led_to_an_error_is_told_once() {
+        let source = io::Error::from(ErrorKind::NotFound);
+        let error = TensorError::Io { path: "model.safetensors".into(), source };
+        assert_eq!(told(&error.into()), "cannot read model.safetensors: entity not found");
+        let error = anyhow::anyhow!("the disk is full").context("cannot write the trace");
+        assert_eq!(told(&error), "cannot write the trace: the disk is full");
+    }
 
     #[test]
     fn exits() {

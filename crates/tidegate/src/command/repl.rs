@@ -9,6 +9,7 @@ use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
 use super::answer::{Ending, Form, Printer, follow};
+use super::exit::told;
 use super::interrupts::Interrupts;
 use super::run::{Asking, Style};
 use super::{Exit, Talk};
@@ -112,7 +113,7 @@ pub(super) fn chat(
                 let ways = (stdout(), interrupts.next());
                 let answering = answer(inference, asking, &mut conversation, said, ways);
                 if let Err(error) = runtime.block_on(answering) {
-                    eprintln!("error: {error:#}{}", advice(&error));
+                    eprintln!("error: {}{}", told(&error), advice(&error));
                 }
             }
         }
