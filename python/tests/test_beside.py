@@ -17,6 +17,7 @@ import tidegate
 from tidegate import (
     ExecutionLanes,
     GPUOffloader,
+    InvalidRequestError,
     OffloadConfig,
     TrainingConfig,
     TrainingIntegration,
@@ -180,6 +181,12 @@ async def test_tensors_give_way_where_memory_is_short(tmp_path: Path) -> None:
     assert offloader.get_stats()["disk_items"] == 6
     for number, tensor in enumerate(many):
         assert (await offloader.load_to_gpu(tensor) == number).all()
+
+
+@pytest.mark.parametrize("wrong", [{"system_threshold": 1.7}, {"memory_threshold": -0.1}])
+def test_a_threshold_is_a_share(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{next(iter(wrong))} is a share"):
+        GPUOffloader(OffloadConfig(**wrong))
 
 
 async def test_torch_tensors_come_back_as_they_were() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _tidegate
+from .errors import InvalidRequestError
 
 
 @dataclass
@@ -61,6 +62,10 @@ class GPUOffloader:
 
     def __init__(self, config: OffloadConfig | None = None) -> None:
         self.config = config or OffloadConfig()
+        for name in ("memory_threshold", "system_threshold"):
+            share = getattr(self.config, name)
+            if not 0 <= share <= 1:
+                raise InvalidRequestError(f"{name} is a share of the memory, from 0 to 1, and not {share}")
         self._own_folder = None
         folder = self.config.disk_path
         if folder is None:
