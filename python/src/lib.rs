@@ -41,7 +41,7 @@ mod _tidegate {
     #[pymodule_export]
     use crate::metrics::{Metrics, Timing};
     #[pymodule_export]
-    use crate::offload::Offloader;
+    use crate::offload::{LoadedMemory, Offloader};
     #[pymodule_export]
     use crate::pipeline::Pipeline;
     #[pymodule_export]

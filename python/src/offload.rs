@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use memory::eviction::{Policy, PolicyChoice};
-use memory::{OffloadError, OffloaderSettings, Residency};
+use memory::{Buffer, Loaded, OffloadError, OffloaderSettings, Residency};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use serde_json::json;
@@ -14,8 +14,58 @@ use crate::call::setting;
 use crate::dlpack::Lent;
 use crate::{errors, runtime};
 
-/// So many bytes are copied on the event loop's own thread; more would hold it up.
+/// So many bytes are copied by the thread that is at it; more would hold up whoever waits for that thread, or for the
+/// interpreter.
 const AT_ONCE: usize = 256 << 10;
+
+/// The memory of a tensor that was loaded, for whoever looks at it by its address while this lives. It is the offloader's
+/// where there is room: that has been touched before, and fresh memory costs several times as much as the copy.
+#[pyclass(frozen)]
+pub(crate) struct LoadedMemory {
+    address: usize,
+    bytes: usize,
+    _held: Held,
+}
+
+/// What keeps the memory there.
+enum Held {
+    Shared { _loaded: Loaded },
+    Room { _buffer: Buffer },
+    Own { _bytes: Vec<u8> },
+}
+
+impl LoadedMemory {
+    /// The memory of the offloader's own tensor, which nobody may write to.
+    fn shared(loaded: Loaded) -> Self {
+        let (address, bytes) = (loaded.as_ptr().expose_provenance(), loaded.len());
+        Self { address, bytes, _held: Held::Shared { _loaded: loaded } }
+    }
+
+    /// A copy, which may be written to.
+    fn copy(offloader: &memory::Offloader, loaded: &[u8]) -> Self {
+        let bytes = loaded.len();
+        if let Some(mut buffer) = offloader.try_staging(bytes) {
+            buffer.copy_from_slice(loaded);
+            let address = buffer.as_mut_ptr().expose_provenance();
+            return Self { address, bytes, _held: Held::Room { _buffer: buffer } };
+        }
+        let mut own = loaded.to_vec();
+        Self { address: own.as_mut_ptr().expose_provenance(), bytes, _held: Held::Own { _bytes: own } }
+    }
+}
+
+#[pymethods]
+impl LoadedMemory {
+    /// Where it begins. It stays there for as long as this object does.
+    #[getter]
+    fn address(&self) -> usize {
+        self.address
+    }
+
+    fn __len__(&self) -> usize {
+        self.bytes
+    }
+}
 
 /// Keeps byte strings by name, within a budget of memory over a folder on the disk.
 #[pyclass(frozen)]
@@ -88,12 +138,27 @@ impl Offloader {
         }))
     }
 
-    /// The bytes under a name.
+    /// A copy of the bytes under a name: a `bytearray` of a few, and of many the memory in which they are.
     fn load(&self, name: String) -> Awaitable {
         let offloader = self.offloader.clone();
         Awaitable::new(async move {
             let loaded = offloader.load(&name).await.map_err(failed)?;
-            Ok(Python::attach(|py| PyByteArray::new(py, &loaded).unbind()))
+            if loaded.len() <= AT_ONCE {
+                return Python::attach(|py| Ok(PyByteArray::new(py, &loaded).into_any().unbind()));
+            }
+            let copied =
+                runtime::handle()?.spawn_blocking(move || LoadedMemory::copy(&offloader, &loaded)).await;
+            let memory = copied.map_err(|error| errors::exception("OffloadFailedError", error, &[]))?;
+            Python::attach(|py| Ok(Py::new(py, memory)?.into_any()))
+        })
+    }
+
+    /// The memory in which the bytes under a name are, not to be written to; they stay there while it is held.
+    fn view(&self, name: String) -> Awaitable {
+        let offloader = self.offloader.clone();
+        Awaitable::new(async move {
+            let loaded = offloader.load(&name).await.map_err(failed)?;
+            Ok(LoadedMemory::shared(loaded))
         })
     }
 

@@ -189,12 +189,46 @@ def test_a_threshold_is_a_share(wrong: dict[str, Any]) -> None:
         GPUOffloader(OffloadConfig(**wrong))
 
 
+async def test_large_arrays_lie_in_the_memory_of_the_offloader() -> None:
+    numpy = pytest.importorskip("numpy")
+    budget, size = 8 << 20, 1 << 20
+    offloader = GPUOffloader(OffloadConfig(memory_bytes=budget, prefetch_enabled=False))
+    handle = await offloader.offload_to_cpu(numpy.arange(size // 8))
+
+    def used() -> int:
+        gc.collect()
+        return int(offloader.get_stats()["memory_used"])
+
+    assert used() == size
+    own = await offloader.load_to_gpu(handle)
+    own += 1
+    assert used() == 2 * size
+    seen = await offloader.load_to_gpu(handle, writable=False)
+    assert used() == 2 * size and (seen == numpy.arange(size // 8)).all() and (own == seen + 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        seen += 1
+    # What there is no room for is in memory of its own; nobody is refused because others keep what they have loaded.
+    many = [await offloader.load_to_gpu(handle) for _ in range(12)]
+    assert used() == budget and all((array == seen).all() for array in many)
+    part = many[0][5:7]
+    del own, many
+    assert used() == 2 * size
+    # A part of an array keeps its memory, and so does an array whose tensor and offloader are gone.
+    del handle, offloader
+    gc.collect()
+    assert list(part) == [5, 6] and seen.sum() == numpy.arange(size // 8).sum()
+
+
 async def test_torch_tensors_come_back_as_they_were() -> None:
     torch = pytest.importorskip("torch")
     offloader = GPUOffloader(OffloadConfig(memory_bytes=8 << 20))
     for tensor in (torch.randn(3, 5).bfloat16(), torch.tensor(7), torch.randn(4, 6).t(), torch.ones(2, dtype=torch.bool)):
         again = await offloader.load_to_gpu(await offloader.offload_to_cpu(tensor))
         assert torch.equal(again, tensor) and again.dtype == tensor.dtype and again.device == tensor.device
+    large = torch.randn(1 << 17)
+    again = await offloader.load_to_gpu(await offloader.offload_to_cpu(large))
+    again.mul_(2)
+    assert torch.equal(again, large * 2)
 
 
 async def test_arrays_of_every_kind_are_put_away_where_they_are() -> None:

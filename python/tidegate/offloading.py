@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -57,7 +58,8 @@ class GPUOffloader:
     """Puts tensors of numpy, torch, or anything that speaks DLPack away, and brings them back bit by bit the same.
 
     Where there is no GPU, memory is the top of the ladder and the disk the bottom. A tensor is copied once each way: from
-    where it is into the memory of the offloader, and from there into the object that is handed out.
+    where it is into the memory of the offloader, and from there into the tensor that is handed out. That one takes of the
+    offloader's memory, too, as long as it lives and where there is room; what is only read need not be copied at all.
     """
 
     def __init__(self, config: OffloadConfig | None = None) -> None:
@@ -94,12 +96,17 @@ class GPUOffloader:
         return offloaded
 
     async def load_to_gpu(self, offloaded: OffloadedTensor, *, writable: bool = True) -> Any:
-        """The tensor again, on the device from which it came. It stays put away until the handle goes."""
-        data = await self._native.load(offloaded.name)
+        """The tensor again, on the device from which it came. It stays put away until the handle goes.
+
+        Without ``writable`` nothing is copied: what comes back is the memory of the offloader itself, which keeps it there
+        for as long as that tensor lives.
+        """
+        memory = await (self._native.load if writable else self._native.view)(offloaded.name)
         if self.config.prefetch_enabled:
             number = int(offloaded.name.rpartition("-")[2])
             self._native.prefetch([f"tensor-{number + ahead}" for ahead in range(1, 5)])
-        return _tensor_of(data if writable else bytes(data), offloaded)
+        data = _bytes_of(memory)
+        return _tensor_of(data if writable else data.toreadonly(), offloaded)
 
     def prefetch(self, tensors: Iterable[OffloadedTensor]) -> int:
         """Brings tensors up from the disk before they are loaded; answers how many are in memory or on their way."""
@@ -131,7 +138,16 @@ def _lent(tensor: Any) -> tuple[Any, tuple[int, ...], Any, Any]:
     return (flat if flat.flags.writeable else flat.copy()).__dlpack__(), tuple(tensor.shape), tensor.dtype, None
 
 
-def _tensor_of(data: bytes | bytearray, offloaded: OffloadedTensor) -> Any:
+def _bytes_of(memory: bytearray | _tidegate.LoadedMemory) -> memoryview:
+    """The bytes in a piece of memory, which stays as long as anybody looks at them."""
+    if isinstance(memory, bytearray):
+        return memoryview(memory)
+    array = (ctypes.c_ubyte * len(memory)).from_address(memory.address)
+    array.memory = memory  # type: ignore[attr-defined]  # What looks at the array holds it, and so this.
+    return memoryview(array)
+
+
+def _tensor_of(data: memoryview, offloaded: OffloadedTensor) -> Any:
     if offloaded.device is not None:
         import torch
 

@@ -137,6 +137,11 @@ impl Offloader {
         self.ladder.reserve(bytes).await.map_err(failed)
     }
 
+    /// As [`Offloader::staging`], if there is room at once. If not, room begins to be made.
+    pub fn try_staging(&self, bytes: usize) -> Option<Buffer> {
+        self.ladder.try_reserve(bytes)
+    }
+
     /// Puts staged bytes away without a copy.
     pub fn offload_staged(&self, name: &str, bytes: Buffer) {
         let (key, before) = {
