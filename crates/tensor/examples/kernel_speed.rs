@@ -22,10 +22,11 @@ const HELD: [(Option<Scheme>, Dtype); 5] = [
     (Some(Scheme::INT4_G128), Dtype::Bf16),
 ];
 
-const SHAPES: [(&str, usize, usize); 5] = [
+const SHAPES: [(&str, usize, usize); 6] = [
     ("qkv", 1024, 4096),
     ("o", 2048, 1024),
     ("gate_up", 1024, 6144),
+    ("gated", 1024, 6144),
     ("down", 3072, 1024),
     ("head", 1024, 151_936),
 ];
@@ -55,7 +56,7 @@ fn main() {
             println!("  {label}: at most {peak:.0} GFLOP/s");
             for (name, inputs, outputs) in SHAPES {
                 if only.as_ref().is_none_or(|only| only == name) {
-                    let layers = layers((inputs, outputs), scheme, held);
+                    let layers = layers((name, inputs, outputs), scheme, held);
                     time_shape(kernels.as_ref(), (name, &layers), (bandwidth, peak));
                 }
             }
@@ -74,7 +75,11 @@ fn main() {
 }
 
 /// As many equal layers as are larger than any cache.
-fn layers((inputs, outputs): (usize, usize), scheme: Option<Scheme>, dtype: Dtype) -> Vec<Linear> {
+fn layers(
+    (name, inputs, outputs): (&str, usize, usize),
+    scheme: Option<Scheme>,
+    dtype: Dtype,
+) -> Vec<Linear> {
     let values: Vec<f32> = (0..inputs * outputs).map(|i| (i * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
     let stored = TensorView::from_f32(&[outputs, inputs], &values);
     let layer = || {
@@ -82,7 +87,8 @@ fn layers((inputs, outputs): (usize, usize), scheme: Option<Scheme>, dtype: Dtyp
             None => Packer::new(inputs, outputs, dtype),
             Some(scheme) => Packer::quantising((inputs, outputs), scheme, dtype),
         };
-        let mut packer = packer.expect("memory");
+        let packer = packer.expect("memory");
+        let mut packer = if name == "gated" { packer.gated() } else { packer };
         packer.rows(0, &stored);
         packer.finish()
     };
@@ -95,11 +101,18 @@ fn time_shape(kernels: &dyn Kernels, (name, layers): (&str, &[Linear]), (bandwid
     let (inputs, outputs) = (layers[0].inputs(), layers[0].outputs());
     for rows in ROWS {
         let x: Vec<f32> = (0..rows * inputs).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect();
-        let mut out = vec![0.0; rows * outputs];
+        // As the buffers of models, rows begin with a cache line.
+        let mut out = vec![0.0; rows * outputs + 16];
+        let (start, parts) = (out.as_ptr().align_offset(64), if layers[0].is_gated() { 2 } else { 1 });
+        let out = &mut out[start..][..rows * outputs / parts];
         let layers = &layers[..if rows > 32 { layers.len().min(4) } else { layers.len() }];
         let pass = || {
             for layer in layers {
-                kernels.linear(&x, layer, Epilogue::default(), &mut out);
+                if layer.is_gated() {
+                    kernels.gated(&x, layer, out);
+                } else {
+                    kernels.linear(&x, layer, Epilogue::default(), out);
+                }
             }
         };
         let seconds = best_of(if rows > 32 { 3 } else { 6 }, pass) / layers.len() as f64;
@@ -157,12 +170,11 @@ fn time_attention(
 /// What stands between the products of a layer, for 512 rows.
 fn time_rows(kernels: &dyn Kernels) {
     let (rows, width) = (512, 1024);
-    let x = vec![0.5; rows * 2 * 3 * width];
+    let x = vec![0.5; rows * width];
     let mut out = vec![0.5; rows * 4 * width];
     let (table, angles) = (vec![1.0; 128], vec![0.5; rows * 64]);
     let norm = |width| Norm::Rms { weight: &x[..width], eps: 1e-6 };
     let norms = best_of(5, || kernels.norm(&x[..rows * width], norm(width), &mut out[..rows * width]));
-    let gates = best_of(5, || kernels.silu_mul(&x, 3 * width, &mut out[..rows * 3 * width]));
     let place = Place { stride: 4 * width, offset: 0, heads: 24, dim: 128 };
     let angles = Angles { cos: &angles, sin: &angles, half: 64 };
     let rope = best_of(5, || {
@@ -171,9 +183,8 @@ fn time_rows(kernels: &dyn Kernels) {
     let logits = vec![0.5; 151_936];
     let sum = best_of(5, || kernels.log_sum_exp(&logits, logits.len(), &mut out[..1]));
     println!(
-        "  512 rows: norm {:.0} us, silu_mul {:.0} us, norm_rope {:.0} us; log_sum_exp of 152k {:.0} us",
+        "  512 rows: norm {:.0} us, norm_rope {:.0} us; log_sum_exp of 152k {:.0} us",
         norms * 1e6,
-        gates * 1e6,
         rope * 1e6,
         sum * 1e6
     );

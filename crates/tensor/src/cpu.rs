@@ -80,7 +80,14 @@ impl Kernels for Cpu {
 
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
         let rows = shapes::linear(x, weight, out);
-        let call = linear::Call { x, rows, weight, epilogue, out };
+        let finish = linear::Finish::Each(epilogue);
+        let call = linear::Call { x, rows, weight, finish, out };
+        call.run(self.level, &self.pool, &mut self.scratch().linear);
+    }
+
+    fn gated(&self, x: &[f32], gate_up: &Linear, out: &mut [f32]) {
+        let rows = shapes::gated(x, gate_up, out);
+        let call = linear::Call { x, rows, weight: gate_up, finish: linear::Finish::Gated, out };
         call.run(self.level, &self.pool, &mut self.scratch().linear);
     }
 
@@ -97,14 +104,6 @@ impl Kernels for Cpu {
         split::rows(&self.pool, x, (place.stride, ALONE), |rows, x| {
             let angles = angles.rows(rows);
             self.level.run(rows::NormRope { x, place, norm, angles });
-        });
-    }
-
-    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        shapes::silu_mul(gate_up, width, out);
-        split::rows(&self.pool, out, (width, ALONE), |rows, out| {
-            let gate_up = &gate_up[rows.start * 2 * width..rows.end * 2 * width];
-            self.level.run(rows::SiluMul { gate_up, width, out });
         });
     }
 

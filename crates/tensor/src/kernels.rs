@@ -185,6 +185,11 @@ pub trait Kernels: Send + Sync {
     /// inputs): `max|x| / 127`. `x` is `rows × in`, `out` is `rows × out`.
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]);
 
+    /// `out = silu(gate(x)) · up(x)`, where `gate` is the first half of the outputs of a layer of gates
+    /// ([`crate::Packer::gated`]) and `up` the second; activations are rounded as by [`Kernels::linear`], which takes no such
+    /// layer. `x` is `rows × in`, `out` is `rows × out / 2`.
+    fn gated(&self, x: &[f32], gate_up: &Linear, out: &mut [f32]);
+
     /// Normalises every row of `x` (of the width of the norm's weight) into `out`.
     fn norm(&self, x: &[f32], norm: Norm<'_>, out: &mut [f32]);
 
@@ -192,9 +197,6 @@ pub trait Kernels: Send + Sync {
     /// `i + half`. `x` has `rows` rows of `stride` elements of which `heads · dim` starting at `offset` are touched,
     /// so that q and k can be rotated inside a fused qkv product.
     fn norm_rope(&self, x: &mut [f32], place: Place, norm: Option<Norm<'_>>, angles: Angles<'_>);
-
-    /// `out = silu(gate) · up` where every row of `gate_up` is `[gate | up]`. `out` has half the width.
-    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]);
 
     /// Writes the keys and values of the batch into the pages of a layer: `kv` is the arena and the layer's number.
     fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, kv: (&mut KvArena, usize));

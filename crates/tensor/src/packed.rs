@@ -1,6 +1,7 @@
 //! Weights in the order in which kernels read them.
 //!
-//! Outputs are cut into panels of `PANEL` columns; the last panel is padded with zeros. Inside a panel the inputs run
+//! Outputs are cut into panels of `PANEL` columns; the last panel is padded with zeros. In a layer of gates, the first half of
+//! a panel's columns are gates and the other half what they are for, so that a panel needs no other to be finished. Inside a panel the inputs run
 //! outermost, so that a kernel reads it once from front to back, whatever the instruction set:
 //! - f32: `[input][PANEL]`;
 //! - bf16: `[pair of inputs][PANEL][2]`, which is what `vdpbf16ps` and the tiles of AMX multiply. Inputs are padded
@@ -69,12 +70,44 @@ pub(crate) struct Layout {
     pub(crate) dtype: Dtype,
     /// Where the weights are quantised.
     pub(crate) grouping: Option<Grouping>,
+    pub(crate) columns: Columns,
+}
+
+/// Which outputs are the columns of a panel.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) enum Columns {
+    /// Neighbours.
+    #[default]
+    InOrder,
+    /// Neighbours of the first half of the outputs, which are gates, and what they gate of the second half.
+    Gated,
 }
 
 impl Layout {
     /// Number of panels.
     pub(crate) fn panels(self) -> usize {
         self.outputs.div_ceil(PANEL)
+    }
+
+    /// The panel of an output, and its column there.
+    fn place(self, output: usize) -> (usize, usize) {
+        let (column, half) = match self.columns {
+            Columns::InOrder => return (output / PANEL, output % PANEL),
+            Columns::Gated if output < self.outputs / 2 => (output, 0),
+            Columns::Gated => (output - self.outputs / 2, PANEL / 2),
+        };
+        (column / (PANEL / 2), half + column % (PANEL / 2))
+    }
+
+    /// The outputs of a panel by runs of neighbours, each with the column of its first.
+    fn runs(self, panel: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let (width, parts) = match self.columns {
+            Columns::InOrder => (self.outputs, 1),
+            Columns::Gated => (self.outputs / 2, 2),
+        };
+        let wide = PANEL / parts;
+        let run = panel * wide..((panel + 1) * wide).min(width);
+        (0..parts).map(move |part| (part * width + run.start..part * width + run.end, part * wide))
     }
 
     /// Inputs of a panel, padding included.
@@ -103,9 +136,10 @@ impl Layout {
     /// groups are such as kernels read.
     fn checked_bytes(self) -> Option<usize> {
         const WIDEST: usize = 1 << 24;
-        let Self { inputs, outputs, dtype, grouping } = self;
+        let Self { inputs, outputs, dtype, grouping, columns } = self;
         let is_grouped = grouping.is_none_or(|grouping| grouping.inputs == inputs && grouping.is_sound());
-        let can_be = (1..=WIDEST).contains(&inputs) && (1..=WIDEST).contains(&outputs);
+        let has_halves = columns == Columns::InOrder || outputs.is_multiple_of(2);
+        let can_be = (1..=WIDEST).contains(&inputs) && (1..=WIDEST).contains(&outputs) && has_halves;
         (can_be && is_grouped && dtype != Dtype::F16).then(|| self.bytes())
     }
 }
@@ -158,6 +192,11 @@ impl Linear {
         self.layout.depth()
     }
 
+    /// Whether it is a layer of gates and what they are for ([`Packer::gated`]).
+    pub fn is_gated(&self) -> bool {
+        self.layout.columns == Columns::Gated
+    }
+
     /// The bias of the columns of a panel, if the layer has one; `PANEL` long.
     pub(crate) fn panel_bias(&self, panel: usize) -> Option<&[f32]> {
         self.bias.get(panel * PANEL..(panel + 1) * PANEL)
@@ -165,7 +204,8 @@ impl Linear {
 
     /// The bias of an output; zero where the layer has none.
     pub(crate) fn bias(&self, output: usize) -> f32 {
-        self.bias.get(output).copied().unwrap_or(0.0)
+        let (panel, column) = self.layout.place(output);
+        self.bias.get(panel * PANEL + column).copied().unwrap_or(0.0)
     }
 }
 

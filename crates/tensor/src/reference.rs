@@ -46,25 +46,24 @@ impl Kernels for Reference {
 
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
         let rows = shapes::linear(x, weight, out);
-        let x: Vec<f32> = match (weight.dtype(), weight.grouping()) {
-            (Dtype::F32, _) => x.to_vec(),
-            (_, None) => x.iter().map(|&value| bf16::from_f32(value).to_f32()).collect(),
-            (_, Some(grouping)) => x.chunks(grouping.inputs).flat_map(|row| rounded(row, grouping)).collect(),
-        };
-        let mut weights = vec![0.0; weight.inputs()];
-        for strip in weight.strips() {
-            for output in strip.outputs() {
-                strip.row_into(output, &mut weights);
-                for row in 0..rows {
-                    let x = &x[row * weight.inputs()..(row + 1) * weight.inputs()];
-                    let sum = dot(x, &weights) + weight.bias(output);
-                    let y = activate(sum, epilogue.activation);
-                    let out = &mut out[row * weight.outputs() + output];
-                    match epilogue.write {
-                        Write::Replace => *out = y,
-                        Write::Add => *out += y,
-                    }
-                }
+        multiply((x, rows), weight, |row, output, sum| {
+            let y = activate(sum, epilogue.activation);
+            let out = &mut out[row * weight.outputs() + output];
+            match epilogue.write {
+                Write::Replace => *out = y,
+                Write::Add => *out += y,
+            }
+        });
+    }
+
+    fn gated(&self, x: &[f32], gate_up: &Linear, out: &mut [f32]) {
+        let (rows, width) = (shapes::gated(x, gate_up, out), gate_up.outputs() / 2);
+        let mut both = vec![0.0; rows * 2 * width];
+        multiply((x, rows), gate_up, |row, output, sum| both[row * 2 * width + output] = sum);
+        for (both, out) in both.chunks(2 * width).zip(out.chunks_mut(width)) {
+            let (gate, up) = both.split_at(width);
+            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                *out = silu(gate) * up;
             }
         }
     }
@@ -86,16 +85,6 @@ impl Kernels for Reference {
                     normalize(head, norm);
                 }
                 rotate(head, cos, sin);
-            }
-        }
-    }
-
-    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        shapes::silu_mul(gate_up, width, out);
-        for (both, out) in gate_up.chunks(2 * width).zip(out.chunks_mut(width)) {
-            let (gate, up) = both.split_at(width);
-            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                *out = silu(gate) * up;
             }
         }
     }
@@ -158,6 +147,25 @@ impl Kernels for Reference {
         for (row, out) in logits.chunks(width).zip(out) {
             let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             *out = highest + row.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln();
+        }
+    }
+}
+
+/// The products of rows with a layer and their biases: `each(row, output, sum)`.
+fn multiply((x, rows): (&[f32], usize), weight: &Linear, mut each: impl FnMut(usize, usize, f32)) {
+    let x: Vec<f32> = match (weight.dtype(), weight.grouping()) {
+        (Dtype::F32, _) => x.to_vec(),
+        (_, None) => x.iter().map(|&value| bf16::from_f32(value).to_f32()).collect(),
+        (_, Some(grouping)) => x.chunks(grouping.inputs).flat_map(|row| rounded(row, grouping)).collect(),
+    };
+    let mut weights = vec![0.0; weight.inputs()];
+    for strip in weight.strips() {
+        for output in strip.outputs() {
+            strip.row_into(output, &mut weights);
+            for row in 0..rows {
+                let x = &x[row * weight.inputs()..(row + 1) * weight.inputs()];
+                each(row, output, dot(x, &weights) + weight.bias(output));
+            }
         }
     }
 }

@@ -22,6 +22,16 @@ pub(crate) fn interpolate(table: &[f32], width: usize, taps: &[[Tap; 4]], out: &
 pub(crate) fn linear(x: &[f32], weight: &Linear, out: &[f32]) -> usize {
     let (inputs, outputs) = (weight.inputs(), weight.outputs());
     let rows = rows(x, inputs);
+    assert!(!weight.is_gated(), "gates are finished together with what they are for");
+    assert_eq!(out.len(), rows * outputs, "{rows} rows of {outputs} outputs");
+    rows
+}
+
+/// The number of rows.
+pub(crate) fn gated(x: &[f32], weight: &Linear, out: &[f32]) -> usize {
+    let (inputs, outputs) = (weight.inputs(), weight.outputs() / 2);
+    let rows = rows(x, inputs);
+    assert!(weight.is_gated(), "a layer of gates and what they are for");
     assert_eq!(out.len(), rows * outputs, "{rows} rows of {outputs} outputs");
     rows
 }
@@ -43,13 +53,6 @@ pub(crate) fn norm_rope(x: &[f32], place: Place, norm: Option<Norm<'_>>, angles:
         norm_width(norm);
         assert_eq!(norm.width(), place.dim, "the norm is as wide as a head");
     }
-    rows
-}
-
-/// The number of rows.
-pub(crate) fn silu_mul(gate_up: &[f32], width: usize, out: &[f32]) -> usize {
-    let rows = rows(gate_up, 2 * width);
-    assert_eq!(out.len(), rows * width, "{rows} rows of {width}");
     rows
 }
 

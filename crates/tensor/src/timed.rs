@@ -121,6 +121,13 @@ impl Timed {
         cost.operations[arithmetic.index()] += operations as u64;
     }
 
+    fn product(&self, x: &[f32], weight: &Linear, run: impl FnOnce(&dyn Kernels)) {
+        let product = std::mem::take(&mut self.notes().next);
+        let operations = 2 * (x.len() / weight.inputs()) * weight.inputs() * weight.outputs();
+        let work = Work { bytes: weight.bytes(), operations: (Arithmetic::of(weight), operations) };
+        self.note(Stage::Product(product), work, run);
+    }
+
     fn rows(&self, elements: usize, run: impl FnOnce(&dyn Kernels)) {
         self.note(Stage::Rows, Work::of_bytes(elements * size_of::<f32>()), run);
     }
@@ -162,10 +169,11 @@ impl Kernels for Timed {
     }
 
     fn linear(&self, x: &[f32], weight: &Linear, epilogue: Epilogue, out: &mut [f32]) {
-        let product = std::mem::take(&mut self.notes().next);
-        let operations = 2 * (x.len() / weight.inputs()) * weight.inputs() * weight.outputs();
-        let work = Work { bytes: weight.bytes(), operations: (Arithmetic::of(weight), operations) };
-        self.note(Stage::Product(product), work, |kernels| kernels.linear(x, weight, epilogue, out));
+        self.product(x, weight, |kernels| kernels.linear(x, weight, epilogue, out));
+    }
+
+    fn gated(&self, x: &[f32], gate_up: &Linear, out: &mut [f32]) {
+        self.product(x, gate_up, |kernels| kernels.gated(x, gate_up, out));
     }
 
     fn norm(&self, x: &[f32], norm: Norm<'_>, out: &mut [f32]) {
@@ -175,10 +183,6 @@ impl Kernels for Timed {
     fn norm_rope(&self, x: &mut [f32], place: Place, norm: Option<Norm<'_>>, angles: Angles<'_>) {
         let touched = x.len() / place.stride * place.heads * place.dim;
         self.rows(2 * touched, |kernels| kernels.norm_rope(x, place, norm, angles));
-    }
-
-    fn silu_mul(&self, gate_up: &[f32], width: usize, out: &mut [f32]) {
-        self.rows(gate_up.len() + out.len(), |kernels| kernels.silu_mul(gate_up, width, out));
     }
 
     fn kv_write(&self, qkv: Fused<'_>, batch: &Ragged, (kv, layer): (&mut KvArena, usize)) {

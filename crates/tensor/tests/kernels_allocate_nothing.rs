@@ -33,9 +33,13 @@ fn steps_take_no_memory() {
 /// One call of every operation, large enough for both threads.
 fn step(kernels: &dyn Kernels) -> impl FnMut() {
     let stored = TensorView::from_f32(&[WIDTH, WIDTH], &vec![0.01; WIDTH * WIDTH]);
-    let mut packer = Packer::new(WIDTH, WIDTH, Dtype::Bf16).expect("memory");
-    packer.rows(0, &stored);
-    let layer = packer.finish();
+    let packed = |packer: Packer| {
+        let mut packer = packer;
+        packer.rows(0, &stored);
+        packer.finish()
+    };
+    let packer = || Packer::new(WIDTH, WIDTH, Dtype::Bf16).expect("memory");
+    let (layer, gates) = (packed(packer()), packed(packer().gated()));
     let layout = KvLayout { layers: 1, heads: HEADS.kv, dim: HEADS.dim, dtype: KvDtype::Bf16 };
     let mut kv = KvArena::new(layout, 5).expect("memory");
     let mut batch = Ragged::default();
@@ -52,7 +56,7 @@ fn step(kernels: &dyn Kernels) -> impl FnMut() {
         kernels.kv_write(qkv, &batch, (&mut kv, 0));
         kernels.attend(qkv, &batch, (&kv, 0), &mut out[..ROWS * 128]);
         kernels.attend_segments(qkv, &[100, ROWS - 100], Dtype::Bf16, &mut out[..ROWS * 128]);
-        kernels.silu_mul(&x, WIDTH / 2, &mut out[..ROWS * WIDTH / 2]);
+        kernels.gated(&x, &gates, &mut out[..ROWS * WIDTH / 2]);
         kernels.mean_pool_normalize(&x, WIDTH, &[100, ROWS - 100], &mut out[..2 * WIDTH]);
         kernels.log_sum_exp(&x, WIDTH, &mut out[..ROWS]);
     }

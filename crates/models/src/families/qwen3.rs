@@ -153,7 +153,7 @@ fn block(source: &Source<'_>, dims: &Dims, at: &str) -> Result<Block, ModelError
     };
     let feed_forward = FeedForward::Gated {
         norm: rms("post_attention_layernorm", hidden)?,
-        gate_up: source.linear(hidden, Stored::Rows, &[mlp("gate", inner), mlp("up", inner)])?,
+        gate_up: source.gated(hidden, [mlp("gate", inner), mlp("up", inner)])?,
         down: source.linear(inner, Stored::Rows, &[mlp("down", hidden)])?,
     };
     Ok(Block { attention, feed_forward })

@@ -48,7 +48,6 @@ impl Trunk {
             qkv: attention.qkv.outputs(),
             attended: attention.out.inputs(),
             inner: feed_forward.inner(),
-            gated: feed_forward.gated(),
             half: self.positions.half(),
             vocabulary: self.embedding.shape()[0],
         };

@@ -10,7 +10,7 @@ use super::workspace::Workspace;
 pub(crate) enum FeedForward {
     /// `x += down(activation(up(norm(x))))`.
     Plain { norm: NormWeights, up: Linear, activation: Activation, down: Linear },
-    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`.
+    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`, where gates and what they are for are one layer.
     Gated { norm: NormWeights, gate_up: Linear, down: Linear },
 }
 
@@ -34,31 +34,19 @@ impl FeedForward {
                 kernels.linear(inner, down, residual, x);
             }
             Self::Gated { norm, gate_up, down } => {
-                let gated = work.gated.rows(rows);
                 kernels.norm(x, norm.view(), normed);
                 kernels.next_product(Product::Up);
-                kernels.linear(normed, gate_up, Epilogue::default(), inner);
-                kernels.silu_mul(inner, down.inputs(), gated);
+                kernels.gated(normed, gate_up, inner);
                 kernels.next_product(Product::Down);
-                kernels.linear(gated, down, residual, x);
+                kernels.linear(inner, down, residual, x);
             }
         }
     }
 
-    /// Width of what the first layer returns.
+    /// Width of what the first layer returns and the last one takes.
     pub(super) fn inner(&self) -> usize {
-        match self {
-            Self::Plain { up, .. } => up.outputs(),
-            Self::Gated { gate_up, .. } => gate_up.outputs(),
-        }
-    }
-
-    /// Width of what the last layer takes, where that is not `inner` itself.
-    pub(super) fn gated(&self) -> usize {
-        match self {
-            Self::Plain { .. } => 0,
-            Self::Gated { down, .. } => down.inputs(),
-        }
+        let (Self::Plain { down, .. } | Self::Gated { down, .. }) = self;
+        down.inputs()
     }
 
     pub(super) fn bytes(&self) -> usize {

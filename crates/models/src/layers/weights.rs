@@ -54,6 +54,14 @@ impl Source<'_> {
         self.stacked(inputs, (stored, parts), self.holding.blocks())
     }
 
+    /// The layer of gates and of what they are for.
+    pub(crate) fn gated(&self, inputs: usize, parts: [Part; 2]) -> Result<Linear, ModelError> {
+        let holding = self.holding.blocks();
+        let (stored, found) = self.found(inputs, (Stored::Rows, &parts), holding)?;
+        let packer = self.packer(inputs, &found, holding)?.gated();
+        self.filled(packer, (stored, &found), holding)
+    }
+
     /// A layer of a vision tower.
     pub(crate) fn seeing(&self, inputs: usize, part: Part) -> Result<Linear, ModelError> {
         self.stacked(inputs, (Stored::Rows, &[part]), self.holding.tower())
@@ -76,6 +84,17 @@ impl Source<'_> {
         (stored, parts): (Stored, &[Part]),
         holding: Holding,
     ) -> Result<Linear, ModelError> {
+        let (stored, found) = self.found(inputs, (stored, parts), holding)?;
+        self.packed(inputs, (stored, &found), holding)
+    }
+
+    /// The matrices of `parts`, and how they are stored.
+    fn found(
+        &self,
+        inputs: usize,
+        (stored, parts): (Stored, &[Part]),
+        holding: Holding,
+    ) -> Result<(Stored, Vec<Found>), ModelError> {
         let stored = self.checkpoint.stored(stored);
         let mut found = Vec::with_capacity(parts.len());
         for part in parts {
@@ -94,7 +113,7 @@ impl Source<'_> {
                 part.bias.as_ref().map(|name| self.checkpoint.tensor(name, &[part.outputs])).transpose()?;
             found.push(Found { name: part.weight.clone(), outputs: part.outputs, weight, bias });
         }
-        self.packed(inputs, (stored, &found), holding)
+        Ok((stored, found))
     }
 
     /// Packs matrices that were found.
@@ -104,8 +123,16 @@ impl Source<'_> {
         (stored, found): (Stored, &[Found]),
         holding: Holding,
     ) -> Result<Linear, ModelError> {
-        let outputs = found.iter().map(|part| part.outputs).sum();
-        let mut packer = self.packer((inputs, outputs), found, holding)?;
+        self.filled(self.packer(inputs, found, holding)?, (stored, found), holding)
+    }
+
+    /// The layer that `packer` makes of matrices that were found.
+    fn filled(
+        &self,
+        mut packer: Packer,
+        (stored, found): (Stored, &[Found]),
+        holding: Holding,
+    ) -> Result<Linear, ModelError> {
         if self.packing.lists() {
             found.iter().for_each(|part| self.packing.list(part, stored, holding));
             return Ok(packer.finish());
@@ -127,12 +154,8 @@ impl Source<'_> {
     }
 
     /// An empty layer that is held as `holding` says.
-    fn packer(
-        &self,
-        (inputs, outputs): (usize, usize),
-        found: &[Found],
-        holding: Holding,
-    ) -> Result<Packer, ModelError> {
+    fn packer(&self, inputs: usize, found: &[Found], holding: Holding) -> Result<Packer, ModelError> {
+        let outputs = found.iter().map(|part| part.outputs).sum();
         Ok(match holding {
             Holding::Floats => Packer::new(inputs, outputs, self.dtype)?,
             Holding::Quantised(scheme) if !self.checkpoint.is_quantised() => {

@@ -1,20 +1,27 @@
 //! The memory of one forward pass, sized at load and never grown.
 
+/// Bytes of a cache line. Rows begin with one, since a register that is half in one line and half in the next costs two.
+const LINE: usize = 64;
+
 /// Rows of activations of one width.
 pub(super) struct Buffer {
     data: Vec<f32>,
+    /// Where the first row begins.
+    start: usize,
     width: usize,
 }
 
 impl Buffer {
     /// Room for `rows` rows of `width`.
     pub(super) fn new(rows: usize, width: usize) -> Self {
-        Self { data: vec![0.0; rows * width], width }
+        let data = vec![0.0; rows * width + LINE / size_of::<f32>()];
+        let start = data.as_ptr().align_offset(LINE);
+        Self { data, start, width }
     }
 
     /// The first `rows` rows.
     pub(super) fn rows(&mut self, rows: usize) -> &mut [f32] {
-        &mut self.data[..rows * self.width]
+        &mut self.data[self.start..][..rows * self.width]
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -37,8 +44,6 @@ pub(super) struct Widths {
     pub(super) attended: usize,
     /// What the first layer of the feed-forward part returns.
     pub(super) inner: usize,
-    /// What its last layer takes, where that is not `inner` itself.
-    pub(super) gated: usize,
     /// Half the rotated width of a head, where positions rotate.
     pub(super) half: usize,
     /// A row of logits.
@@ -53,7 +58,6 @@ pub(super) struct Workspace {
     pub(super) qkv: Buffer,
     pub(super) attended: Buffer,
     pub(super) inner: Buffer,
-    pub(super) gated: Buffer,
     pub(super) cos: Buffer,
     pub(super) sin: Buffer,
     pub(super) positions: Vec<u32>,
@@ -72,7 +76,6 @@ impl Workspace {
             qkv: Buffer::new(rows, widths.qkv),
             attended: Buffer::new(rows, widths.attended),
             inner: Buffer::new(rows, widths.inner),
-            gated: Buffer::new(rows, widths.gated),
             cos: Buffer::new(rows, widths.half),
             sin: Buffer::new(rows, widths.half),
             positions: Vec::with_capacity(rows),
@@ -83,21 +86,9 @@ impl Workspace {
     }
     /// Bytes of all buffers.
     pub(super) fn bytes(&self) -> usize {
-        let Self {
-            x,
-            normed,
-            qkv,
-            attended,
-            inner,
-            gated,
-            cos,
-            sin,
-            positions,
-            picked,
-            picked_normed,
-            logits,
-        } = self;
-        let buffers = [x, normed, qkv, attended, inner, gated, cos, sin, picked, picked_normed, logits];
+        let Self { x, normed, qkv, attended, inner, cos, sin, positions, picked, picked_normed, logits } =
+            self;
+        let buffers = [x, normed, qkv, attended, inner, cos, sin, picked, picked_normed, logits];
         buffers.iter().map(|buffer| buffer.bytes()).sum::<usize>() + positions.capacity() * size_of::<u32>()
     }
 }

@@ -8,7 +8,7 @@ mod avx2;
 mod avx512;
 mod whole;
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 use half::bf16;
 
@@ -196,6 +196,13 @@ pub(super) trait Lanes: Copy {
 pub(super) fn prefetch<T>(at: *const T) {
     // SAFETY: a hint that reads nothing and never faults; every x86-64 machine has the instruction.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+}
+
+/// As [`prefetch`], into the cache that is nearest.
+#[inline(always)]
+pub(super) fn prefetch_near<T>(at: *const T) {
+    // SAFETY: as in `prefetch`.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
 }
 
 /// Defines methods whose bodies are intrinsics, all under the same proof.

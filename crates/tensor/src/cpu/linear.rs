@@ -38,8 +38,17 @@ pub(super) struct Call<'a> {
     pub(super) x: &'a [f32],
     pub(super) rows: usize,
     pub(super) weight: &'a Linear,
-    pub(super) epilogue: Epilogue,
+    pub(super) finish: Finish,
     pub(super) out: &'a mut [f32],
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy)]
+pub(super) enum Finish {
+    /// Each is an output.
+    Each(Epilogue),
+    /// Gates and what they are for are outputs together.
+    Gated,
 }
 
 /// Memory of calls, which grows to the largest one.
@@ -112,11 +121,11 @@ impl Call<'_> {
     /// Lets the workers do `work` on the panels, or this thread alone where there is little to do; strip after strip where
     /// not all of them are in memory.
     fn share_out(self, (x, stride): (&[f32], usize), pool: &Pool, work: &(dyn Fn(Panels<'_>, usize) + Sync)) {
-        let Self { rows, weight, epilogue, out, .. } = self;
+        let Self { rows, weight, finish, out, .. } = self;
         let out = Disjoint::new(out);
         for strip in weight.strips() {
             let claims = Claims::new(strip.panels(), pool.threads());
-            let panels = Panels { x, stride, rows, weight, strip: &strip, epilogue, out, claims: &claims };
+            let panels = Panels { x, stride, rows, weight, strip: &strip, finish, out, claims: &claims };
             if rows * weight.inputs() * weight.outputs() < ALONE {
                 work(panels, 0);
             } else {
@@ -207,8 +216,8 @@ struct Panels<'a> {
     weight: &'a Linear,
     /// Those of its panels that are in memory.
     strip: &'a Strip<'a>,
-    epilogue: Epilogue,
-    /// `rows × outputs`; the columns of the panels claimed are written.
+    finish: Finish,
+    /// `rows × outputs`, or half of these; the columns of the panels claimed are written.
     out: Disjoint,
     claims: &'a Claims,
 }
@@ -225,10 +234,32 @@ impl Panels<'_> {
         }
     }
 
+    /// Makes outputs of a panel's sums of the rows from `first_row` on, and writes them.
+    ///
+    /// # Safety
+    /// The call has these rows, and nobody else has this panel of them.
+    #[inline(always)]
+    unsafe fn finish_rows<L: Lanes>(&self, l: L, panel: usize, first_row: usize, sums: &[[f32; PANEL]]) {
+        let bias = self.weight.panel_bias(panel);
+        let (width, wide) = match self.finish {
+            Finish::Each(_) => (self.weight.outputs(), PANEL),
+            Finish::Gated => (self.weight.outputs() / 2, PANEL / 2),
+        };
+        let first_column = panel * wide;
+        let count = (width - first_column).min(wide);
+        for (row, sums) in (first_row..).zip(sums) {
+            // SAFETY: row and columns are inside of `out`; the rest is the caller's.
+            let out = unsafe { self.out.part(row * width + first_column, count) };
+            match self.finish {
+                Finish::Each(epilogue) => epilogue::finish(l, &sums[..count], bias, epilogue, out),
+                Finish::Gated => epilogue::gate(l, sums, bias, out),
+            }
+        }
+    }
+
     #[inline(always)]
     fn multiply<P: Product>(self, product: P) {
-        let Self { x, stride, rows, weight, strip, epilogue, out, claims } = self;
-        let outputs = weight.outputs();
+        let Self { x, stride, rows, strip, claims, .. } = self;
         let x_size = size_of::<P::X>() / size_of::<f32>();
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for panel in claims.claim() {
@@ -238,9 +269,6 @@ impl Panels<'_> {
                 Panel::Quantised(_) => unreachable!("quantised panels go by groups"),
             };
             assert!(lines * x_size <= stride && rows * stride <= x.len());
-            let first_column = panel * PANEL;
-            let count = (outputs - first_column).min(PANEL);
-            let bias = weight.panel_bias(panel);
             for first_row in (0..rows).step_by(ROWS) {
                 let block = (rows - first_row).min(ROWS);
                 // SAFETY: the rows of the block are in `x`, each with an element for every line of the panel, and the
@@ -250,11 +278,8 @@ impl Panels<'_> {
                     let operands = Operands { x, stride: stride / x_size, panel: first_line, lines };
                     block::multiply(product, operands, block, &mut sums);
                 }
-                for (row, sums) in (first_row..first_row + block).zip(&sums) {
-                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
-                    let out = unsafe { out.part(row * outputs + first_column, count) };
-                    epilogue::finish(product.lanes(), &sums[..count], bias, epilogue, out);
-                }
+                // SAFETY: the rows are there, and no other worker has this panel.
+                unsafe { self.finish_rows(product.lanes(), panel, first_row, &sums[..block]) };
             }
         }
     }

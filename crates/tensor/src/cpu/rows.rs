@@ -1,8 +1,8 @@
-//! Operations that turn a row into a row: norms, rotary positions, gates, pooling, log-sum-exp.
+//! Operations that turn a row into a row: norms, rotary positions, pooling, log-sum-exp.
 
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
-use crate::cpu::math::{exp, silu};
+use crate::cpu::math::exp;
 use crate::kernels::{Place, Tap};
 use crate::{Angles, Norm};
 
@@ -81,27 +81,6 @@ impl<L: Lanes> Work<L> for Interpolate<'_> {
                     sum = l.fma(l.splat(tap.weight), l.read(&row[at..]), sum);
                 }
                 l.write(&mut out[at..], sum);
-            }
-        }
-    }
-}
-
-/// `out = silu(gate) · up` of rows `[gate | up]`.
-pub(super) struct SiluMul<'a> {
-    pub(super) gate_up: &'a [f32],
-    pub(super) width: usize,
-    pub(super) out: &'a mut [f32],
-}
-
-impl<L: Lanes> Work<L> for SiluMul<'_> {
-    #[inline(always)]
-    fn run(self, l: L) {
-        let width = self.width;
-        for (both, out) in self.gate_up.chunks_exact(2 * width).zip(self.out.chunks_exact_mut(width)) {
-            let (gate, up) = both.split_at(width);
-            for at in (0..width).step_by(L::N) {
-                let y = l.mul(silu(l, l.read(&gate[at..])), l.read(&up[at..]));
-                l.write(&mut out[at..], y);
             }
         }
     }

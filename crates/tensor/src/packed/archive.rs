@@ -21,7 +21,7 @@ use crate::Pool;
 use crate::stored::FileBytes;
 
 /// What the packed bytes mean. Raise it whenever panels, groupings or the names of layers change.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"TIDEPACK";
 

@@ -33,20 +33,21 @@ impl Filling {
 
     /// Fills a panel with those of its outputs that `parts` have, and lets go of what has been read of them.
     pub(super) fn panel(&mut self, panel: usize, bytes: &mut [u8], parts: &[Part]) {
-        let columns = panel * PANEL..(panel + 1) * PANEL;
-        for part in parts {
-            let outputs = part.outputs.start.max(columns.start)..part.outputs.end.min(columns.end);
-            if outputs.is_empty() {
-                continue;
-            }
-            let first = outputs.start % PANEL;
-            let stored = outputs.start - part.outputs.start..outputs.end - part.outputs.start;
-            match part.order {
-                Order::Rows => {
-                    self.rows(bytes, first, (&part.stored, stored.clone()));
-                    part.stored.release_rows(stored);
+        for (run, column) in self.layout.runs(panel) {
+            for part in parts {
+                let outputs = part.outputs.start.max(run.start)..part.outputs.end.min(run.end);
+                if outputs.is_empty() {
+                    continue;
                 }
-                Order::Columns => self.columns(bytes, first, (&part.stored, stored)),
+                let first = column + outputs.start - run.start;
+                let stored = outputs.start - part.outputs.start..outputs.end - part.outputs.start;
+                match part.order {
+                    Order::Rows => {
+                        self.rows(bytes, first, (&part.stored, stored.clone()));
+                        part.stored.release_rows(stored);
+                    }
+                    Order::Columns => self.columns(bytes, first, (&part.stored, stored)),
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use memory::Arena;
 use super::archive::Archive;
 use super::fill::{Filling, write_row};
 use super::streamed::Streaming;
-use super::{Grouping, Layout, Linear, PANEL, Weights};
+use super::{Columns, Grouping, Layout, Linear, PANEL, Weights};
 use crate::quantised::{Quantised, Scheme};
 use crate::stored::{Encoding, TensorView};
 use crate::{Dtype, Pool, TensorError};
@@ -59,7 +59,7 @@ impl Packer {
     /// # Errors
     /// When the memory is refused.
     pub fn new(inputs: usize, outputs: usize, dtype: Dtype) -> Result<Self, TensorError> {
-        Self::of(Layout { inputs, outputs, dtype, grouping: None }, Source::Floats)
+        Self::of((inputs, outputs), (dtype, None), Source::Floats)
     }
 
     /// An empty layer whose weights will be quantised as they are packed; `dtype` (`F32` or `Bf16`) is what activations
@@ -73,7 +73,7 @@ impl Packer {
         dtype: Dtype,
     ) -> Result<Self, TensorError> {
         let grouping = Some(Grouping::of_scheme(scheme, inputs));
-        Self::of(Layout { inputs, outputs, dtype, grouping }, Source::Quantised(scheme))
+        Self::of((inputs, outputs), (dtype, grouping), Source::Quantised(scheme))
     }
 
     /// An empty layer of `outputs` outputs for matrices that are stored quantised, such as those of `parts`; it will
@@ -89,8 +89,7 @@ impl Packer {
         let Some(grouping) = groupings.try_fold(first, |all, next| Some(all.common(next?))) else {
             return Ok(None);
         };
-        let layout = Layout { inputs: grouping.inputs, outputs, dtype, grouping: Some(grouping) };
-        Self::of(layout, Source::Kept).map(Some)
+        Self::of((grouping.inputs, outputs), (dtype, Some(grouping)), Source::Kept).map(Some)
     }
 
     /// An empty layer of `outputs` outputs that holds quantised matrices such as `like`, whose inputs, bits, groups and
@@ -100,15 +99,30 @@ impl Packer {
     /// When the memory is refused.
     pub fn of_quantised(outputs: usize, like: &Quantised, dtype: Dtype) -> Result<Self, TensorError> {
         let grouping = Some(Grouping::of_matrix(like));
-        Self::of(Layout { inputs: like.columns, outputs, dtype, grouping }, Source::Kept)
+        Self::of((like.columns, outputs), (dtype, grouping), Source::Kept)
     }
 
     /// Takes the memory of a layer.
-    fn of(layout: Layout, source: Source) -> Result<Self, TensorError> {
-        let dtype = layout.dtype;
+    fn of(
+        (inputs, outputs): (usize, usize),
+        (dtype, grouping): (Dtype, Option<Grouping>),
+        source: Source,
+    ) -> Result<Self, TensorError> {
+        let layout = Layout { inputs, outputs, dtype, grouping, columns: Columns::InOrder };
         assert!(dtype != Dtype::F16, "weights and activations are f32 or bf16, not {dtype}");
         let weights = Arena::zeroed(layout.bytes())?;
         Ok(Self { layout, source, weights, bias: Vec::new(), parts: Vec::new() })
+    }
+
+    /// Makes it a layer for [`crate::Kernels::gated`]: the first half of its outputs are gates, the second half what they
+    /// are for. To be said before any of them is named.
+    #[must_use]
+    pub fn gated(mut self) -> Self {
+        let outputs = self.layout.outputs;
+        assert!(outputs.is_multiple_of(2), "as many gates as values, not {outputs} of both");
+        assert!(self.bias.is_empty() && self.parts.is_empty(), "gates are told of before their weights");
+        self.layout.columns = Columns::Gated;
+        self
     }
 
     /// The outputs from `first` on are a matrix stored `[out, in]`.
@@ -153,8 +167,9 @@ impl Packer {
         let panel_words = grouping.lines() * PANEL;
         let words: &mut [u32] = bytemuck::cast_slice_mut(self.weights.bytes_mut());
         for (row, output) in (first..first + matrix.rows).enumerate() {
-            let panel = &mut words[output / PANEL * panel_words..][..panel_words];
-            write_row(grouping, panel, output % PANEL, matrix, row);
+            let (panel, column) = self.layout.place(output);
+            let panel = &mut words[panel * panel_words..][..panel_words];
+            write_row(grouping, panel, column, matrix, row);
         }
         self
     }
@@ -164,7 +179,10 @@ impl Packer {
         let bias = stored.to_f32();
         self.check_fit(first, self.layout.inputs, bias.len());
         self.bias.resize(self.layout.panels() * PANEL, 0.0);
-        self.bias[first..first + bias.len()].copy_from_slice(&bias);
+        for (output, bias) in (first..).zip(bias) {
+            let (panel, column) = self.layout.place(output);
+            self.bias[panel * PANEL + column] = bias;
+        }
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use memory::rung::Blob;
 
-use super::{Layout, Linear, PANEL, Panel, Weights, unpack};
+use super::{Layout, Linear, Panel, Weights, unpack};
 use crate::Dtype;
 
 /// Bytes of a strip, as far as panels allow: enough for a disk to be fast, few beside any memory.
@@ -88,8 +88,8 @@ impl Strip<'_> {
     }
 
     /// Outputs that it has.
-    pub(crate) fn outputs(&self) -> Range<usize> {
-        self.panels.start * PANEL..(self.panels.end * PANEL).min(self.layer.outputs())
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = usize> {
+        self.panels().flat_map(|panel| self.layer.layout.runs(panel)).flat_map(|(run, _)| run)
     }
 
     /// The bytes of its panels.
@@ -114,8 +114,8 @@ impl Strip<'_> {
 
     /// Unpacks the weights of one output.
     pub(crate) fn row_into(&self, output: usize, row: &mut [f32]) {
-        let column = output % PANEL;
-        match (self.panel(output / PANEL), self.layer.layout.grouping) {
+        let (panel, column) = self.layer.layout.place(output);
+        match (self.panel(panel), self.layer.layout.grouping) {
             (Panel::F32(panel), _) => unpack(panel, column, row),
             (Panel::Bf16(panel), _) => unpack(panel, column, row),
             (Panel::Quantised(panel), Some(grouping)) => grouping.read(panel, column, row),

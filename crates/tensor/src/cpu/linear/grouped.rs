@@ -9,9 +9,9 @@ use crate::cpu::lanes::Lanes;
 use crate::packed::{Group, Grouping, PANEL, Panel};
 use crate::quantised::Bits;
 
+use super::Panels;
 use super::block::{self, Operands, ROWS, Sums};
 use super::product::{Product, Spread};
-use super::{Panels, epilogue};
 
 /// The panels of a call of a quantised layer that this worker gets hold of, all rows.
 #[derive(Clone, Copy)]
@@ -25,14 +25,11 @@ pub(super) struct Grouped<'a> {
 impl Grouped<'_> {
     #[inline(always)]
     fn multiply<P: Product>(self, product: P) {
-        let Panels { rows, weight, strip, epilogue, out, claims, .. } = self.panels;
+        let Panels { rows, strip, claims, .. } = self.panels;
         let l = product.lanes();
         let (mut sums, mut parts): (Sums, Sums) = ([[0.0; PANEL]; ROWS], [[0.0; PANEL]; ROWS]);
         for panel in claims.claim() {
             let lines = quantised(strip.panel(panel));
-            let first_column = panel * PANEL;
-            let count = (weight.outputs() - first_column).min(PANEL);
-            let bias = weight.panel_bias(panel);
             for first_row in (0..rows).step_by(ROWS) {
                 let block = (rows - first_row).min(ROWS);
                 sums[..block].fill([0.0; PANEL]);
@@ -45,11 +42,8 @@ impl Grouped<'_> {
                         scaling.add(l, &parts[row], sum, &mut sums[row]);
                     }
                 }
-                for (row, sums) in (first_row..first_row + block).zip(&sums) {
-                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
-                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
-                    epilogue::finish(l, &sums[..count], bias, epilogue, out);
-                }
+                // SAFETY: the rows are there, and no other worker has this panel.
+                unsafe { self.panels.finish_rows(l, panel, first_row, &sums[..block]) };
             }
         }
     }

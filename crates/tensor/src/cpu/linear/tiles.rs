@@ -9,10 +9,10 @@ use std::ops::Range;
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::Claims;
-use crate::cpu::tiles::{SIDE, Tiles};
+use crate::cpu::tiles::{Half, SIDE, Tiles, ask};
 use crate::packed::{DEPTH, PANEL, Panel};
 
-use super::{Panels, epilogue};
+use super::Panels;
 
 pub(super) use whole::{TiledWhole, tile_words, unpacked_words};
 
@@ -39,16 +39,13 @@ pub(super) struct Tiled<'a, T> {
 impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
     #[inline(always)]
     fn run(self, l: L) {
-        let Self { panels: Panels { x, stride, rows, weight, strip, epilogue, out, claims }, mut tiles } =
-            self;
+        let Self { panels, mut tiles } = self;
+        let Panels { x, stride, rows, weight, strip, claims, .. } = panels;
         let steps = weight.depth() / DEPTH;
         assert!(steps * DEPTH / 2 <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
         let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
         for (panel, rows) in in_cache(claims, (rows, stride)) {
             let Panel::Bf16(weights) = strip.panel(panel) else { panic!("tiles multiply bf16") };
-            let first_column = panel * PANEL;
-            let count = (weight.outputs() - first_column).min(PANEL);
-            let bias = weight.panel_bias(panel);
             for first_row in rows.clone().step_by(2 * SIDE) {
                 let block = (rows.end - first_row).min(2 * SIDE);
                 // SAFETY: `x` has rows up to the next multiple of a tile's, each of at least `steps` tiles, and so has
@@ -58,11 +55,8 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
                     let operands = Operands { x, stride: stride * 4, panel: weights.as_ptr().cast(), steps };
                     multiply(&mut tiles, operands, block, &mut sums);
                 }
-                for (row, sums) in (first_row..first_row + block).zip(&sums) {
-                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
-                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
-                    epilogue::finish(l, &sums[..count], bias, epilogue, out);
-                }
+                // SAFETY: the rows are there, and no other worker has this panel.
+                unsafe { panels.finish_rows(l, panel, first_row, &sums[..block]) };
             }
         }
     }
@@ -115,15 +109,24 @@ unsafe fn two_by_two<T: Tiles>(tiles: &mut T, operands: Operands, first: usize, 
         unsafe {
             let x = x.add(step * DEPTH / 2);
             let lines = panel.add(step * DEPTH / 2 * PANEL + first);
+            let (next_x, next_lines) = (x.wrapping_add(DEPTH / 2), lines.wrapping_add(DEPTH / 2 * PANEL));
             tiles.load::<4>(x, stride);
+            ask(next_x, stride, Half::Upper);
             tiles.load::<6>(lines, LINE);
+            ask(next_x, stride, Half::Lower);
             tiles.load::<7>(lines.add(SIDE), LINE);
+            ask(next_x.wrapping_byte_add(SIDE * stride), stride, Half::Upper);
             tiles.load::<5>(x.byte_add(SIDE * stride), stride);
+            ask(next_x.wrapping_byte_add(SIDE * stride), stride, Half::Lower);
+            tiles.multiply::<0, 4, 6>();
+            ask(next_lines, LINE, Half::Upper);
+            tiles.multiply::<1, 4, 7>();
+            ask(next_lines, LINE, Half::Lower);
+            tiles.multiply::<2, 5, 6>();
+            ask(next_lines.wrapping_add(SIDE), LINE, Half::Upper);
+            tiles.multiply::<3, 5, 7>();
+            ask(next_lines.wrapping_add(SIDE), LINE, Half::Lower);
         }
-        tiles.multiply::<0, 4, 6>();
-        tiles.multiply::<1, 4, 7>();
-        tiles.multiply::<2, 5, 6>();
-        tiles.multiply::<3, 5, 7>();
     }
     let to = sums.as_flattened_mut().as_mut_ptr();
     // SAFETY: the sums are 32 rows of a line, of which these are the columns from `first` on.

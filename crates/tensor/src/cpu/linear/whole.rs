@@ -12,8 +12,8 @@ use crate::cpu::lanes::{Avx2, Avx512Vnni, Lanes, WholeLanes, prefetch};
 use crate::packed::{Grouping, PANEL};
 use crate::quantised::Bits;
 
+use super::Panels;
 use super::grouped::quantised;
-use super::{Panels, epilogue};
 use activations::RowLayout;
 
 /// Rows of the largest block.
@@ -50,17 +50,14 @@ struct Operands {
 impl Whole<'_> {
     #[inline(always)]
     fn multiply<W: WholeLanes, const QUADS: usize>(self, w: W) {
-        let Self { panels: Panels { x, stride, rows, weight, strip, epilogue, out, claims }, grouping } =
-            self;
+        let Self { panels, grouping } = self;
+        let Panels { x, stride, rows, strip, claims, .. } = panels;
         let layout = RowLayout::of(grouping);
         assert!(layout.words() <= stride && rows * stride <= x.len());
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for panel in claims.claim() {
             let lines = quantised(strip.panel(panel));
             assert!(lines.len() == grouping.lines() * PANEL && grouping.per_word() == 4 * QUADS);
-            let first_column = panel * PANEL;
-            let count = (weight.outputs() - first_column).min(PANEL);
-            let bias = weight.panel_bias(panel);
             let blocks = rows.div_ceil(ROWS);
             let share = lines.len().div_ceil((blocks * layout.steps()).max(1));
             for number in 0..blocks {
@@ -81,11 +78,8 @@ impl Whole<'_> {
                     };
                     block::<W, QUADS>(w, operands, end - first_row, &mut sums);
                 }
-                for (row, sums) in (first_row..end).zip(&sums) {
-                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
-                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
-                    epilogue::finish(w.lanes(), &sums[..count], bias, epilogue, out);
-                }
+                // SAFETY: the rows are there, and no other worker has this panel.
+                unsafe { panels.finish_rows(w.lanes(), panel, first_row, &sums[..end - first_row]) };
             }
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{all, near, noise, same_bits};
 use crate::reference::Reference;
 use crate::stored::TensorView;
-use crate::{Activation, Dtype, Epilogue, Kernels, Linear, Packer, Write};
+use crate::{Activation, Dtype, Epilogue, Kernels, Linear, Packer, Scheme, Write};
 
 fn layer(inputs: usize, outputs: usize, dtype: Dtype) -> Linear {
     let mut packer = Packer::new(inputs, outputs, dtype).unwrap();
@@ -26,6 +26,10 @@ fn epilogue() -> impl Strategy<Value = Epilogue> {
 
 fn dtype() -> impl Strategy<Value = Dtype> {
     prop::sample::select(vec![Dtype::F32, Dtype::Bf16])
+}
+
+fn scheme() -> impl Strategy<Value = Option<Scheme>> {
+    prop::sample::select(vec![None, Some(Scheme::INT8), Some(Scheme::INT4)])
 }
 
 /// Shapes on all sides of the sizes of registers, blocks, tiles and panels, and of going to the pool.
@@ -54,6 +58,50 @@ proptest! {
             for (row, found) in found.chunks(outputs).enumerate() {
                 let mut alone = before[row * outputs..(row + 1) * outputs].to_vec();
                 cpu.linear(&x[row * inputs..(row + 1) * inputs], &layer, epilogue, &mut alone);
+                same_bits(cpu, found, &alone);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn gates_and_what_they_are_for_meet(
+        (rows, inputs, width) in shape(), dtype in dtype(), scheme in scheme(), biased: bool,
+    ) {
+        let packer = || match scheme {
+            None => Packer::new(inputs, 2 * width, dtype),
+            Some(scheme) => Packer::quantising((inputs, 2 * width), scheme, dtype),
+        };
+        let stored = TensorView::from_f32(&[2 * width, inputs], &noise(2 * width * inputs, 1));
+        let bias = TensorView::from_f32(&[2 * width], &noise(2 * width, 2));
+        let filled = |mut packer: Packer| {
+            packer.rows(0, &stored);
+            if biased {
+                packer.bias(0, &bias);
+            }
+            packer.finish()
+        };
+        let (gates, stacked) = (filled(packer().unwrap().gated()), filled(packer().unwrap()));
+        let x = noise(rows * inputs, 3);
+        let mut expected = vec![0.0; rows * width];
+        Reference.gated(&x, &gates, &mut expected);
+        let mut both = vec![0.0; rows * 2 * width];
+        Reference.linear(&x, &stacked, Epilogue::default(), &mut both);
+        for (both, expected) in both.chunks(2 * width).zip(expected.chunks(width)) {
+            for (i, &expected) in expected.iter().enumerate() {
+                assert_eq!(expected, both[i] / (1.0 + (-both[i]).exp()) * both[width + i]);
+            }
+        }
+        for cpu in all() {
+            let mut found = vec![0.0; rows * width];
+            cpu.gated(&x, &gates, &mut found);
+            near(cpu, &found, &expected, 1e-4);
+            for (x, found) in x.chunks(inputs).zip(found.chunks(width)) {
+                let mut alone = vec![0.0; width];
+                cpu.gated(x, &gates, &mut alone);
                 same_bits(cpu, found, &alone);
             }
         }

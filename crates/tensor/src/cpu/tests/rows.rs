@@ -84,21 +84,6 @@ proptest! {
     }
 
     #[test]
-    fn silu_mul((rows, width) in rows_and_width()) {
-        let x: Vec<f32> = noise(rows * 2 * width, 1).into_iter().map(|x| x * 20.0).collect();
-        let mut expected = vec![0.0; rows * width];
-        Reference.silu_mul(&x, width, &mut expected);
-        for cpu in all() {
-            let mut found = vec![0.0; rows * width];
-            cpu.silu_mul(&x, width, &mut found);
-            near(cpu, &found, &expected, 1e-6);
-            let mut last = vec![0.0; width];
-            cpu.silu_mul(&x[(rows - 1) * 2 * width..], width, &mut last);
-            same_bits(cpu, &found[(rows - 1) * width..], &last);
-        }
-    }
-
-    #[test]
     fn mean_pool_normalize(segments in prop::collection::vec(0usize..30, 1..12), width in 1usize..150) {
         let x = noise(segments.iter().sum::<usize>() * width, 1);
         let mut expected = vec![0.0; segments.len() * width];

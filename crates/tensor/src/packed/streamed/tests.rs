@@ -105,7 +105,7 @@ fn strips_are_all_panels_once_and_whole_pages() {
         (1056, 50_000, Dtype::Bf16, grouping),
         (1, 1, Dtype::F32, None),
     ] {
-        let layout = Layout { inputs, outputs, dtype, grouping };
+        let layout = Layout { inputs, outputs, dtype, grouping, columns: crate::packed::Columns::InOrder };
         let strips: Vec<_> = (0..layout.strips()).map(|strip| layout.strip(strip)).collect();
         let mut next = 0;
         for (number, strip) in strips.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::*;
 use crate::cpu::dispatch::Level;
 use crate::cpu::linear::round::Form;
 use crate::cpu::linear::whole::Whole;
-use crate::cpu::linear::{Call, Workspace, quantised, rounded};
+use crate::cpu::linear::{Call, Finish, Workspace, quantised, rounded};
 use crate::cpu::split::{Claims, Disjoint};
 use crate::cpu::tiles::{Hardware, Software, flushed};
 use crate::reference::Reference;
@@ -63,7 +63,7 @@ fn by_tiles(tiles: impl Tiles, x: &[f32], layer: &Linear, epilogue: Epilogue) ->
         rows,
         weight: layer,
         strip: &strip,
-        epilogue,
+        finish: Finish::Each(epilogue),
         out: Disjoint::new(&mut out),
         claims: &Claims::new(strip.panels(), 1),
     };
@@ -163,7 +163,8 @@ fn the_machine_does_what_the_manual_says() {
             by_tiles(unsafe { Hardware::configure(words(&layer)) }, &x, &layer, Epilogue::default());
         assert_eq!(hardware, by_software(&x, &layer, Epilogue::default()));
         let mut called = vec![0.0; rows * outputs];
-        let call = Call { x: &x, rows, weight: &layer, epilogue: Epilogue::default(), out: &mut called };
+        let finish = Finish::Each(Epilogue::default());
+        let call = Call { x: &x, rows, weight: &layer, finish, out: &mut called };
         call.run(Level::new(Isa::Amx), &Pool::new(2), &mut Workspace::default());
         assert_eq!(hardware, Some(called));
     }

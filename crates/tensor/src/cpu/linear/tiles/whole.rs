@@ -6,11 +6,11 @@
 
 use crate::cpu::dispatch::Work;
 use crate::cpu::lanes::{Avx2, Avx512Vnni, Lanes, WholeLanes};
+use crate::cpu::linear::Panels;
 use crate::cpu::linear::grouped::quantised;
 use crate::cpu::linear::whole::Whole;
 use crate::cpu::linear::whole::activations::RowLayout;
-use crate::cpu::linear::{Panels, epilogue};
-use crate::cpu::tiles::{SIDE, Tiles};
+use crate::cpu::tiles::{Half, SIDE, Tiles, ask};
 use crate::packed::{Group, Grouping, PANEL, Step};
 use crate::quantised::Bits;
 
@@ -76,7 +76,7 @@ impl<T: Tiles> TiledWhole<'_, T> {
     #[inline(always)]
     fn run_on<W: WholeLanes>(self, w: W) {
         let Self { whole: Whole { panels, grouping }, mut tiles, unpacked } = self;
-        let Panels { x, stride, rows, weight, strip, epilogue, out, claims } = panels;
+        let Panels { x, stride, rows, strip, claims, .. } = panels;
         let (layout, words) = (RowLayout::of(grouping), tile_words(grouping));
         assert!(layout.words() <= stride && rows.next_multiple_of(SIDE) * stride <= x.len());
         let mut whole: Sums = [[0.0; PANEL]; 2 * SIDE];
@@ -87,20 +87,14 @@ impl<T: Tiles> TiledWhole<'_, T> {
                 Bits::Eight => lines,
                 Bits::Four => unpack(w, grouping, lines, bytemuck::cast_slice_mut(unpacked)),
             };
-            let first_column = panel * PANEL;
-            let count = (weight.outputs() - first_column).min(PANEL);
-            let bias = weight.panel_bias(panel);
             for first_row in rows.clone().step_by(2 * SIDE) {
                 let block = (rows.end - first_row).min(2 * SIDE);
                 let x = &x[first_row * stride..];
                 let operands = Operands { grouping, layout, x, stride, rows: block, lines, numbers };
                 let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
                 multiply(w, &mut tiles, (operands, words), (&mut whole, &mut sums));
-                for (row, sums) in (first_row..first_row + block).zip(&sums) {
-                    // SAFETY: row and columns are inside of `out`, and no other worker has this panel.
-                    let out = unsafe { out.part(row * weight.outputs() + first_column, count) };
-                    epilogue::finish(w.lanes(), &sums[..count], bias, epilogue, out);
-                }
+                // SAFETY: the rows are there, and no other worker has this panel.
+                unsafe { panels.finish_rows(w.lanes(), panel, first_row, &sums[..block]) };
             }
         }
     }
@@ -166,16 +160,26 @@ fn one_step<T: Tiles>(
         unsafe {
             let x = x.as_ptr().add(step.first / 4 + at).cast::<u32>();
             let lines = numbers.as_ptr().add((line + at) * PANEL + first);
+            let (next_x, next_lines) = (x.wrapping_add(words), lines.wrapping_add(words * PANEL));
             tiles.load::<4>(x, stride_bytes);
+            ask(next_x, stride_bytes, Half::Upper);
             tiles.load::<6>(lines, LINE);
+            ask(next_x, stride_bytes, Half::Lower);
             tiles.load::<7>(lines.add(SIDE), LINE);
+            ask(next_lines, LINE, Half::Upper);
             tiles.multiply_whole::<0, 4, 6>();
+            ask(next_lines, LINE, Half::Lower);
             tiles.multiply_whole::<1, 4, 7>();
+            ask(next_lines.wrapping_add(SIDE), LINE, Half::Upper);
             if both {
+                let next_x = next_x.wrapping_add(SIDE * stride);
                 tiles.load::<5>(x.add(SIDE * stride), stride_bytes);
+                ask(next_x, stride_bytes, Half::Upper);
                 tiles.multiply_whole::<2, 5, 6>();
+                ask(next_x, stride_bytes, Half::Lower);
                 tiles.multiply_whole::<3, 5, 7>();
             }
+            ask(next_lines.wrapping_add(SIDE), LINE, Half::Lower);
         }
     }
     let to = whole.as_flattened_mut().as_mut_ptr();
