@@ -44,6 +44,26 @@ impl Outcome {
     }
 }
 
+/// What has to occur in the table or the name of a contender that is measured, each with alternatives between bars: what
+/// the bench was told.
+fn patterns() -> impl Iterator<Item = String> {
+    std::env::args().skip(1).filter(|argument| !argument.starts_with("--"))
+}
+
+/// Whether the bench was told nothing, so that everything is measured.
+pub fn is_whole() -> bool {
+    patterns().next().is_none()
+}
+
+/// As [`compare`], but with those contenders alone that were asked for, so that a ratio is found in seconds.
+pub fn compare_chosen(title: &str, unit: &str, mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
+    contenders.retain(|contender| {
+        let occurs = |part: &str| title.contains(part) || contender.name.contains(part);
+        patterns().all(|pattern| pattern.split('|').any(occurs))
+    });
+    if contenders.is_empty() { Vec::new() } else { compare(title, unit, contenders) }
+}
+
 /// Lets the contenders take turns and prints a table in `unit`.
 pub fn compare(title: &str, unit: &str, mut contenders: Vec<Contender<'_>>) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = contenders
