@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod tests;
+mod unsorted;
 mod view;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use super::lanes::{Block, Lanes, Run, Slot, nanos};
 use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
+use unsorted::Unsorted;
 
 /// A line that becomes empty gives its memory back if so many have waited at once.
 const KEPT: usize = 1024;
@@ -39,6 +41,8 @@ pub struct Line<T> {
     settings: PolicySettings,
     policy: Chosen,
     lanes: Lanes<T>,
+    /// Items that came last, and together: not in lanes yet, and unknown to the policy.
+    unsorted: Unsorted<T>,
     /// Items whose deadline has passed: gone from their lanes, not yet handed out.
     overdue: BTreeMap<TicketId, Slot<T>>,
     len: usize,
@@ -61,6 +65,7 @@ impl<T> Line<T> {
             lanes: Lanes::new(policy.lanes()),
             settings,
             policy,
+            unsorted: Unsorted::default(),
             overdue: BTreeMap::new(),
             len: 0,
             cost: 0,
@@ -156,6 +161,7 @@ impl<T> Line<T> {
     /// was spent, and that is often known only afterwards. To be called once for every time that an item was taken; an
     /// `actual` of 0 counts as 1, like a ticket's cost.
     pub fn charge(&mut self, ticket: &Ticket, actual: u64) {
+        self.sort();
         self.policy.charge(ticket, actual);
     }
 
@@ -172,7 +178,7 @@ impl<T> Line<T> {
 
     /// The item that came last of those whose deadline has not passed.
     pub(super) fn newest(&self) -> Option<TicketId> {
-        self.lanes.newest()
+        self.unsorted.last().map(|slot| slot.id).or_else(|| self.lanes.newest())
     }
 
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
@@ -197,6 +203,7 @@ impl<T> Line<T> {
     /// owners were charged is forgotten with the discipline that counted it, and kept if only settings change.
     pub fn set_policy(&mut self, policy: impl Into<PolicySettings>) {
         let settings = policy.into();
+        self.sort();
         if settings.discipline == self.settings.discipline {
             self.policy.configure(&settings, &self.lanes);
         } else {
@@ -241,6 +248,7 @@ impl<T> Line<T> {
     /// Takes in an item under its own name and arrival, whatever the bounds. What is left of the ticket is of no use.
     #[inline(always)]
     pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
+        self.sort();
         self.count(id, ticket.cost, ticket.bytes);
         let (details, arrived) = (self.lanes.rares.note(ticket), nanos(arrived));
         let lane = self.policy.lane(&ticket.owner, details);
@@ -251,6 +259,7 @@ impl<T> Line<T> {
 
     /// Takes in an item that has been accepted before, whatever the bounds.
     pub(super) fn admit_again(&mut self, taken: Taken<T>) {
+        self.sort();
         let Load { cost, bytes, .. } = taken.load();
         self.count(taken.id, cost, bytes);
         let slot = self.lanes.rares.pack_again(taken);
@@ -267,8 +276,24 @@ impl<T> Line<T> {
         block.name(first, nanos(arrived));
         match self.policy.only_lane() {
             Some(lane) => self.lanes.append(lane, block),
-            None => block.into_slots().for_each(|slot| self.enter(slot)),
+            None if self.unsorted.push(block).is_full() => self.sort_now(),
+            None => {}
         }
+    }
+
+    /// Lets all that has come be known to the policy, and lie where it says. Whatever asks it or tells it anything does so
+    /// first, so it learns of every item in time and in order.
+    #[inline(always)]
+    fn sort(&mut self) {
+        if !self.unsorted.is_empty() {
+            self.sort_now();
+        }
+    }
+
+    fn sort_now(&mut self) {
+        let mut unsorted = mem::take(&mut self.unsorted);
+        unsorted.drain().for_each(|slot| self.enter(slot));
+        self.unsorted = unsorted;
     }
 
     /// Takes the items that are next, as many as the run may have, up to the first that has something rare.
@@ -315,6 +340,7 @@ impl<T> Line<T> {
     /// Moves time on and takes from the lanes what has become overdue.
     #[inline]
     fn advance(&mut self, now: Duration) {
+        self.sort();
         self.now = self.now.max(now);
         while let Some((id, lane)) = self.lanes.next_overdue(nanos(self.now)) {
             if let Some(slot) = self.lanes.remove(id, lane) {
@@ -340,6 +366,7 @@ impl<T> Line<T> {
 
     /// Takes an item out of its lane that is not served.
     fn withdraw(&mut self, id: TicketId) -> Option<Slot<T>> {
+        self.sort();
         let lane = self.lanes.find(id)?;
         let slot = self.lanes.remove(id, lane)?;
         self.policy.left(lane, &self.lanes);
@@ -372,6 +399,6 @@ impl<T> Line<T> {
     }
 
     fn is_here(&self, id: TicketId) -> bool {
-        self.lanes.find(id).is_some() || self.overdue.contains_key(&id)
+        self.item(id).is_some()
     }
 }

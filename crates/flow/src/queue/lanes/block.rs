@@ -121,7 +121,7 @@ impl<T> Block<T> {
         self.slots.front()
     }
 
-    pub(super) fn last(&self) -> Option<&Slot<T>> {
+    pub(in crate::queue) fn last(&self) -> Option<&Slot<T>> {
         self.slots.back()
     }
 
@@ -129,7 +129,7 @@ impl<T> Block<T> {
         self.slots.iter()
     }
 
-    pub(super) fn get(&self, id: TicketId) -> Option<&Slot<T>> {
+    pub(in crate::queue) fn get(&self, id: TicketId) -> Option<&Slot<T>> {
         self.slots.get(self.position(id).ok()?)
     }
 

@@ -21,11 +21,13 @@ impl<T> Line<T> {
 
     /// The item of a ticket that waits.
     pub fn item(&self, id: TicketId) -> Option<&T> {
-        self.lanes.get(id).or_else(|| self.overdue.get(&id)).map(|slot| &slot.item)
+        let sorted = self.lanes.get(id).or_else(|| self.overdue.get(&id));
+        sorted.or_else(|| self.unsorted.get(id)).map(|slot| &slot.item)
     }
 
     /// The item of a ticket that waits, to be changed in its place.
     pub fn item_mut(&mut self, id: TicketId) -> Option<&mut T> {
+        self.sort();
         match self.lanes.get_mut(id) {
             Some(slot) => Some(&mut slot.item),
             None => self.overdue.get_mut(&id).map(|slot| &mut slot.item),
@@ -34,7 +36,8 @@ impl<T> Line<T> {
 
     /// All items in order of arrival, those included whose deadline has passed and which `expire` has not handed out.
     pub fn iter(&self) -> impl Iterator<Item = (TicketId, &T)> {
-        let mut all: Vec<&Slot<T>> = self.lanes.iter().chain(self.overdue.values()).collect();
+        let mut all: Vec<&Slot<T>> =
+            self.lanes.iter().chain(self.unsorted.iter()).chain(self.overdue.values()).collect();
         all.sort_unstable_by_key(|slot| slot.id);
         all.into_iter().map(|slot| (slot.id, &slot.item))
     }
@@ -77,7 +80,8 @@ impl<T> Line<T> {
 
     fn oldest_slot(&self) -> Option<&Slot<T>> {
         let overdue = self.overdue.first_key_value().map(|(_, slot)| slot);
-        self.lanes.oldest().into_iter().chain(overdue).min_by_key(|slot| slot.id)
+        let waiting = self.lanes.oldest().or_else(|| self.unsorted.first());
+        waiting.into_iter().chain(overdue).min_by_key(|slot| slot.id)
     }
 }
 

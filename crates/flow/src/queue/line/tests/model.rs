@@ -11,7 +11,15 @@ use naive::{Item, Naive};
 #[derive(Clone, Debug)]
 enum Act {
     Wait(u64),
-    Put { owner: usize, level: u8, cost: u64, bytes: u64, deadline: Option<u64> },
+    Put {
+        owner: usize,
+        level: u8,
+        cost: u64,
+        bytes: u64,
+        deadline: Option<u64>,
+    },
+    /// Owners and levels of items that come together.
+    PutTogether(Vec<(usize, u8)>),
     Take,
     PutBack(prop::sample::Index),
     Remove(prop::sample::Index),
@@ -36,6 +44,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         30 => (0..4000u64).prop_map(Act::Wait),
         80 => put,
+        20 => prop::collection::vec((0..4usize, 0..4u8), 0..6).prop_map(Act::PutTogether),
         50 => Just(Act::Take),
         20 => any_index().prop_map(Act::PutBack),
         20 => any_index().prop_map(Act::Remove),
@@ -74,6 +83,7 @@ impl Pair {
                 let deadline = deadline.map(|millis| self.now + Duration::from_millis(millis));
                 self.put(Ticket { deadline, ..ticket });
             }
+            Act::PutTogether(tickets) => self.put_together(tickets),
             Act::Take => self.take(),
             Act::PutBack(index) if !self.outside.is_empty() => {
                 let (taken, item) = self.outside.swap_remove(index.index(self.outside.len()));
@@ -127,6 +137,25 @@ impl Pair {
         }
     }
 
+    /// Whoever puts a block has seen to it that there is room.
+    fn put_together(&mut self, tickets: &[(usize, u8)]) {
+        let held = self.naive.items.len();
+        if !self.naive.is_open || held + tickets.len() > self.naive.capacity.items {
+            return;
+        }
+        let ticket = |(owner, level): &(usize, u8)| Ticket::of(naive::OWNERS[*owner]).level(*level);
+        let names = self.ids.len()..;
+        let (block, rest) = Block::gather(names.clone().zip(tickets.iter().map(ticket)));
+        assert!(rest.is_empty(), "none of them has anything rare");
+        let mut first = self.line.next_id;
+        self.line.admit_block(TicketId(first), self.now, block);
+        for (name, ticket) in names.zip(tickets.iter().map(ticket)) {
+            self.ids.push(TicketId(first));
+            first += 1;
+            self.naive.join(Item { name, ticket, arrived: self.now, is_overdue: false });
+        }
+    }
+
     fn take(&mut self) {
         let expected = self.naive.take(self.now);
         let taken = self.line.take(self.now);
@@ -144,10 +173,6 @@ impl Pair {
 
     fn compare(&mut self) {
         let items = &self.naive.items;
-        let expected: Vec<TicketId> =
-            self.naive.order(self.now).into_iter().map(|name| self.ids[name]).collect();
-        assert_eq!(self.line.order(self.now), expected);
-        assert_eq!(self.line.next_ticket(self.now).map(|(id, _)| id), expected.first().copied());
         let names: Vec<usize> = items.iter().map(|item| item.name).collect();
         assert!(self.line.iter().map(|(_, name)| *name).eq(names.iter().copied()));
         assert_eq!(self.line.len(), items.len());
@@ -157,6 +182,16 @@ impl Pair {
         assert_eq!(self.line.oldest_age(self.now), oldest);
         let deadlines = items.iter().filter_map(|item| item.ticket.deadline);
         assert_eq!(self.line.next_deadline(), deadlines.min().map(|deadline| deadline.max(self.now)));
+        let last = items.iter().filter(|item| !item.is_overdue).map(|item| self.ids[item.name]).max();
+        assert_eq!(self.line.newest(), last);
+    }
+
+    /// Compares the order, too, which sorts what came together.
+    fn compare_order(&mut self) {
+        let order = self.naive.order(self.now);
+        let expected: Vec<TicketId> = order.into_iter().map(|name| self.ids[name]).collect();
+        assert_eq!(self.line.order(self.now), expected);
+        assert_eq!(self.line.next_ticket(self.now).map(|(id, _)| id), expected.first().copied());
     }
 
     /// Everything that was accepted is somewhere once.
@@ -181,6 +216,9 @@ fn agrees(policy: &str) {
         let mut pair = Pair::new(&settings);
         for act in &acts {
             pair.act(act);
+            if !matches!(act, Act::PutTogether(_)) {
+                pair.compare_order();
+            }
             pair.compare();
         }
         pair.finish();
