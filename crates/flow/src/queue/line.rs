@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use super::lanes::{Block, Lanes, Run, Slot, nanos};
+use super::lanes::{Block, LaneCount, Lanes, Run, Slot, nanos};
 use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
@@ -276,6 +276,10 @@ impl<T> Line<T> {
         block.name(first, nanos(arrived));
         match self.policy.only_lane() {
             Some(lane) => self.lanes.append(lane, block),
+            // What few lanes consist of is passed to and fro in any case: there it brings nothing to wait.
+            None if self.policy.lanes() == LaneCount::Few => {
+                block.into_slots().for_each(|slot| self.enter(slot))
+            }
             None if self.unsorted.push(block).is_full() => self.sort_now(),
             None => {}
         }

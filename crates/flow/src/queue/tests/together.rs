@@ -69,6 +69,29 @@ async fn many_at_once_are_as_many_one_by_one() {
     }
 }
 
+/// So many come that they are put in order before anybody takes, and the rest when somebody does.
+#[tokio::test(start_paused = true)]
+async fn batches_that_nobody_takes_for_long_leave_as_they_would_one_by_one() {
+    for policy in POLICIES {
+        let mut random = Random::seeded(7);
+        let [many, single] =
+            [(); 2].map(|()| Queue::<u64>::builder(Capacity::items(2000)).policy(policy).build());
+        for batch in 0..29 {
+            let owner = |random: &mut Random| format!("owner {}", random.below(40));
+            let tickets = (0..31)
+                .map(|_| Ticket::of(owner(&mut random)).level(random.below(5) as u8))
+                .collect::<Vec<_>>();
+            let items: Vec<_> = (batch * 31..).zip(tickets).collect();
+            items.iter().for_each(|(item, ticket)| assert!(single.try_put(*item, ticket.clone()).is_ok()));
+            many.put_many(items).await.unwrap();
+        }
+        let left: Vec<_> = many.pop_many(2000).await.map(|taken| taken.item).collect();
+        let expected: Vec<_> = std::iter::from_fn(|| single.try_pop()).map(|taken| taken.item).collect();
+        assert_eq!(left.len(), 29 * 31);
+        assert_eq!(left, expected, "{policy:?}");
+    }
+}
+
 /// A putter of more than there is room for, and takers in between.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_waits_comes_in_as_room_is_made() {
