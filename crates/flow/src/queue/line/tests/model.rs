@@ -147,11 +147,10 @@ impl Pair {
         let names = self.ids.len()..;
         let (block, rest) = Block::gather(names.clone().zip(tickets.iter().map(ticket)));
         assert!(rest.is_empty(), "none of them has anything rare");
-        let mut first = self.line.next_id;
+        let first = self.line.next_id;
         self.line.admit_block(TicketId(first), self.now, block);
-        for (name, ticket) in names.zip(tickets.iter().map(ticket)) {
-            self.ids.push(TicketId(first));
-            first += 1;
+        for (id, (name, ticket)) in (first..).zip(names.zip(tickets.iter().map(ticket))) {
+            self.ids.push(TicketId(id));
             self.naive.join(Item { name, ticket, arrived: self.now, is_overdue: false });
         }
     }
