@@ -9,7 +9,7 @@
 use crate::PAGE_TOKENS;
 use crate::cpu::lanes::{Lanes, prefetch};
 use crate::cpu::math::{exp, exp_without_dust, without_dust};
-use crate::cpu::tiles::{Half, SIDE, Tiles, ask};
+use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::DEPTH;
 
 use super::stored::Stored;
@@ -160,27 +160,16 @@ impl<'a> Rows<'a> {
             unsafe {
                 let queries = self.queries.as_ptr().add(first * words + step);
                 let keys = block.keys.as_ptr().add(step * PAGE_TOKENS);
-                let (next_queries, next_keys) =
-                    (queries.wrapping_add(SIDE), keys.wrapping_add(SIDE * PAGE_TOKENS));
                 tiles.load::<4>(queries, words * 4);
-                ask(next_queries, words * 4, Half::Upper);
                 tiles.load::<6>(keys, LINE);
-                ask(next_queries, words * 4, Half::Lower);
                 tiles.load::<7>(keys.add(SIDE), LINE);
-                ask(next_keys, LINE, Half::Upper);
                 tiles.multiply::<0, 4, 6>();
-                ask(next_keys, LINE, Half::Lower);
                 tiles.multiply::<1, 4, 7>();
-                ask(next_keys.wrapping_add(SIDE), LINE, Half::Upper);
                 if both {
-                    let next_queries = next_queries.wrapping_add(SIDE * words);
                     tiles.load::<5>(queries.add(SIDE * words), words * 4);
-                    ask(next_queries, words * 4, Half::Upper);
                     tiles.multiply::<2, 5, 6>();
-                    ask(next_queries, words * 4, Half::Lower);
                     tiles.multiply::<3, 5, 7>();
                 }
-                ask(next_keys.wrapping_add(SIDE), LINE, Half::Lower);
             }
         }
         let to = self.scores.0.as_flattened_mut().as_mut_ptr();
@@ -267,46 +256,23 @@ impl<'a> Rows<'a> {
                 let lower = upper.add(SIDE * width);
                 let wide = column + SIDE < width;
                 let values = values.as_ptr().add(column);
-                let next: [*const u32; 3] = [
-                    values.wrapping_add(2 * SIDE),
-                    upper.wrapping_add(2 * SIDE).cast(),
-                    lower.wrapping_add(2 * SIDE).cast(),
-                ];
                 tiles.load::<6>(values, width * 4);
-                ask(next[0], width * 4, Half::Upper);
                 tiles.load::<0>(upper.cast(), width * 4);
-                ask(next[0], width * 4, Half::Lower);
                 tiles.multiply::<0, 4, 6>();
-                ask(next[1], width * 4, Half::Upper);
+                tiles.store::<0>(upper, width * 4);
                 if both {
                     tiles.load::<2>(lower.cast(), width * 4);
-                    ask(next[1], width * 4, Half::Lower);
                     tiles.multiply::<2, 5, 6>();
-                    ask(next[2], width * 4, Half::Upper);
+                    tiles.store::<2>(lower, width * 4);
                 }
                 if wide {
                     tiles.load::<7>(values.add(SIDE), width * 4);
-                    ask(next[2], width * 4, Half::Lower);
                     tiles.load::<1>(upper.add(SIDE).cast(), width * 4);
-                    ask(next[0].wrapping_add(SIDE), width * 4, Half::Upper);
                     tiles.multiply::<1, 4, 7>();
-                    ask(next[0].wrapping_add(SIDE), width * 4, Half::Lower);
-                    if both {
-                        tiles.load::<3>(lower.add(SIDE).cast(), width * 4);
-                        ask(next[1].wrapping_add(SIDE), width * 4, Half::Upper);
-                        tiles.multiply::<3, 5, 7>();
-                        ask(next[1].wrapping_add(SIDE), width * 4, Half::Lower);
-                    }
-                }
-                tiles.store::<0>(upper, width * 4);
-                ask(next[2].wrapping_add(SIDE), width * 4, Half::Upper);
-                if both {
-                    tiles.store::<2>(lower, width * 4);
-                    ask(next[2].wrapping_add(SIDE), width * 4, Half::Lower);
-                }
-                if wide {
                     tiles.store::<1>(upper.add(SIDE), width * 4);
                     if both {
+                        tiles.load::<3>(lower.add(SIDE).cast(), width * 4);
+                        tiles.multiply::<3, 5, 7>();
                         tiles.store::<3>(lower.add(SIDE), width * 4);
                     }
                 }

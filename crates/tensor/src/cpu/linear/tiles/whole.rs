@@ -10,7 +10,7 @@ use crate::cpu::linear::Panels;
 use crate::cpu::linear::grouped::quantised;
 use crate::cpu::linear::whole::Whole;
 use crate::cpu::linear::whole::activations::RowLayout;
-use crate::cpu::tiles::{Half, SIDE, Tiles, ask};
+use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::{Group, Grouping, PANEL, Step};
 use crate::quantised::Bits;
 
@@ -160,26 +160,16 @@ fn one_step<T: Tiles>(
         unsafe {
             let x = x.as_ptr().add(step.first / 4 + at).cast::<u32>();
             let lines = numbers.as_ptr().add((line + at) * PANEL + first);
-            let (next_x, next_lines) = (x.wrapping_add(words), lines.wrapping_add(words * PANEL));
             tiles.load::<4>(x, stride_bytes);
-            ask(next_x, stride_bytes, Half::Upper);
             tiles.load::<6>(lines, LINE);
-            ask(next_x, stride_bytes, Half::Lower);
             tiles.load::<7>(lines.add(SIDE), LINE);
-            ask(next_lines, LINE, Half::Upper);
             tiles.multiply_whole::<0, 4, 6>();
-            ask(next_lines, LINE, Half::Lower);
             tiles.multiply_whole::<1, 4, 7>();
-            ask(next_lines.wrapping_add(SIDE), LINE, Half::Upper);
             if both {
-                let next_x = next_x.wrapping_add(SIDE * stride);
                 tiles.load::<5>(x.add(SIDE * stride), stride_bytes);
-                ask(next_x, stride_bytes, Half::Upper);
                 tiles.multiply_whole::<2, 5, 6>();
-                ask(next_x, stride_bytes, Half::Lower);
                 tiles.multiply_whole::<3, 5, 7>();
             }
-            ask(next_lines.wrapping_add(SIDE), LINE, Half::Lower);
         }
     }
     let to = whole.as_flattened_mut().as_mut_ptr();
