@@ -226,9 +226,11 @@ async def test_torch_tensors_come_back_as_they_were() -> None:
         again = await offloader.load_to_gpu(await offloader.offload_to_cpu(tensor))
         assert torch.equal(again, tensor) and again.dtype == tensor.dtype and again.device == tensor.device
     large = torch.randn(1 << 17)
-    again = await offloader.load_to_gpu(await offloader.offload_to_cpu(large))
-    again.mul_(2)
-    assert torch.equal(again, large * 2)
+    handle = await offloader.offload_to_cpu(large)
+    for writable in (True, False):
+        again = await offloader.load_to_gpu(handle, writable=writable)
+        again.mul_(2)
+        assert torch.equal(again, large * 2) and torch.equal(await offloader.load_to_gpu(handle), large)
 
 
 async def test_arrays_of_every_kind_are_put_away_where_they_are() -> None:

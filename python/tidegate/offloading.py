@@ -98,9 +98,10 @@ class GPUOffloader:
     async def load_to_gpu(self, offloaded: OffloadedTensor, *, writable: bool = True) -> Any:
         """The tensor again, on the device from which it came. It stays put away until the handle goes.
 
-        Without ``writable`` nothing is copied: what comes back is the memory of the offloader itself, which keeps it there
-        for as long as that tensor lives.
+        Without ``writable`` an array is not copied: what comes back is the memory of the offloader itself, which keeps it
+        there for as long as that array lives. Torch has no tensors that cannot be written to, so those are always copies.
         """
+        writable = writable or offloaded.device is not None
         memory = await (self._native.load if writable else self._native.view)(offloaded.name)
         if self.config.prefetch_enabled:
             number = int(offloaded.name.rpartition("-")[2])
