@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use tensor::kernels::{Heads, Place};
-use tensor::peak::{Arithmetic, Peaks};
+use tensor::peak::{Arithmetic, Prober};
 use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, Linear, Norm, PAGE_TOKENS,
@@ -42,7 +42,7 @@ fn main() {
     let dtype = arguments.next().unwrap_or_default();
     let only = arguments.next();
     for threads in [1, 2] {
-        let peaks = Peaks::measure(isa, threads).expect("memory");
+        let peaks = Prober::new(isa, threads).expect("memory").most();
         let bandwidth = peaks.bandwidth / 1e9;
         let kernels = kernels(isa, threads);
         println!("{}: reads {bandwidth:.1} GB/s", kernels.describe());

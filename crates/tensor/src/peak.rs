@@ -60,20 +60,6 @@ pub struct Peaks {
 }
 
 impl Peaks {
-    /// Measures `threads` threads with the instructions of `isa`, in about a second; the best of several passes each, so
-    /// that a busy neighbour shows in none of them rather than in all.
-    ///
-    /// # Errors
-    /// When the memory is refused.
-    pub fn measure(isa: Isa, threads: usize) -> Result<Self, TensorError> {
-        let pool = Pool::new(threads);
-        Ok(Self {
-            threads: pool.threads(),
-            bandwidth: bandwidth(&pool)?,
-            operations: Arithmetic::ALL.map(|arithmetic| multiplications(&pool, isa, arithmetic)),
-        })
-    }
-
     /// The better of two measurements of the same machine: whoever disturbed one of them may have spared the other.
     #[must_use]
     pub fn better(self, other: Self) -> Self {
@@ -87,42 +73,86 @@ impl Peaks {
     }
 }
 
-/// Bytes per second.
-fn bandwidth(pool: &Pool) -> Result<f64, TensorError> {
-    // Huge pages, as the weights have them.
-    let mut arena = memory::Arena::zeroed(COLD)?;
-    // Pages that were never written are all one page of zeros.
-    arena.bytes_mut().fill(1);
-    let words: &[u64] = bytemuck::cast_slice(arena.bytes());
-    let seconds = best_of(8, || {
-        pool.run(&|worker| {
-            let mut sums = [0u64; 32];
-            for line in words[pool.share(words.len(), 32, worker)].as_chunks::<32>().0 {
-                sums.iter_mut().zip(line).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-            }
-            black_box(sums);
-        });
-    });
-    Ok(COLD as f64 / seconds)
+/// Passes of which the best is taken, and how much each of them does.
+#[derive(Clone, Copy)]
+struct Effort {
+    reads: usize,
+    multiplications: usize,
+    rounds: usize,
 }
 
-/// Operations per second.
-fn multiplications(pool: &Pool, isa: Isa, arithmetic: Arithmetic) -> f64 {
-    const ROUNDS: usize = 1 << 20;
-    let busy = |rounds| match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
-            crate::cpu::multiply_in_registers(isa, arithmetic, rounds)
+/// Threads and memory with which a machine is asked, as often as one likes, what it gives.
+pub struct Prober {
+    pool: Pool,
+    isa: Isa,
+    /// Memory that no cache holds.
+    memory: memory::Arena,
+}
+
+impl Prober {
+    /// Gets `threads` threads ready to be measured with the instructions of `isa`.
+    ///
+    /// # Errors
+    /// When the memory is refused.
+    pub fn new(isa: Isa, threads: usize) -> Result<Self, TensorError> {
+        // Huge pages, as the weights have them.
+        let mut memory = memory::Arena::zeroed(COLD)?;
+        // Pages that were never written are all one page of zeros.
+        memory.bytes_mut().fill(1);
+        Ok(Self { pool: Pool::new(threads), isa, memory })
+    }
+
+    /// What the machine reaches at most, in about a second: the best of several passes each, so that a busy neighbour shows
+    /// in none of them rather than in all.
+    pub fn most(&self) -> Peaks {
+        self.peaks(Effort { reads: 8, multiplications: 5, rounds: 1 << 20 })
+    }
+
+    /// What it gives in this moment, in some hundredths of a second: a single pass each, with whatever others take of it.
+    pub fn now(&self) -> Peaks {
+        self.peaks(Effort { reads: 1, multiplications: 1, rounds: 1 << 16 })
+    }
+
+    fn peaks(&self, effort: Effort) -> Peaks {
+        Peaks {
+            threads: self.pool.threads(),
+            bandwidth: self.bandwidth(effort),
+            operations: Arithmetic::ALL.map(|arithmetic| self.multiplications(effort, arithmetic)),
         }
-        _ => scalar(rounds),
-    };
-    let operations = busy(1);
-    let seconds = best_of(5, || {
-        pool.run(&|_| {
-            busy(ROUNDS);
+    }
+
+    /// Bytes per second.
+    fn bandwidth(&self, effort: Effort) -> f64 {
+        let words: &[u64] = bytemuck::cast_slice(self.memory.bytes());
+        let seconds = best_of(effort.reads, || {
+            self.pool.run(&|worker| {
+                let mut sums = [0u64; 32];
+                for line in words[self.pool.share(words.len(), 32, worker)].as_chunks::<32>().0 {
+                    sums.iter_mut().zip(line).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+                }
+                black_box(sums);
+            });
         });
-    });
-    (ROUNDS * operations * pool.threads()) as f64 / seconds
+        COLD as f64 / seconds
+    }
+
+    /// Operations per second.
+    fn multiplications(&self, effort: Effort, arithmetic: Arithmetic) -> f64 {
+        let busy = |rounds| match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => {
+                crate::cpu::multiply_in_registers(self.isa, arithmetic, rounds)
+            }
+            _ => scalar(rounds),
+        };
+        let operations = busy(1);
+        let seconds = best_of(effort.multiplications, || {
+            self.pool.run(&|_| {
+                busy(effort.rounds);
+            });
+        });
+        (effort.rounds * operations * self.pool.threads()) as f64 / seconds
+    }
 }
 
 /// Multiplies and adds without asking for instructions, and returns the operations of a round.
@@ -137,7 +167,9 @@ fn scalar(rounds: usize) -> usize {
 }
 
 fn best_of(passes: usize, mut pass: impl FnMut()) -> f64 {
-    pass();
+    if passes > 1 {
+        pass();
+    }
     let time = |_| {
         let start = Instant::now();
         pass();

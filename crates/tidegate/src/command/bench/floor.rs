@@ -3,6 +3,9 @@
 //! The least time a part can take is the larger of its bytes over the read bandwidth and its operations over the peak of
 //! its arithmetic; its share is that time over the time it took. Passes run one after the other without an engine around
 //! them, on made-up tokens over pages of made-up keys and values, since only shapes matter.
+//!
+//! What a machine gives changes from one tenth of a second to the next where others share it. So shares are taken of what it
+//! gave right before and after a pass, and the machine's most is shown beside.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,13 +15,13 @@ use anyhow::Context;
 use engine::sampler::{Ask, History, Place, Sampler, Settings};
 use models::{Batch, CausalLm};
 use serde_json::{Value, json};
-use tensor::peak::{Arithmetic, Peaks};
+use tensor::peak::{Arithmetic, Peaks, Prober};
 use tensor::timed::{Cost, Costs, Stage};
-use tensor::{KvArena, PAGE_TOKENS, Product, TensorError, Timed};
+use tensor::{KvArena, PAGE_TOKENS, Product, Timed};
 use tidegate::settings::InferenceSettings;
 
-/// Passes of a load; the one of the median time is shown.
-const PASSES: usize = 7;
+/// Passes of a load; the one of the median share is shown.
+const PASSES: usize = 9;
 
 /// What one pass computes: so many sequences that have so many tokens behind them and get so many new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +59,18 @@ impl Load {
     }
 }
 
+/// One pass, without sampling.
+struct Pass {
+    wall: Duration,
+    costs: Costs,
+    /// What the machine gave around it.
+    peaks: Peaks,
+}
+
 /// What a load took.
 pub(super) struct Measured {
     load: Load,
-    /// The whole pass, without sampling.
-    wall: Duration,
-    costs: Costs,
+    pass: Pass,
     /// How tokens were chosen, and how long it took for all sequences.
     sampled: Vec<(&'static str, Duration)>,
 }
@@ -88,49 +97,53 @@ pub(super) fn measure(settings: &InferenceSettings) -> anyhow::Result<Report> {
     let mut slot = None;
     let loaded = tidegate::load(&settings, |kernels| slot.insert(Arc::new(Timed::new(kernels))).clone())?;
     let timed = slot.context("a model computes with the kernels that it is given")?;
-    let threads = if loaded.threads > 1 { vec![1, loaded.threads] } else { vec![1] };
-    let peaks = || -> Result<Vec<Peaks>, TensorError> {
-        threads.iter().map(|&threads| Peaks::measure(loaded.isa, threads)).collect()
-    };
-    let before = peaks()?;
+    let all = Prober::new(loaded.isa, loaded.threads)?;
+    let one = (loaded.threads > 1).then(|| Prober::new(loaded.isa, 1)).transpose()?;
+    let peaks = || one.iter().chain([&all]).map(Prober::most);
+    let before: Vec<Peaks> = peaks().collect();
     let precision = loaded.model.precision();
-    let measured = all_loads(loaded.model.model, &timed)?;
-    let after = peaks()?;
-    Ok(Report {
-        peaks: before.into_iter().zip(after).map(|(before, after)| before.better(after)).collect(),
-        precision,
-        measured,
-        name: loaded.name,
-        compute: loaded.compute,
-    })
+    let measured = all_loads(loaded.model.model, &timed, &all)?;
+    let mut peaks: Vec<Peaks> =
+        before.into_iter().zip(peaks()).map(|(before, after)| before.better(after)).collect();
+    if let Some(most) = peaks.last_mut() {
+        *most = measured.iter().fold(*most, |most, one| most.better(one.pass.peaks));
+    }
+    Ok(Report { peaks, precision, measured, name: loaded.name, compute: loaded.compute })
 }
 
-fn all_loads(mut model: Box<dyn CausalLm>, timed: &Timed) -> anyhow::Result<Vec<Measured>> {
+fn all_loads(mut model: Box<dyn CausalLm>, timed: &Timed, prober: &Prober) -> anyhow::Result<Vec<Measured>> {
     let shape = model.shape();
     let loads = LOADS.map(|load| load.within(shape.max_positions));
     let pages = |load: &Load| load.sequences * load.tokens().div_ceil(PAGE_TOKENS);
     let mut kv = KvArena::new(shape.kv, loads.iter().map(pages).max().unwrap_or(0))?;
     // Memory that was never written would be read from one page of zeros.
     kv.bytes_mut().fill(0x11);
-    Ok(loads.into_iter().map(|load| one_load(&mut *model, timed, &mut kv, load)).collect())
+    Ok(loads.into_iter().map(|load| one_load((&mut *model, timed), &mut kv, load, prober)).collect())
 }
 
-fn one_load(model: &mut dyn CausalLm, timed: &Timed, kv: &mut KvArena, load: Load) -> Measured {
+fn one_load(
+    (model, timed): (&mut dyn CausalLm, &Timed),
+    kv: &mut KvArena,
+    load: Load,
+    prober: &Prober,
+) -> Measured {
     let vocabulary = model.shape().vocabulary;
     let batch = batch(load, vocabulary);
-    let mut passes = Vec::new();
-    for pass in 0..=PASSES {
+    // The first pass touches memory for the first time.
+    model.forward(&batch, kv);
+    let mut before = prober.now();
+    let pass = |_| {
         timed.take();
         let start = Instant::now();
         model.forward(&batch, kv);
-        let wall = start.elapsed();
-        // The first pass touches memory for the first time.
-        if pass > 0 {
-            passes.push((wall, timed.take()));
-        }
-    }
-    passes.sort_by_key(|&(wall, _)| wall);
-    let (wall, costs) = passes.swap_remove(PASSES / 2);
+        let (wall, costs) = (start.elapsed(), timed.take());
+        let after = prober.now();
+        let peaks = std::mem::replace(&mut before, after).better(after);
+        Pass { wall, costs, peaks }
+    };
+    let mut passes: Vec<Pass> = (0..PASSES).map(pass).collect();
+    passes.sort_by(|a, b| a.share().total_cmp(&b.share()));
+    let pass = passes.swap_remove(PASSES / 2);
     let logits = model.forward(&batch, kv).logits.to_vec();
     let settings = [
         ("greedy", Settings { temperature: 0.0, ..Settings::default() }),
@@ -138,7 +151,7 @@ fn one_load(model: &mut dyn CausalLm, timed: &Timed, kv: &mut KvArena, load: Loa
         ("top-p 0.95", Settings { top_p: 0.95, ..Settings::default() }),
     ];
     let sampled = settings.map(|(name, settings)| (name, sample(&logits, vocabulary, &settings))).to_vec();
-    Measured { load, wall, costs, sampled }
+    Measured { load, pass, sampled }
 }
 
 /// Made-up tokens; sequences have their pages by turns, as after some time of serving.
@@ -204,8 +217,14 @@ struct Line {
     floor: f64,
 }
 
-impl Measured {
-    fn lines(&self, peaks: &Peaks) -> Vec<Line> {
+impl Pass {
+    /// The share of the floor that the whole pass reaches.
+    fn share(&self) -> f64 {
+        self.costs.iter().map(|cost| floor(cost, &self.peaks)).sum::<f64>() / self.wall.as_secs_f64()
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let Self { peaks, .. } = self;
         let stages = Stage::ALL.into_iter().zip(&self.costs).filter(|(_, cost)| cost.calls > 0);
         let line = |(stage, cost): (Stage, &Cost)| Line {
             name: words(stage),
@@ -224,12 +243,15 @@ impl Measured {
         lines.push(Line { name: "the whole pass", seconds: wall, bytes, operations, floor });
         lines
     }
+}
 
-    fn table(&self, peaks: &Peaks) -> String {
-        let wall = self.wall.as_secs_f64();
+impl Measured {
+    fn table(&self) -> String {
+        let wall = self.pass.wall.as_secs_f64();
         let mut text = format!(
-            "\n{}\n  {:<24}{:>10} {:>7}{:>10}{:>10}{:>9}{:>9}{:>7}\n",
+            "\n{}; the machine around it:\n{}  {:<24}{:>10} {:>7}{:>10}{:>10}{:>9}{:>9}{:>7}\n",
             self.load.words(),
+            machine_line(&self.pass.peaks),
             "",
             "ms",
             "of all",
@@ -239,7 +261,7 @@ impl Measured {
             "GFLOP/s",
             "floor"
         );
-        for Line { name, seconds, bytes, operations, floor } in self.lines(peaks) {
+        for Line { name, seconds, bytes, operations, floor } in self.pass.lines() {
             let (bytes, operations) = (bytes as f64, operations as f64);
             text += &format!(
                 "  {name:<24}{:>10.3} {:>5.1} %{:>10.2}{:>10.3}{:>9.1}{:>9.1}{:>5.0} %\n",
@@ -260,7 +282,7 @@ impl Measured {
         text
     }
 
-    fn json(&self, peaks: &Peaks) -> Value {
+    fn json(&self) -> Value {
         let stage = |line: &Line| {
             json!({
                 "stage": line.name,
@@ -276,53 +298,51 @@ impl Measured {
             "sequences": self.load.sequences,
             "context": self.load.context,
             "rows": self.load.rows,
-            "stages": self.lines(peaks).iter().map(stage).collect::<Vec<_>>(),
+            "machine": machine_json(&self.pass.peaks),
+            "stages": self.pass.lines().iter().map(stage).collect::<Vec<_>>(),
             "sampling": self.sampled.iter().map(sampled).collect::<Vec<_>>(),
         })
     }
 }
 
-/// What the machine reaches with one thread and with all of them, which the shares are taken of.
-fn machine_table(peaks: &[Peaks]) -> String {
-    let mut text = String::from("the machine at most:\n");
-    for peaks in peaks {
-        let plural = if peaks.threads == 1 { " " } else { "s" };
-        text += &format!("  {:>3} thread{plural} {:>8.1} GB/s read", peaks.threads, peaks.bandwidth / 1e9);
-        for kind in Arithmetic::ALL {
-            text += &format!("{:>9.0} GFLOP/s {}", peaks.of(kind) / 1e9, kind.name());
-        }
-        text += "\n";
+/// What a machine reaches, for a person.
+fn machine_line(peaks: &Peaks) -> String {
+    let plural = if peaks.threads == 1 { " " } else { "s" };
+    let mut text = format!("  {:>3} thread{plural} {:>8.1} GB/s read", peaks.threads, peaks.bandwidth / 1e9);
+    for kind in Arithmetic::ALL {
+        text += &format!("{:>9.0} GFLOP/s {}", peaks.of(kind) / 1e9, kind.name());
     }
-    text
+    text + "\n"
+}
+
+/// What a machine reaches, for a program.
+fn machine_json(peaks: &Peaks) -> Value {
+    let mut object = json!({ "threads": peaks.threads, "read_bytes_per_s": peaks.bandwidth });
+    for kind in Arithmetic::ALL {
+        object[format!("{}_per_s", kind.name())] = json!(peaks.of(kind));
+    }
+    object
 }
 
 impl Report {
     /// All of it for a person.
     pub(super) fn table(&self) -> String {
         let Self { name, precision, compute, peaks, measured } = self;
-        let head = format!("{name}, {precision}, {compute}; {}", machine_table(peaks));
-        let tables = measured.iter().map(|one| peaks.last().map_or_else(String::new, |all| one.table(all)));
-        std::iter::once(head).chain(tables).collect()
+        let machine: String = peaks.iter().map(machine_line).collect();
+        let head = format!("{name}, {precision}, {compute}; the machine at most:\n{machine}");
+        std::iter::once(head).chain(measured.iter().map(Measured::table)).collect()
     }
 
     /// All of it for a program.
     pub(super) fn to_json(&self) -> Value {
-        let machine = |peaks: &Peaks| {
-            let mut object = json!({ "threads": peaks.threads, "read_bytes_per_s": peaks.bandwidth });
-            for kind in Arithmetic::ALL {
-                object[format!("{}_per_s", kind.name())] = json!(peaks.of(kind));
-            }
-            object
-        };
-        let loads = |all: &Peaks| self.measured.iter().map(|one| one.json(all)).collect::<Vec<_>>();
         json!({
             "peer": "tidegate",
             "version": env!("CARGO_PKG_VERSION"),
             "model": self.name,
             "precision": self.precision,
             "compute": self.compute,
-            "machine": self.peaks.iter().map(machine).collect::<Vec<_>>(),
-            "loads": self.peaks.last().map(loads),
+            "machine": self.peaks.iter().map(machine_json).collect::<Vec<_>>(),
+            "loads": self.measured.iter().map(Measured::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -346,8 +366,8 @@ mod tests {
         let mut costs = Costs::default();
         costs[0] = Cost { calls: 1, time: Duration::from_secs(1), bytes: 50, operations: [0; 3] };
         costs[3] = Cost { calls: 2, time: Duration::from_secs(2), bytes: 50, operations: [10, 0, 0] };
-        let measured = Measured { load: LOADS[0], wall: Duration::from_secs(4), costs, sampled: Vec::new() };
-        let lines = measured.lines(&PEAKS);
+        let pass = Pass { wall: Duration::from_secs(4), costs, peaks: PEAKS };
+        let lines = pass.lines();
         let seconds: Vec<f64> = lines.iter().map(|line| line.seconds).collect();
         assert_eq!(seconds, [1.0, 2.0, 1.0, 4.0]);
         assert_eq!((lines[3].floor, lines[3].bytes, lines[3].operations), (1.5, 100, 10));
