@@ -1,8 +1,9 @@
 //! Attention: queries that share a key head share the reading of its keys and values, block after block.
 //!
-//! A query sees the blocks of [`PAGE_TOKENS`] tokens that stand at its sequence's absolute positions, in order, and of
+//! A query sees the blocks of [`BLOCK`] tokens that stand at its sequence's absolute positions, in order, and of
 //! the last one only the tokens up to its own. What else is in a block cannot change its bits, because queries with
-//! different limits part ways before they look at it.
+//! different limits part ways before they look at it. A block is a step of the online softmax: the more tokens it has, the
+//! less often a highest score is looked for and sums are loaded and stored.
 
 mod block;
 mod segments;
@@ -11,6 +12,7 @@ mod stored;
 mod tests;
 mod tiled;
 
+use std::array;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -24,11 +26,17 @@ use crate::kernels::Heads;
 use crate::kv::Plane;
 use crate::{Fused, Isa, KvArena, KvDtype, PAGE_TOKENS, Pool, Queries, Ragged};
 
-use self::block::{Block, NO_SCALES, QUERIES, Query};
+use self::block::{NO_SCALES, QUERIES, Query};
 use self::stored::Stored;
 use self::tiled::{Rows, SHARING, Shape};
 
 pub(super) use self::segments::attend_segments;
+
+/// Pages of a block.
+const BLOCK_PAGES: usize = 4;
+
+/// Tokens of a block.
+const BLOCK: usize = BLOCK_PAGES * PAGE_TOKENS;
 
 /// Tokens of a sequence that make one item of work.
 const TOKENS: usize = 48;
@@ -227,8 +235,10 @@ fn paged(
 fn memory(heads: Heads, items: &[Item]) -> usize {
     let tokens = items.iter().map(|item| item.tokens).max().unwrap_or(0);
     let shape = Shape { rows: tokens * heads.query / heads.kv, dim: heads.dim };
-    // Lanes need less: the queries of a block, rounded.
-    (shape.words() + shape.keys() + shape.values()).max(QUERIES * heads.dim).next_multiple_of(16)
+    // Lanes need less: the queries that go together, rounded.
+    (shape.words() + BLOCK_PAGES * (shape.keys() + shape.values()))
+        .max(QUERIES * heads.dim)
+        .next_multiple_of(16)
 }
 
 /// Some parts of as many words, in memory that grows to the largest call and begins with a cache line.
@@ -324,7 +334,7 @@ impl<'a> Paged<'a> {
     /// How many tokens query number `i` sees of the block that `behind` others stand before.
     #[inline(always)]
     fn sees_of(&self, i: usize, behind: usize) -> usize {
-        self.sees(i).saturating_sub(behind).min(PAGE_TOKENS)
+        self.sees(i).saturating_sub(behind).min(BLOCK)
     }
 }
 
@@ -354,25 +364,22 @@ impl<L: Lanes, E: Stored, const TILED: bool> Work<L> for ByLanes<'_, E, TILED> {
                     round(l, queries, dim, self.memory);
                 }
                 let last = paged.sees(first + queries.len() - 1);
-                for (number, behind) in (0..last).step_by(PAGE_TOKENS).enumerate() {
-                    let here = paged.of_head::<E>(pages[number]);
-                    let next = pages.get(number + 1).map(|&page| paged.of_head::<E>(page));
-                    let next = next.as_ref().unwrap_or(&here);
+                for behind in (0..last).step_by(BLOCK) {
+                    // Nothing follows the last page, so it stands for its own successor.
+                    let page = |number: usize| {
+                        let OfHead { keys, values, scales } =
+                            paged.of_head::<E>(pages[number.min(pages.len() - 1)]);
+                        let scales = scales.map_or(NO_SCALES, |(k, v)| (k.as_ptr(), v.as_ptr()));
+                        block::Page { keys: keys.as_ptr(), values: values.as_ptr(), scales }
+                    };
+                    let pages = array::from_fn(|number| page(behind / PAGE_TOKENS + number));
                     let mut start = 0;
                     while start < queries.len() {
                         let tokens = paged.sees_of(first + start, behind);
                         let alike = |i: usize| paged.sees_of(first + i, behind) == tokens;
                         let end = (start..queries.len()).find(|&i| !alike(i)).unwrap_or(queries.len());
                         if tokens > 0 {
-                            let block = Block {
-                                keys: here.keys.as_ptr(),
-                                values: here.values.as_ptr(),
-                                stride: dim,
-                                scales: here.scales.map_or(NO_SCALES, |(k, v)| (k.as_ptr(), v.as_ptr())),
-                                next: (next.keys.as_ptr(), next.values.as_ptr()),
-                                tokens,
-                                dim,
-                            };
+                            let block = block::Block { pages, stride: dim, tokens, dim };
                             block::pass::<_, _, _, TILED>(l, &mut queries[start..end], block);
                         }
                         start = end;
@@ -397,22 +404,29 @@ impl<L: Lanes, E: Stored, T: Tiles> Work<L> for Tiled<'_, E, T> {
     #[inline(always)]
     fn run(self, l: L) {
         let Self { paged, memory, mut tiles, .. } = self;
-        let (calls, pages, count) = (paged.calls, paged.pages(), paged.count());
+        let (calls, pages_of, count) = (paged.calls, paged.pages(), paged.count());
         let shape = Shape { rows: count, dim: calls.heads.dim };
-        let (keys, memory) = memory.split_at_mut(shape.keys());
-        let (values, memory) = memory.split_at_mut(shape.values());
-        let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
+        let (tiled, memory) = memory.split_at_mut(BLOCK_PAGES * (shape.keys() + shape.values()));
         let query = |i: usize| calls.query(calls.place(paged.first(), i));
         let mut rows = Rows::begin(l, shape, &mut memory[..shape.words()], query);
-        for (number, behind) in (0..paged.sees(count - 1)).step_by(PAGE_TOKENS).enumerate() {
-            let here = paged.of_head::<E>(pages[number]);
-            let next = pages.get(number + 1).map(|&page| paged.of_head::<E>(page));
-            let next = next.as_ref().unwrap_or(&here);
-            let seen = (shape.dim, paged.sees_of(count - 1, behind));
-            tiled::tile_keys(l, (here.keys, next.keys.as_ptr()), keys);
-            let alone = tiled::tile_values(l, (here.values, next.values.as_ptr()), seen, values);
-            let block = tiled::Block { keys, values, scales: here.scales };
-            rows.pass(l, &mut tiles, (block, alone), |i| paged.sees_of(i, behind));
+        let all = paged.sees(count - 1);
+        for behind in (0..all).step_by(BLOCK) {
+            let mut block = [tiled::Page::default(); BLOCK_PAGES];
+            let mut alone = false;
+            let pages = (behind..all.min(behind + BLOCK)).step_by(PAGE_TOKENS);
+            let used = pages.len();
+            let memory = tiled.chunks_exact_mut(shape.keys() + shape.values());
+            for ((page, start), memory) in block.iter_mut().zip(pages).zip(memory) {
+                let here = paged.of_head::<E>(pages_of[start / PAGE_TOKENS]);
+                let next = pages_of.get(start / PAGE_TOKENS + 1).map(|&page| paged.of_head::<E>(page));
+                let next = next.as_ref().unwrap_or(&here);
+                let (keys, values) = bytemuck::cast_slice_mut(memory).split_at_mut(shape.keys());
+                let seen = (shape.dim, (all - start).min(PAGE_TOKENS));
+                tiled::tile_keys(l, (here.keys, next.keys.as_ptr()), keys);
+                alone |= tiled::tile_values(l, (here.values, next.values.as_ptr()), seen, values);
+                *page = tiled::Page { keys, values, scales: here.scales };
+            }
+            rows.pass(l, &mut tiles, (&block[..used], alone), |i| paged.sees_of(i, behind));
         }
         for i in 0..count {
             // SAFETY: the rows are the item's, and no other item has both its tokens and its key head.

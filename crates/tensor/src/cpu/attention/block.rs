@@ -1,4 +1,4 @@
-//! A few queries against one block of [`PAGE_TOKENS`] keys and values: one step of the online softmax.
+//! A few queries against one block of keys and values: one step of the online softmax.
 //!
 //! Where the machine has tiles, few queries still go by lanes, since most of a tile would be empty. They make the bits that
 //! tiles make: `TILED` lanes add as `TDPBF16PS` does, what is even and what is odd apart within every [`DEPTH`] terms
@@ -13,6 +13,7 @@ use crate::cpu::math::{exp, exp_without_dust, without_dust};
 use crate::packed::DEPTH;
 
 use super::stored::Stored;
+use super::{BLOCK, BLOCK_PAGES};
 
 /// The most queries that share one pass over a block.
 pub(super) const QUERIES: usize = 6;
@@ -36,22 +37,37 @@ impl Query {
         Self { q: std::ptr::null(), out: std::ptr::null_mut(), highest: f32::NEG_INFINITY, weight: 0.0 };
 }
 
+/// A page of keys and values of one head.
+#[derive(Clone, Copy)]
+pub(super) struct Page<K, V> {
+    /// `[dim][PAGE_TOKENS]`.
+    pub(super) keys: *const K,
+    /// `[PAGE_TOKENS]` rows of `dim` values.
+    pub(super) values: *const V,
+    /// The scales of the keys and of the values, one for each token; they are read only where the type has scales.
+    pub(super) scales: (*const f32, *const f32),
+}
+
 /// A block of keys and values of one head.
 #[derive(Clone, Copy)]
 pub(super) struct Block<K, V> {
-    /// `[dim][PAGE_TOKENS]`.
-    pub(super) keys: *const K,
-    /// `[PAGE_TOKENS]` rows of `dim` values, `stride` apart.
-    pub(super) values: *const V,
+    /// Its pages, and the one that follows: memory can bring a page while the one before it is computed. What is behind
+    /// the last token that is seen is never read.
+    pub(super) pages: [Page<K, V>; BLOCK_PAGES + 1],
+    /// Values from one token to the next.
     pub(super) stride: usize,
-    /// The scales of the keys and of the values, one for each token; they are read only where the type has scales.
-    pub(super) scales: (*const f32, *const f32),
-    /// Where the next block's keys and values stand, so that memory can bring them while this one is computed. They
-    /// are never read here.
-    pub(super) next: (*const K, *const V),
     /// Tokens that the queries may see, the first ones of the block.
     pub(super) tokens: usize,
     pub(super) dim: usize,
+}
+
+impl<K, V> Block<K, V> {
+    /// The pages of which some tokens are seen, each with the one behind it and the tokens before it.
+    #[inline(always)]
+    fn seen(&self) -> impl Iterator<Item = (&Page<K, V>, &Page<K, V>, usize)> {
+        let pages = self.pages.iter().zip(&self.pages[1..]).zip((0..self.tokens).step_by(PAGE_TOKENS));
+        pages.map(|((page, next), start)| (page, next, start))
+    }
 }
 
 /// The scales of what has none.
@@ -84,21 +100,37 @@ pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored, const TILED: bool>(
 /// What `R` queries make of a block before they look at its values.
 struct Weights<const R: usize> {
     /// `e^(score − highest)`, times the scale of the token's value; nobody reads those of tokens that are not seen.
-    p: [[f32; PAGE_TOKENS]; R],
+    p: [[f32; BLOCK]; R],
     /// What the sums of the blocks behind shrink by, because the highest score has risen.
     shrink: [f32; R],
+}
+
+/// Some coordinates of the values of a page.
+#[derive(Clone, Copy)]
+struct Columns<V> {
+    /// Those of the first token.
+    values: *const V,
+    /// Those of the next page's.
+    next: *const V,
+    stride: usize,
+    /// Tokens of the block before the page.
+    start: usize,
+    /// Tokens that are seen of it.
     tokens: usize,
 }
 
-/// Some coordinates of the values of a block.
-#[derive(Clone, Copy)]
-struct Columns<V> {
-    values: *const V,
-    /// The next block's values.
-    next: *const V,
-    stride: usize,
-    /// The first coordinate.
-    first: usize,
+impl<K, V> Block<K, V> {
+    /// The coordinates from `first` on of the pages that are seen.
+    #[inline(always)]
+    fn columns(&self, first: usize) -> impl Iterator<Item = Columns<V>> {
+        self.seen().map(move |(page, next, start)| Columns {
+            values: page.values.wrapping_add(first),
+            next: next.values.wrapping_add(first),
+            stride: self.stride,
+            start,
+            tokens: (self.tokens - start).min(PAGE_TOKENS),
+        })
+    }
 }
 
 #[inline(always)]
@@ -108,54 +140,67 @@ unsafe fn pass_rows<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED:
     block: Block<K, V>,
 ) {
     let Ok(queries) = <&mut [Query; R]>::try_from(queries) else { unreachable!("{R} queries") };
-    let mut weights = Weights { p: [[0.0; PAGE_TOKENS]; R], shrink: [0.0; R], tokens: block.tokens };
+    let mut weights = Weights { p: [[0.0; BLOCK]; R], shrink: [0.0; R] };
     // SAFETY: the caller's; the columns stay below `dim`.
     unsafe {
         // As many registers as the sums of six queries fit into; fewer queries take more columns at a time instead.
-        if TILED {
-            products_by_pairs::<L, K, V, R, 2>(l, queries, block, &mut weights);
-        } else if L::N == 16 || R > 2 {
-            products::<L, K, V, R, 2>(l, queries, block, &mut weights);
-        } else {
-            products::<L, K, V, R, 4>(l, queries, block, &mut weights);
+        for (page, next, start) in block.seen() {
+            let keys = Keys { here: page.keys, next: next.keys, dim: block.dim, start };
+            if TILED {
+                products_by_pairs::<L, K, R, 2>(l, queries, keys, &mut weights);
+            } else if L::N == 16 || R > 2 {
+                products::<L, K, R, 2>(l, queries, keys, &mut weights);
+            } else {
+                products::<L, K, R, 4>(l, queries, keys, &mut weights);
+            }
         }
-        soften::<L, K, V, R, TILED>(l, queries, block, &mut weights);
-        let mut columns =
-            Columns { values: block.values, next: block.next.1, stride: block.stride, first: 0 };
+        soften::<L, K, V, R, TILED>(l, queries, &block, &mut weights);
+        let mut first = 0;
         // Two chains of sums take twice the registers.
         let wide = if R <= 2 || (L::N == 16 && !TILED) { 4 * L::N } else { 2 * L::N };
-        while columns.first + wide <= block.dim {
+        while first + wide <= block.dim {
             if wide == 4 * L::N {
-                add_values::<L, V, R, 4, TILED>(l, queries, &weights, columns);
+                add_values::<L, K, V, R, 4, TILED>(l, queries, &weights, (&block, first));
             } else {
-                add_values::<L, V, R, 2, TILED>(l, queries, &weights, columns);
+                add_values::<L, K, V, R, 2, TILED>(l, queries, &weights, (&block, first));
             }
-            columns.first += wide;
+            first += wide;
         }
-        while columns.first < block.dim {
-            add_few_values::<L, V, R, TILED>(l, queries, &weights, (columns, block.dim - columns.first));
-            columns.first += L::N;
+        while first < block.dim {
+            add_few_values::<L, K, V, R, TILED>(l, queries, &weights, (&block, first));
+            first += L::N;
         }
     }
 }
 
+/// The keys of a page.
+#[derive(Clone, Copy)]
+struct Keys<K> {
+    here: *const K,
+    /// Those of the next page.
+    next: *const K,
+    dim: usize,
+    /// Tokens of the block before the page.
+    start: usize,
+}
+
 /// `weights.p = q · k`, `W` registers of tokens.
 #[inline(always)]
-unsafe fn products<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usize>(
+unsafe fn products<L: Lanes, K: Stored, const R: usize, const W: usize>(
     l: L,
     queries: &[Query; R],
-    block: Block<K, V>,
+    keys: Keys<K>,
     weights: &mut Weights<R>,
 ) {
     for first in (0..PAGE_TOKENS).step_by(W * L::N) {
         let mut sums = [[l.splat(0.0); W]; R];
-        for d in 0..block.dim {
+        for d in 0..keys.dim {
             // SAFETY: the caller's.
-            unsafe { add_coordinate(l, queries, (block, d, first), &mut sums) };
+            unsafe { add_coordinate(l, queries, (keys, d, first), &mut sums) };
         }
         for (p, sums) in weights.p.iter_mut().zip(sums) {
             for (w, sum) in sums.into_iter().enumerate() {
-                l.write(&mut p[first + w * L::N..], sum);
+                l.write(&mut p[keys.start + first + w * L::N..], sum);
             }
         }
     }
@@ -163,23 +208,23 @@ unsafe fn products<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usiz
 
 /// The same in the order of tiles.
 #[inline(always)]
-unsafe fn products_by_pairs<L: Lanes, K: Stored, V: Stored, const R: usize, const W: usize>(
+unsafe fn products_by_pairs<L: Lanes, K: Stored, const R: usize, const W: usize>(
     l: L,
     queries: &[Query; R],
-    block: Block<K, V>,
+    keys: Keys<K>,
     weights: &mut Weights<R>,
 ) {
     for first in (0..PAGE_TOKENS).step_by(W * L::N) {
         let mut sums = [[l.splat(0.0); W]; R];
-        for step in (0..block.dim).step_by(DEPTH) {
+        for step in (0..keys.dim).step_by(DEPTH) {
             let mut even = [[l.splat(0.0); W]; R];
             let mut odd = even;
-            for d in (step..(step + DEPTH).min(block.dim)).step_by(2) {
+            for d in (step..(step + DEPTH).min(keys.dim)).step_by(2) {
                 // SAFETY: the caller's.
                 unsafe {
-                    add_coordinate(l, queries, (block, d, first), &mut even);
-                    if d + 1 < block.dim {
-                        add_coordinate(l, queries, (block, d + 1, first), &mut odd);
+                    add_coordinate(l, queries, (keys, d, first), &mut even);
+                    if d + 1 < keys.dim {
+                        add_coordinate(l, queries, (keys, d + 1, first), &mut odd);
                     }
                 }
             }
@@ -191,7 +236,7 @@ unsafe fn products_by_pairs<L: Lanes, K: Stored, V: Stored, const R: usize, cons
         }
         for (p, sums) in weights.p.iter_mut().zip(sums) {
             for (w, sum) in sums.into_iter().enumerate() {
-                l.write(&mut p[first + w * L::N..], sum);
+                l.write(&mut p[keys.start + first + w * L::N..], sum);
             }
         }
     }
@@ -199,19 +244,19 @@ unsafe fn products_by_pairs<L: Lanes, K: Stored, V: Stored, const R: usize, cons
 
 /// Adds the products of coordinate `d` with the keys of `W` registers of tokens from `first` on.
 #[inline(always)]
-unsafe fn add_coordinate<L: Lanes, K: Stored, V, const R: usize, const W: usize>(
+unsafe fn add_coordinate<L: Lanes, K: Stored, const R: usize, const W: usize>(
     l: L,
     queries: &[Query; R],
-    (block, d, first): (Block<K, V>, usize, usize),
+    (keys, d, first): (Keys<K>, usize, usize),
     sums: &mut [[L::F; W]; R],
 ) {
     if first == 0 {
-        prefetch_line(block.next.0, d);
+        prefetch_line(keys.next, d);
     }
     let line = d * PAGE_TOKENS + first;
-    // SAFETY: the caller's; the block has `dim` lines, and `W · N` divides a line.
+    // SAFETY: the caller's; the page has `dim` lines, and `W · N` divides a line.
     unsafe {
-        let keys: [L::F; W] = array::from_fn(|w| K::load(l, block.keys.add(line + w * L::N)));
+        let keys: [L::F; W] = array::from_fn(|w| K::load(l, keys.here.add(line + w * L::N)));
         for (sums, query) in sums.iter_mut().zip(queries) {
             let q = l.splat(*query.q.add(d));
             for (sum, keys) in sums.iter_mut().zip(keys) {
@@ -236,7 +281,7 @@ fn prefetch_line<E: Stored>(plane: *const E, line: usize) {
 unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bool>(
     l: L,
     queries: &mut [Query; R],
-    block: Block<K, V>,
+    block: &Block<K, V>,
     weights: &mut Weights<R>,
 ) {
     // SAFETY: the caller's; what is scaled has a scale for each of the block's tokens.
@@ -245,22 +290,26 @@ unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bo
     let unseen = l.splat(f32::NEG_INFINITY);
     for (r, (query, p)) in queries.iter_mut().zip(&mut weights.p).enumerate() {
         let mut highest = l.splat(query.highest);
-        for at in (0..PAGE_TOKENS).step_by(L::N) {
-            let score = l.mul(l.read(&p[at..]), scale);
-            let score = if K::SCALED { scaled(score, block.scales.0, at) } else { score };
-            let score = l.keep_first(weights.tokens.saturating_sub(at), score, unseen);
-            highest = l.max(score, highest);
-            l.write(&mut p[at..], score);
+        for (page, _, start) in block.seen() {
+            for at in (0..PAGE_TOKENS).step_by(L::N) {
+                let score = l.mul(l.read(&p[start + at..]), scale);
+                let score = if K::SCALED { scaled(score, page.scales.0, at) } else { score };
+                let score = l.keep_first(block.tokens.saturating_sub(start + at), score, unseen);
+                highest = l.max(score, highest);
+                l.write(&mut p[start + at..], score);
+            }
         }
         let before = std::mem::replace(&mut query.highest, l.highest(highest));
         let highest = l.splat(query.highest);
         let mut sum = l.splat(0.0);
-        for at in (0..PAGE_TOKENS).step_by(L::N) {
-            let score = l.sub(l.read(&p[at..]), highest);
-            let power = if TILED { exp_without_dust(l, score) } else { exp(l, score) };
-            sum = l.add(sum, power);
-            let power = if V::SCALED { scaled(power, block.scales.1, at) } else { power };
-            l.write(&mut p[at..], if TILED { l.round_bf16(power) } else { power });
+        for (page, _, start) in block.seen() {
+            for at in (0..PAGE_TOKENS).step_by(L::N) {
+                let score = l.sub(l.read(&p[start + at..]), highest);
+                let power = if TILED { exp_without_dust(l, score) } else { exp(l, score) };
+                sum = l.add(sum, power);
+                let power = if V::SCALED { scaled(power, page.scales.1, at) } else { power };
+                l.write(&mut p[start + at..], if TILED { l.round_bf16(power) } else { power });
+            }
         }
         // Mostly the highest score stays, and e^0 is exactly one.
         let mut shrink = [1.0; 16];
@@ -279,44 +328,47 @@ fn shrunk<L: Lanes, const TILED: bool>(l: L, sums: L::F, shrink: f32) -> L::F {
     if TILED && shrink != 1.0 { without_dust(l, shrunk) } else { shrunk }
 }
 
-/// `out = out · shrink + Σ p · v` for `C` registers of coordinates.
+/// `out = out · shrink + Σ p · v` for `C` registers of coordinates from `first` on.
 #[inline(always)]
-unsafe fn add_values<L: Lanes, V: Stored, const R: usize, const C: usize, const TILED: bool>(
+unsafe fn add_values<L: Lanes, K, V: Stored, const R: usize, const C: usize, const TILED: bool>(
     l: L,
     queries: &[Query; R],
     weights: &Weights<R>,
-    columns: Columns<V>,
+    (block, first): (&Block<K, V>, usize),
 ) {
     let mut sums = [[l.splat(0.0); C]; R];
-    let mut even = [[l.splat(0.0); C]; R];
-    let mut odd = even;
     // SAFETY: the caller's.
     unsafe {
         for (r, sums) in sums.iter_mut().enumerate() {
-            let out = queries[r].out.add(columns.first);
+            let out = queries[r].out.add(first);
             for (c, sum) in sums.iter_mut().enumerate() {
                 *sum = shrunk::<L, TILED>(l, l.load(out.add(c * L::N)), weights.shrink[r]);
             }
         }
-        let tokens = weights.tokens.min(PAGE_TOKENS);
-        if TILED {
-            for token in (0..tokens).step_by(2) {
+        for columns in block.columns(first) {
+            if !TILED {
+                for token in 0..columns.tokens {
+                    add_token(l, (weights, columns, token), &mut sums);
+                }
+                continue;
+            }
+            let mut even = [[l.splat(0.0); C]; R];
+            let mut odd = even;
+            for token in (0..columns.tokens).step_by(2) {
                 add_token(l, (weights, columns, token), &mut even);
-                if token + 1 < tokens {
+                if token + 1 < columns.tokens {
                     add_token(l, (weights, columns, token + 1), &mut odd);
                 }
             }
-        } else {
-            for token in 0..tokens {
-                add_token(l, (weights, columns, token), &mut sums);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = l.add(*sum, l.add(even[r][c], odd[r][c]));
+                }
             }
         }
-        for (r, (query, sums)) in queries.iter().zip(sums).enumerate() {
-            for (c, mut sum) in sums.into_iter().enumerate() {
-                if TILED {
-                    sum = l.add(sum, l.add(even[r][c], odd[r][c]));
-                }
-                l.store(query.out.add(columns.first + c * L::N), sum);
+        for (query, sums) in queries.iter().zip(sums) {
+            for (c, sum) in sums.into_iter().enumerate() {
+                l.store(query.out.add(first + c * L::N), sum);
             }
         }
     }
@@ -329,7 +381,7 @@ unsafe fn add_token<L: Lanes, V: Stored, const R: usize, const C: usize>(
     (weights, columns, token): (&Weights<R>, Columns<V>, usize),
     sums: &mut [[L::F; C]; R],
 ) {
-    let at = token * columns.stride + columns.first;
+    let at = token * columns.stride;
     for c in 0..C {
         if (c * L::N * size_of::<V>()).is_multiple_of(64) {
             prefetch(columns.next.wrapping_add(at + c * L::N));
@@ -338,39 +390,41 @@ unsafe fn add_token<L: Lanes, V: Stored, const R: usize, const C: usize>(
     // SAFETY: the caller's.
     let values: [L::F; C] = unsafe { array::from_fn(|c| V::load(l, columns.values.add(at + c * L::N))) };
     for (sums, p) in sums.iter_mut().zip(&weights.p) {
-        let p = l.splat(p[token]);
+        let p = l.splat(p[columns.start + token]);
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum = l.fma(p, value, *sum);
         }
     }
 }
 
-/// What [`add_values`] does for one register of coordinates, of which `count` (or all, if there are more) exist.
+/// What [`add_values`] does for one register of coordinates, of which those below `dim` exist.
 #[inline(always)]
-unsafe fn add_few_values<L: Lanes, V: Stored, const R: usize, const TILED: bool>(
+unsafe fn add_few_values<L: Lanes, K, V: Stored, const R: usize, const TILED: bool>(
     l: L,
     queries: &[Query; R],
     weights: &Weights<R>,
-    (columns, count): (Columns<V>, usize),
+    (block, first): (&Block<K, V>, usize),
 ) {
+    let count = block.dim - first;
     if count >= L::N {
         // SAFETY: the caller's.
-        return unsafe { add_values::<L, V, R, 1, TILED>(l, queries, weights, columns) };
+        return unsafe { add_values::<L, K, V, R, 1, TILED>(l, queries, weights, (block, first)) };
     }
     for (r, query) in queries.iter().enumerate() {
         // SAFETY: the caller's; `count` coordinates are there.
         unsafe {
-            let out = query.out.add(columns.first);
+            let out = query.out.add(first);
             let mut sum = shrunk::<L, TILED>(l, l.load_first(out, count), weights.shrink[r]);
-            let mut both = [l.splat(0.0); 2];
-            for token in 0..weights.tokens {
-                let value = columns.values.add(token * columns.stride + columns.first);
-                let value = V::load_first(l, value, count);
-                let sum = if TILED { &mut both[token % 2] } else { &mut sum };
-                *sum = l.fma(l.splat(weights.p[r][token]), value, *sum);
-            }
-            if TILED {
-                sum = l.add(sum, l.add(both[0], both[1]));
+            for columns in block.columns(first) {
+                let mut both = [l.splat(0.0); 2];
+                for token in 0..columns.tokens {
+                    let value = V::load_first(l, columns.values.add(token * columns.stride), count);
+                    let sum = if TILED { &mut both[token % 2] } else { &mut sum };
+                    *sum = l.fma(l.splat(weights.p[r][columns.start + token]), value, *sum);
+                }
+                if TILED {
+                    sum = l.add(sum, l.add(both[0], both[1]));
+                }
             }
             l.store_first(out, count, sum);
         }

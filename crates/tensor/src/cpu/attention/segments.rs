@@ -1,6 +1,8 @@
 //! Bidirectional attention inside segments: keys, and for tiles values too, are first brought into the form that blocks of
 //! pages have.
 
+use std::array;
+
 use crate::cpu::dispatch::{Level, Work};
 use crate::cpu::lanes::Lanes;
 use crate::cpu::split::Disjoint;
@@ -10,7 +12,7 @@ use crate::{Dtype, Fused, Isa, PAGE_TOKENS, Pool};
 
 use super::block::{self, Block, NO_SCALES, QUERIES, Query};
 use super::tiled::{self, Rows, SHARING, Shape};
-use super::{Calls, Item, TOKENS, Workspace, finish, memory, parts, share_out};
+use super::{BLOCK, BLOCK_PAGES, Calls, Item, TOKENS, Workspace, finish, memory, parts, share_out};
 
 /// Some rows of a call that see each other.
 #[derive(Clone, Copy)]
@@ -150,14 +152,20 @@ impl<L: Lanes> Work<L> for Within<'_> {
             // keys hold whole blocks, and a block's values are rows of the segment.
             unsafe {
                 calls.queries((segment.first_row + item.first, item.kv_head), range, queries);
-                for behind in (0..segment.rows).step_by(PAGE_TOKENS) {
-                    let plane = (behind / PAGE_TOKENS * kv + item.kv_head) * dim * PAGE_TOKENS;
-                    let keys = keys[plane..plane + dim * PAGE_TOKENS].as_ptr();
-                    let row = segment.first_row + behind;
-                    let values = calls.rows[row * fused + values_at..].as_ptr();
-                    let tokens = (segment.rows - behind).min(PAGE_TOKENS);
-                    let next = (keys.wrapping_add(kv * dim * PAGE_TOKENS), values);
-                    let block = Block { keys, values, stride: fused, scales: NO_SCALES, next, tokens, dim };
+                for behind in (0..segment.rows).step_by(BLOCK) {
+                    let page = |number: usize| {
+                        // Nothing follows the last page, so it stands for its own successor.
+                        let page = (behind / PAGE_TOKENS + number).min(segment.blocks() - 1);
+                        let plane = (page * kv + item.kv_head) * dim * PAGE_TOKENS;
+                        let row = segment.first_row + page * PAGE_TOKENS;
+                        block::Page {
+                            keys: keys[plane..plane + dim * PAGE_TOKENS].as_ptr(),
+                            values: calls.rows[row * fused + values_at..].as_ptr(),
+                            scales: NO_SCALES,
+                        }
+                    };
+                    let tokens = (segment.rows - behind).min(BLOCK);
+                    let block = Block { pages: array::from_fn(page), stride: fused, tokens, dim };
                     block::pass::<_, _, _, false>(l, queries, block);
                 }
                 finish(l, queries, dim);
@@ -184,12 +192,18 @@ impl<L: Lanes, T: Tiles> Work<L> for WithinByTiles<'_, T> {
         let first = (segment.first_row + item.first, item.kv_head);
         let places = |i: usize| calls.query(calls.place(first, i));
         let mut rows = Rows::begin(l, shape, &mut memory[..shape.words()], places);
-        let blocks = blocks.chunks_exact(shape.keys() + shape.values()).skip(item.kv_head).step_by(kv);
-        for (number, block) in blocks.enumerate() {
-            let (keys, values) = bytemuck::cast_slice(block).split_at(shape.keys());
-            let seen = (segment.rows - number * PAGE_TOKENS).min(PAGE_TOKENS);
+        let mut pages = blocks.chunks_exact(shape.keys() + shape.values()).skip(item.kv_head).step_by(kv);
+        for behind in (0..segment.rows).step_by(BLOCK) {
+            let mut block = [tiled::Page::default(); BLOCK_PAGES];
+            let mut used = 0;
+            for (page, words) in block.iter_mut().zip(&mut pages) {
+                let (keys, values) = bytemuck::cast_slice(words).split_at(shape.keys());
+                *page = tiled::Page { keys, values, scales: None };
+                used += 1;
+            }
+            let seen = (segment.rows - behind).min(BLOCK);
             // All rows see the same tokens, so none can be spoilt by what it does not see.
-            rows.pass(l, &mut tiles, (tiled::Block { keys, values, scales: None }, false), |_| seen);
+            rows.pass(l, &mut tiles, (&block[..used], false), |_| seen);
         }
         for i in 0..count {
             // SAFETY: the rows are the item's, and no other item has both its tokens and its key head.

@@ -92,7 +92,7 @@ proptest! {
     fn lanes_make_the_bits_of_tiles(
         (kv, group) in (1usize..3, 1usize..4),
         dim in prop::sample::select(vec![5usize, 16, 32, 48, 80, 128]),
-        (context, rows) in (0usize..80, 1usize..70),
+        (context, rows) in (0usize..200, 1usize..70),
         sharp in prop::sample::select(vec![1.0f32, 40.0]),
     ) {
         let heads = Heads { query: kv * group, kv, dim };
@@ -111,7 +111,7 @@ proptest! {
 #[test]
 fn a_value_without_bound_spoils_those_who_see_it_and_nobody_else() {
     let heads = Heads { query: 4, kv: 2, dim: 32 };
-    let (rows, spoilt, width) = (70, 41, 4 * 32);
+    let (rows, spoilt, width) = (180, 141, 4 * 32);
     let sound = noise(rows * heads.fused(), 1);
     let mut broken = sound.clone();
     let value = spoilt * heads.fused() + (heads.query + heads.kv) * heads.dim + 7;

@@ -1,9 +1,6 @@
-//! Attention by tiles: rows of queries against one block of [`PAGE_TOKENS`] keys and values in bf16 after the other.
+//! Attention by tiles: rows of queries against one block of keys and values in bf16 after the other.
 //!
-//! A row is a query, and its bits follow from the blocks that it sees, in their order, whatever rows share its tiles. So a
-//! token that is decoded alone goes the same way as one that is read with a thousand others, and most of its tile is
-//! empty; what that costs is less than the time in which memory brings the block.
-//!
+//! A row is a query, and its bits follow from the blocks that it sees, in their order, whatever rows share its tiles.
 //! Queries and weights are rounded to bf16, sums and the softmax are f32.
 
 use crate::PAGE_TOKENS;
@@ -13,6 +10,7 @@ use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::DEPTH;
 
 use super::stored::Stored;
+use super::{BLOCK, BLOCK_PAGES};
 
 /// Rows that go through the tiles together.
 const ROWS: usize = 2 * SIDE;
@@ -20,9 +18,9 @@ const ROWS: usize = 2 * SIDE;
 /// Rows that share what is made of a block, unless a single token has more of them.
 pub(super) const SHARING: usize = 128;
 
-/// What a block of [`PAGE_TOKENS`] tokens is to the tiles: words of two bf16 numbers.
-#[derive(Clone, Copy)]
-pub(super) struct Block<'a> {
+/// What a page of a block is to the tiles: words of two bf16 numbers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Page<'a> {
     /// `[depth / 2][PAGE_TOKENS]`: two neighbouring coordinates of a token's key.
     pub(super) keys: &'a [u32],
     /// `[PAGE_TOKENS / 2][width]`: a coordinate of two neighbouring tokens' values, zero where nobody sees them.
@@ -53,12 +51,12 @@ impl Shape {
         self.rows.next_multiple_of(ROWS)
     }
 
-    /// Words of a block's keys.
+    /// Words of a page's keys.
     pub(super) fn keys(self) -> usize {
         self.depth() / 2 * PAGE_TOKENS
     }
 
-    /// Words of a block's values.
+    /// Words of a page's values.
     pub(super) fn values(self) -> usize {
         self.width() * PAGE_TOKENS / 2
     }
@@ -109,7 +107,7 @@ impl<'a> Rows<'a> {
             }
         }
         weights[..rows].fill(0.0);
-        let (scores, powers) = (Scores([[0.0; PAGE_TOKENS]; ROWS]), Powers([[0; PAGE_TOKENS / 2]; ROWS]));
+        let (scores, powers) = (Scores([[0.0; BLOCK]; ROWS]), Powers([[0; BLOCK / 2]; ROWS]));
         Self { shape, queries, sums, highest, weights: &mut weights[..rows], scores, powers }
     }
 
@@ -120,66 +118,73 @@ impl<'a> Rows<'a> {
         &mut self,
         l: L,
         tiles: &mut T,
-        (block, alone): (Block<'_>, bool),
+        (block, alone): (&[Page<'_>], bool),
         sees: impl Fn(usize) -> usize,
     ) {
-        assert!(block.keys.len() >= self.shape.keys() && block.values.len() >= self.shape.values());
+        let whole = |page: &Page<'_>| {
+            page.keys.len() >= self.shape.keys() && page.values.len() >= self.shape.values()
+        };
+        assert!(block.len() <= BLOCK_PAGES && block.iter().all(whole));
         for first in (0..self.shape.rows).step_by(ROWS) {
             let count = (self.shape.rows - first).min(ROWS);
-            if sees(first + count - 1) == 0 {
+            let block = &block[..sees(first + count - 1).div_ceil(PAGE_TOKENS)];
+            if block.is_empty() {
                 continue;
             }
             self.multiply_keys(tiles, block, (first, count));
-            let all = sees(first) == PAGE_TOKENS;
             for row in 0..count {
-                match if all { PAGE_TOKENS } else { sees(first + row) } {
+                match sees(first + row) {
                     0 => self.powers.0[row].fill(0),
-                    PAGE_TOKENS => self.soften::<_, true>(l, (block, PAGE_TOKENS), (first + row, row)),
+                    seen if seen == block.len() * PAGE_TOKENS => {
+                        self.soften::<_, true>(l, (block, seen), (first + row, row));
+                    }
                     seen => self.soften::<_, false>(l, (block, seen), (first + row, row)),
                 }
             }
             if alone {
                 self.add_values_apart(tiles, block, (first, count), &sees);
             } else {
-                self.add_values(tiles, block.values, (first, count));
+                self.add_values(tiles, block, (first, count));
             }
         }
     }
 
     /// `scores = q · k`.
     #[inline(always)]
-    fn multiply_keys<T: Tiles>(&mut self, tiles: &mut T, block: Block<'_>, (first, count): (usize, usize)) {
+    fn multiply_keys<T: Tiles>(&mut self, tiles: &mut T, block: &[Page<'_>], (first, count): (usize, usize)) {
         const LINE: usize = PAGE_TOKENS * 4;
         let (words, both) = (self.shape.depth() / 2, count > SIDE);
-        tiles.zero::<0>();
-        tiles.zero::<1>();
-        tiles.zero::<2>();
-        tiles.zero::<3>();
-        for step in (0..words).step_by(SIDE) {
-            // SAFETY: there are whole tiles of rows, and a block has `depth / 2` lines.
-            unsafe {
-                let queries = self.queries.as_ptr().add(first * words + step);
-                let keys = block.keys.as_ptr().add(step * PAGE_TOKENS);
-                tiles.load::<4>(queries, words * 4);
-                tiles.load::<6>(keys, LINE);
-                tiles.load::<7>(keys.add(SIDE), LINE);
-                tiles.multiply::<0, 4, 6>();
-                tiles.multiply::<1, 4, 7>();
-                if both {
-                    tiles.load::<5>(queries.add(SIDE * words), words * 4);
-                    tiles.multiply::<2, 5, 6>();
-                    tiles.multiply::<3, 5, 7>();
+        for (number, page) in block.iter().enumerate() {
+            tiles.zero::<0>();
+            tiles.zero::<1>();
+            tiles.zero::<2>();
+            tiles.zero::<3>();
+            for step in (0..words).step_by(SIDE) {
+                // SAFETY: there are whole tiles of rows, and a page has `depth / 2` lines.
+                unsafe {
+                    let queries = self.queries.as_ptr().add(first * words + step);
+                    let keys = page.keys.as_ptr().add(step * PAGE_TOKENS);
+                    tiles.load::<4>(queries, words * 4);
+                    tiles.load::<6>(keys, LINE);
+                    tiles.load::<7>(keys.add(SIDE), LINE);
+                    tiles.multiply::<0, 4, 6>();
+                    tiles.multiply::<1, 4, 7>();
+                    if both {
+                        tiles.load::<5>(queries.add(SIDE * words), words * 4);
+                        tiles.multiply::<2, 5, 6>();
+                        tiles.multiply::<3, 5, 7>();
+                    }
                 }
             }
-        }
-        let to = self.scores.0.as_flattened_mut().as_mut_ptr();
-        // SAFETY: the scores are two rows of tiles of a line.
-        unsafe {
-            tiles.store::<0>(to, LINE);
-            tiles.store::<1>(to.add(SIDE), LINE);
-            if both {
-                tiles.store::<2>(to.add(SIDE * PAGE_TOKENS), LINE);
-                tiles.store::<3>(to.add(SIDE * PAGE_TOKENS + SIDE), LINE);
+            // SAFETY: the scores are two rows of tiles of a line, in which every page of the block has its place.
+            unsafe {
+                let to = self.scores.0.as_flattened_mut().as_mut_ptr().add(number * PAGE_TOKENS);
+                tiles.store::<0>(to, BLOCK * 4);
+                tiles.store::<1>(to.add(SIDE), BLOCK * 4);
+                if both {
+                    tiles.store::<2>(to.add(SIDE * BLOCK), BLOCK * 4);
+                    tiles.store::<3>(to.add(SIDE * BLOCK + SIDE), BLOCK * 4);
+                }
             }
         }
     }
@@ -190,39 +195,47 @@ impl<'a> Rows<'a> {
     fn soften<L: Lanes, const ALL: bool>(
         &mut self,
         l: L,
-        (block, seen): (Block<'_>, usize),
+        (block, seen): (&[Page<'_>], usize),
         (row, in_tiles): (usize, usize),
     ) {
         let (scores, powers) = (&mut self.scores.0[in_tiles], &mut self.powers.0[in_tiles]);
         let (scale, nothing) = (l.splat(1.0 / (self.shape.dim as f32).sqrt()), l.splat(0.0));
         let before = self.highest[row];
         let mut highest = l.splat(before);
-        for at in (0..PAGE_TOKENS).step_by(L::N) {
-            let mut score = l.mul(l.read(&scores[at..]), scale);
-            if let Some((keys, _)) = block.scales {
-                score = l.mul(score, l.read(&keys[at..]));
+        let pages = || block.iter().zip((0..seen).step_by(PAGE_TOKENS));
+        for (page, start) in pages() {
+            for at in (0..PAGE_TOKENS).step_by(L::N) {
+                let mut score = l.mul(l.read(&scores[start + at..]), scale);
+                if let Some((keys, _)) = page.scales {
+                    score = l.mul(score, l.read(&keys[at..]));
+                }
+                if !ALL {
+                    score = l.keep_first(seen.saturating_sub(start + at), score, l.splat(f32::NEG_INFINITY));
+                }
+                highest = l.max(score, highest);
+                l.write(&mut scores[start + at..], score);
             }
-            if !ALL {
-                score = l.keep_first(seen.saturating_sub(at), score, l.splat(f32::NEG_INFINITY));
-            }
-            highest = l.max(score, highest);
-            l.write(&mut scores[at..], score);
         }
         self.highest[row] = l.highest(highest);
         let highest = l.splat(self.highest[row]);
         let mut sum = nothing;
-        for at in (0..PAGE_TOKENS).step_by(L::N) {
-            let mut power = exp_without_dust(l, l.sub(l.read(&scores[at..]), highest));
-            sum = l.add(sum, power);
-            if let Some((_, values)) = block.scales {
-                power = l.mul(power, l.read(&values[at..]));
+        for (page, start) in pages() {
+            for at in (0..PAGE_TOKENS).step_by(L::N) {
+                let mut power = exp_without_dust(l, l.sub(l.read(&scores[start + at..]), highest));
+                sum = l.add(sum, power);
+                if let Some((_, values)) = page.scales {
+                    power = l.mul(power, l.read(&values[at..]));
+                }
+                if !ALL {
+                    // The scale of a token that nobody has written may be no number.
+                    power = l.keep_first(seen.saturating_sub(start + at), power, nothing);
+                }
+                // SAFETY: there is a place for each token of the block, and a register's lanes divide those of a page.
+                unsafe { l.store_bf16(powers.as_mut_ptr().cast::<half::bf16>().add(start + at), power) };
             }
-            if !ALL {
-                // The scale of a token that nobody has written may be no number.
-                power = l.keep_first(seen.saturating_sub(at), power, nothing);
-            }
-            // SAFETY: there is a place for each token of the block, and a register's lanes divide them.
-            unsafe { l.store_bf16(powers.as_mut_ptr().cast::<half::bf16>().add(at), power) };
+        }
+        if !ALL {
+            powers[seen.next_multiple_of(PAGE_TOKENS) / 2..].fill(0);
         }
         // Mostly the highest score stays, and e^0 is exactly one.
         let mut shrink = [1.0; SIDE];
@@ -241,38 +254,50 @@ impl<'a> Rows<'a> {
 
     /// `sums += Σ p · v`.
     #[inline(always)]
-    fn add_values<T: Tiles>(&mut self, tiles: &mut T, values: &[u32], (first, count): (usize, usize)) {
+    fn add_values<T: Tiles>(&mut self, tiles: &mut T, block: &[Page<'_>], (first, count): (usize, usize)) {
         let (width, both) = (self.shape.width(), count > SIDE);
-        let powers = self.powers.0.as_flattened().as_ptr();
-        // SAFETY: the powers are two tiles; there are whole tiles of rows and columns of sums, and half a block of lines of
-        // values of the same columns.
-        unsafe {
-            tiles.load::<4>(powers, PAGE_TOKENS * 2);
-            if both {
-                tiles.load::<5>(powers.add(SIDE * PAGE_TOKENS / 2), PAGE_TOKENS * 2);
-            }
-            for column in (0..width).step_by(2 * SIDE) {
+        for column in (0..width).step_by(2 * SIDE) {
+            let wide = column + SIDE < width;
+            // SAFETY: there are whole tiles of rows and columns of sums, two rows of tiles of powers in which every page of
+            // the block has its place, and half a page of lines of values of the same columns.
+            unsafe {
                 let upper = self.sums.as_mut_ptr().add(first * width + column);
                 let lower = upper.add(SIDE * width);
-                let wide = column + SIDE < width;
-                let values = values.as_ptr().add(column);
-                tiles.load::<6>(values, width * 4);
                 tiles.load::<0>(upper.cast(), width * 4);
-                tiles.multiply::<0, 4, 6>();
-                tiles.store::<0>(upper, width * 4);
+                if wide {
+                    tiles.load::<1>(upper.add(SIDE).cast(), width * 4);
+                }
                 if both {
                     tiles.load::<2>(lower.cast(), width * 4);
-                    tiles.multiply::<2, 5, 6>();
-                    tiles.store::<2>(lower, width * 4);
-                }
-                if wide {
-                    tiles.load::<7>(values.add(SIDE), width * 4);
-                    tiles.load::<1>(upper.add(SIDE).cast(), width * 4);
-                    tiles.multiply::<1, 4, 7>();
-                    tiles.store::<1>(upper.add(SIDE), width * 4);
-                    if both {
+                    if wide {
                         tiles.load::<3>(lower.add(SIDE).cast(), width * 4);
-                        tiles.multiply::<3, 5, 7>();
+                    }
+                }
+                for (number, page) in block.iter().enumerate() {
+                    let powers = self.powers.0.as_flattened().as_ptr().add(number * PAGE_TOKENS / 2);
+                    let values = page.values.as_ptr().add(column);
+                    tiles.load::<4>(powers, BLOCK * 2);
+                    tiles.load::<6>(values, width * 4);
+                    tiles.multiply::<0, 4, 6>();
+                    if both {
+                        tiles.load::<5>(powers.add(SIDE * BLOCK / 2), BLOCK * 2);
+                        tiles.multiply::<2, 5, 6>();
+                    }
+                    if wide {
+                        tiles.load::<7>(values.add(SIDE), width * 4);
+                        tiles.multiply::<1, 4, 7>();
+                        if both {
+                            tiles.multiply::<3, 5, 7>();
+                        }
+                    }
+                }
+                tiles.store::<0>(upper, width * 4);
+                if wide {
+                    tiles.store::<1>(upper.add(SIDE), width * 4);
+                }
+                if both {
+                    tiles.store::<2>(lower, width * 4);
+                    if wide {
                         tiles.store::<3>(lower.add(SIDE), width * 4);
                     }
                 }
@@ -286,7 +311,7 @@ impl<'a> Rows<'a> {
     fn add_values_apart<T: Tiles>(
         &mut self,
         tiles: &mut T,
-        block: Block<'_>,
+        block: &[Page<'_>],
         (first, count): (usize, usize),
         sees: &impl Fn(usize) -> usize,
     ) {
@@ -294,20 +319,23 @@ impl<'a> Rows<'a> {
         let place = first * width..(first + count) * width;
         let before = self.sums[place.clone()].to_vec();
         let mut after = before.clone();
-        for seen in 1..=PAGE_TOKENS {
+        for seen in 1..=block.len() * PAGE_TOKENS {
             let mine: Vec<usize> = (0..count).filter(|row| sees(first + row) == seen).collect();
             if mine.is_empty() {
                 continue;
             }
-            let mut values = block.values.to_vec();
-            for (at, word) in values.iter_mut().enumerate() {
-                let token = 2 * (at / width);
-                let lower = if token < seen { 0xffff } else { 0 };
-                let upper = if token + 1 < seen { 0xffff_0000 } else { 0 };
-                *word &= lower | upper;
-            }
+            let seen_of = |(number, page): (usize, &Page<'_>)| -> Vec<u32> {
+                let half =
+                    |token: usize, bits: u32| if number * PAGE_TOKENS + token < seen { bits } else { 0 };
+                let kept =
+                    |at: usize| half(2 * (at / width), 0xffff) | half(2 * (at / width) + 1, 0xffff_0000);
+                page.values.iter().enumerate().map(|(at, word)| word & kept(at)).collect()
+            };
+            let values: Vec<Vec<u32>> = block.iter().enumerate().map(seen_of).collect();
+            let block: Vec<Page<'_>> =
+                block.iter().zip(&values).map(|(&page, values)| Page { values, ..page }).collect();
             self.sums[place.clone()].copy_from_slice(&before);
-            self.add_values(tiles, &values, (first, count));
+            self.add_values(tiles, &block, (first, count));
             for row in mine {
                 let row = row * width..(row + 1) * width;
                 after[row.clone()].copy_from_slice(&self.sums[place.clone()][row]);
@@ -331,11 +359,11 @@ impl<'a> Rows<'a> {
 
 /// Products of some rows with a block's keys.
 #[repr(align(64))]
-struct Scores([[f32; PAGE_TOKENS]; ROWS]);
+struct Scores([[f32; BLOCK]; ROWS]);
 
 /// The weights of some rows' tokens in bf16, two to a word; zero where a row does not see a token.
 #[repr(align(64))]
-struct Powers([[u32; PAGE_TOKENS / 2]; ROWS]);
+struct Powers([[u32; BLOCK / 2]; ROWS]);
 
 /// Makes tiles of the keys of a page, lines of [`PAGE_TOKENS`] tokens, one for each coordinate.
 #[inline(always)]

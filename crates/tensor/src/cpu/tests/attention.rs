@@ -30,9 +30,9 @@ fn dirty(heads: Heads, dtype: KvDtype, pages: usize) -> KvArena {
     kv
 }
 
-/// Sequence lengths and, for each, what is cut off into chunks of how many tokens.
+/// Sequence lengths, of more than a block some, and, for each, what is cut off into chunks of how many tokens.
 fn plan() -> impl Strategy<Value = Vec<(usize, usize)>> {
-    prop::collection::vec((1usize..90, 1usize..100), 1..4)
+    prop::collection::vec((1usize..180, 1usize..200), 1..4)
 }
 
 /// Runs all sequences, a chunk of each per batch, and returns the rows of each sequence in order.
@@ -42,7 +42,7 @@ fn attend(
     plan: &[(usize, usize)],
     fused: &[Vec<f32>],
 ) -> Vec<Vec<f32>> {
-    let per_sequence = 100usize.div_ceil(PAGE_TOKENS);
+    let per_sequence = 200usize.div_ceil(PAGE_TOKENS);
     let mut kv = dirty(heads, dtype, plan.len() * per_sequence);
     let table =
         |sequence: usize| (0..per_sequence).map(|i| (i * plan.len() + sequence) as u32).collect::<Vec<_>>();
@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn attention_inside_of_segments(
         heads in heads(),
-        segments in prop::collection::vec(0usize..100, 1..4),
+        segments in prop::collection::vec(0usize..180, 1..4),
         dtype in prop::sample::select(vec![Dtype::F32, Dtype::Bf16]),
     ) {
         let rows = segments.iter().sum::<usize>();
