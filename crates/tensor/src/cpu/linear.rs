@@ -99,7 +99,7 @@ impl Call<'_> {
     /// Quantised weights and activations of 8 bits.
     fn run_whole(self, grouping: Grouping, (level, pool): (Level, &Pool), workspace: &mut Workspace) {
         let Workspace { activations, unpacked, .. } = workspace;
-        let by_tiles = level.isa() == Isa::Amx && self.rows >= SIDE;
+        let by_tiles = level.isa() == Isa::Amx && self.rows >= rows_for_tiles(grouping.bits);
         let words = if by_tiles { unpacked_words(grouping) } else { 0 };
         unpacked.resize(unpacked.len().max(words * pool.threads()), 0.0);
         let unpacked = Disjoint::new(unpacked);
@@ -132,6 +132,15 @@ impl Call<'_> {
                 pool.run(&|worker| work(panels, worker));
             }
         }
+    }
+}
+
+/// Rows from which on tiles are quicker than lanes. They make the same bits, since whole numbers add up exactly. With fewer, lanes
+/// get as much from memory as it gives; numbers of 4 bits have to be unpacked for tiles first.
+fn rows_for_tiles(bits: Bits) -> usize {
+    match bits {
+        Bits::Eight => 5,
+        Bits::Four => SIDE,
     }
 }
 

@@ -46,7 +46,7 @@ impl<L: Lanes, T: Tiles> Work<L> for Tiled<'_, T> {
         let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
         for (panel, rows) in in_cache(claims, (rows, stride)) {
             let Panel::Bf16(weights) = strip.panel(panel) else { panic!("tiles multiply bf16") };
-            let from = if rows.len() > 2 * SIDE { From::Cache } else { From::Memory };
+            let from = From::of(rows.len());
             for first_row in rows.clone().step_by(2 * SIDE) {
                 let block = (rows.end - first_row).min(2 * SIDE);
                 // SAFETY: `x` has rows up to the next multiple of a tile's, each of at least `steps` tiles, and so has
@@ -107,6 +107,13 @@ enum From {
     Memory,
     /// It is read once for many blocks.
     Cache,
+}
+
+impl From {
+    /// Where the panel comes from that so many rows meet.
+    fn of(rows: usize) -> Self {
+        if rows > 2 * SIDE { Self::Cache } else { Self::Memory }
+    }
 }
 
 /// Bytes of a line of a panel, which is a row of its tiles.

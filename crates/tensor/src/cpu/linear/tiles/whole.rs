@@ -14,7 +14,7 @@ use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::{Group, Grouping, PANEL, Step};
 use crate::quantised::Bits;
 
-use super::{LINE, Sums, in_cache};
+use super::{From, LINE, Sums, ask_memory, in_cache};
 
 /// The panels of a call of a quantised layer that this worker gets hold of, all rows, by tiles.
 pub(in crate::cpu::linear) struct TiledWhole<'a, T> {
@@ -59,6 +59,7 @@ struct Operands<'a> {
     lines: &'a [u32],
     /// Lines with a byte for every number.
     numbers: &'a [u32],
+    from: From,
 }
 
 impl Operands<'_> {
@@ -83,14 +84,14 @@ impl<T: Tiles> TiledWhole<'_, T> {
         for (panel, rows) in in_cache(claims, (rows, stride)) {
             let lines = quantised(strip.panel(panel));
             assert_eq!(lines.len(), grouping.lines() * PANEL);
-            let numbers = match grouping.bits {
-                Bits::Eight => lines,
-                Bits::Four => unpack(w, grouping, lines, bytemuck::cast_slice_mut(unpacked)),
+            let (numbers, from) = match grouping.bits {
+                Bits::Eight => (lines, From::of(rows.len())),
+                Bits::Four => (unpack(w, grouping, lines, bytemuck::cast_slice_mut(unpacked)), From::Cache),
             };
             for first_row in rows.clone().step_by(2 * SIDE) {
                 let block = (rows.end - first_row).min(2 * SIDE);
                 let x = &x[first_row * stride..];
-                let operands = Operands { grouping, layout, x, stride, rows: block, lines, numbers };
+                let operands = Operands { grouping, layout, x, stride, rows: block, lines, numbers, from };
                 let mut sums: Sums = [[0.0; PANEL]; 2 * SIDE];
                 multiply(w, &mut tiles, (operands, words), (&mut whole, &mut sums));
                 // SAFETY: the rows are there, and no other worker has this panel.
@@ -132,7 +133,10 @@ fn multiply<W: WholeLanes, T: Tiles>(
 ) {
     for (number, place) in operands.grouping.walk().enumerate() {
         for first in (0..PANEL).step_by(2 * SIDE) {
-            one_step(tiles, (operands, words, place), first, whole);
+            match operands.from {
+                From::Memory => one_step::<_, true>(tiles, (operands, words, place), first, whole),
+                From::Cache => one_step::<_, false>(tiles, (operands, words, place), first, whole),
+            }
         }
         add_scaled(w, whole, (operands, number, place.1), sums);
     }
@@ -140,7 +144,7 @@ fn multiply<W: WholeLanes, T: Tiles>(
 
 /// The sums of a step: 16 or 32 rows with the 32 columns from `first` on.
 #[inline(always)]
-fn one_step<T: Tiles>(
+fn one_step<T: Tiles, const MEMORY: bool>(
     tiles: &mut T,
     (operands, words, place): (Operands<'_>, usize, (Step, Group)),
     first: usize,
@@ -160,10 +164,19 @@ fn one_step<T: Tiles>(
         unsafe {
             let x = x.as_ptr().add(step.first / 4 + at).cast::<u32>();
             let lines = numbers.as_ptr().add((line + at) * PANEL + first);
+            let memory = |part| {
+                if MEMORY {
+                    ask_memory::<4>(lines, LINE / 2, part);
+                }
+            };
             tiles.load::<4>(x, stride_bytes);
+            memory(0);
             tiles.load::<6>(lines, LINE);
+            memory(1);
             tiles.load::<7>(lines.add(SIDE), LINE);
+            memory(2);
             tiles.multiply_whole::<0, 4, 6>();
+            memory(3);
             tiles.multiply_whole::<1, 4, 7>();
             if both {
                 tiles.load::<5>(x.add(SIDE * stride), stride_bytes);
