@@ -8,6 +8,7 @@ mod linear;
 mod math;
 mod peak;
 mod rows;
+mod scan;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,9 @@ use crate::kernels::{Place, Queries, Tap};
 use crate::stored::TensorView;
 use crate::{Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, Linear, Norm, Pool, Ragged, shapes};
 
-use dispatch::Level;
+pub(crate) use dispatch::Level;
 pub(crate) use peak::multiply_in_registers;
+pub(crate) use scan::scan;
 
 /// Elements of output below which a row-wise operation stays on the calling thread.
 const ALONE: usize = 1 << 14;

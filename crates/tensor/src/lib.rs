@@ -16,6 +16,7 @@ pub mod quantised;
 pub mod ragged;
 pub mod reference;
 pub mod safetensors;
+pub mod scan;
 pub mod stored;
 pub mod timed;
 

@@ -12,11 +12,11 @@ pub(super) trait Work<Proof> {
 
 /// The level of a [`super::Cpu`]: there is one only where the machine runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Level(Isa);
+pub(crate) struct Level(Isa);
 
 impl Level {
     /// Panics unless this machine runs `isa` and it is not the scalar one.
-    pub(super) fn new(isa: Isa) -> Self {
+    pub(crate) fn new(isa: Isa) -> Self {
         assert!(isa != Isa::Scalar, "the scalar kernels are the reference's");
         assert!(Isa::available().contains(&isa), "this machine does not run {isa}");
         Self(isa)
@@ -35,7 +35,7 @@ impl Level {
     #[inline]
     pub(super) fn run(self, work: impl Work<Avx2> + Work<Avx512>) {
         if self.0 == Isa::Avx2 {
-            // SAFETY: `new` saw that the machine runs AVX2 and FMA.
+            // SAFETY: `new` saw that the machine runs AVX2 and FMA, with POPCNT.
             unsafe { on_avx2(work) }
         } else {
             // SAFETY: `new` saw that the machine runs AVX-512 F, BW, DQ and VL, which all higher levels include.
@@ -67,13 +67,13 @@ impl Level {
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,popcnt")]
 fn on_avx2(work: impl Work<Avx2>) {
     // SAFETY: this function is called only where the machine has what it enables.
     work.run(unsafe { Avx2::assume() });
 }
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512dq,avx512vl")]
 fn on_avx512(work: impl Work<Avx512>) {
     // SAFETY: this function is called only where the machine has what it enables.
     work.run(unsafe { Avx512::assume() });

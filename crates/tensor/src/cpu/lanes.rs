@@ -124,6 +124,19 @@ pub(super) trait Lanes: Copy {
     /// `to` is valid for writing `count` values.
     unsafe fn store_first(self, to: *mut f32, count: usize, value: Self::F);
 
+    /// Writes those of the first `count` values that are at least the first bound and not at or above the second (which
+    /// nothing is, if it is NaN) next to each other, and returns how many they are.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `N` values; what stands behind the chosen ones is of no meaning afterwards.
+    unsafe fn store_within(
+        self,
+        to: *mut f32,
+        value: Self::F,
+        span: (Self::F, Self::F),
+        count: usize,
+    ) -> usize;
+
     /// Rounds to bf16 (nearest, ties to even) and widens again. NaN stays NaN.
     fn round_bf16(self, value: Self::F) -> Self::F;
 

@@ -11,7 +11,11 @@ pub(super) fn machine() -> Machine {
 /// Climbs the levels as far as each one is there, so that a later level always includes the earlier ones.
 fn highest() -> Isa {
     let levels: [(Isa, fn() -> bool); 4] = [
-        (Isa::Avx2, || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")),
+        (Isa::Avx2, || {
+            is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("popcnt")
+        }),
         (Isa::Avx512, || {
             is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")

@@ -31,6 +31,24 @@ impl Avx2 {
     }
 }
 
+/// For every mask, the lanes whose bits are set.
+static FRONT: [[u8; 8]; 256] = {
+    let mut lanes = [[0; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                lanes[mask][count] = lane as u8;
+                count += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    lanes
+};
+
 impl Lanes for Avx2 {
     const N: usize = 8;
 
@@ -83,6 +101,27 @@ impl Lanes for Avx2 {
     unsafe fn store_first(self, to: *mut f32, count: usize, value: __m256) {
         // SAFETY: the caller's; lanes outside of the mask are not written.
         unsafe { _mm256_maskstore_ps(to, self.first(count), value) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_within(
+        self,
+        to: *mut f32,
+        value: __m256,
+        (low, high): (__m256, __m256),
+        count: usize,
+    ) -> usize {
+        // SAFETY: the caller's; the table has an entry for each of the 256 masks, of as many indices as lanes.
+        unsafe {
+            let reaching = _mm256_cmp_ps::<_CMP_GE_OQ>(value, low);
+            let within = _mm256_and_ps(reaching, _mm256_cmp_ps::<_CMP_NGE_UQ>(value, high));
+            let within = _mm256_and_ps(within, _mm256_castsi256_ps(self.first(count)));
+            let within = _mm256_movemask_ps(within) as usize;
+            let order = _mm_loadl_epi64(FRONT[within].as_ptr().cast());
+            let chosen = _mm256_permutevar8x32_ps(value, _mm256_cvtepu8_epi32(order));
+            _mm256_storeu_ps(to, chosen);
+            within.count_ones() as usize
+        }
     }
 
     #[inline(always)]

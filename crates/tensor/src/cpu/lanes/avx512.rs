@@ -112,6 +112,23 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_within(
+        self,
+        to: *mut f32,
+        value: __m512,
+        (low, high): (__m512, __m512),
+        count: usize,
+    ) -> usize {
+        // SAFETY: the caller's; a whole register is written, since writing parts of one is slow on some machines.
+        unsafe {
+            let reaching = _mm512_mask_cmp_ps_mask::<_CMP_GE_OQ>(first(count), value, low);
+            let within = _mm512_mask_cmp_ps_mask::<_CMP_NGE_UQ>(reaching, value, high);
+            _mm512_storeu_ps(to, _mm512_maskz_compress_ps(within, value));
+            within.count_ones() as usize
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_bf16(self, to: *mut bf16, value: __m512) {
         let rounded = self.round_bf16(value);
         // SAFETY: the caller's.
