@@ -7,16 +7,16 @@
 //! [`Sampler`] strings the parts together and owns the scratch memory; the parts are public so that they can be
 //! compared with a reference one by one.
 
-mod arithmetic;
+mod border;
 mod candidates;
+mod filter;
 mod logprobs;
 mod penalties;
 mod random;
 #[cfg(test)]
 mod tests;
 
-pub use arithmetic::{argmax, log_sum_exp};
-pub use candidates::{Candidates, draw};
+pub use candidates::{Candidates, argmax, draw};
 pub use logprobs::Ranking;
 pub use penalties::{History, penalise};
 pub(crate) use random::mix;
@@ -118,11 +118,10 @@ impl Sampler {
             logits
         };
         if settings.temperature == 0.0 {
-            return argmax(logits);
+            return self.candidates.best(logits);
         }
-        self.candidates.gather(logits, settings);
         let u = uniform(ask.place.seed, ask.place.choice, ask.place.position);
-        draw(self.candidates.probabilities(), u).map(|index| self.candidates.ids()[index])
+        self.candidates.choose(logits, settings, u)
     }
 }
 

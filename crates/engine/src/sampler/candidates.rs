@@ -1,58 +1,63 @@
-//! Temperature and the three filters, and the draw among what they leave.
+//! What the filters leave of a row, and the draw among it.
 
-use std::cmp::Ordering;
+use tensor::scan::{BLOCK, Scan, Softmax};
 
-use super::{
-    Settings,
-    arithmetic::{exp, largest, total},
-};
+use super::Settings;
+use super::filter::{Filter, Filtered};
 
-/// A token that may be drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Candidate {
-    id: u32,
-    score: f32,
-}
-
-/// Most probable first; of equals, the lowest id.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.score.total_cmp(&a.score).then(a.id.cmp(&b.id))
-}
-
-/// The tokens that survive the filters, ids ascending. Keeps its memory from one row to the next.
+/// The tokens that survive temperature, top-k, top-p and min-p. Keeps its memory from one row to the next.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    pool: Vec<Candidate>,
-    order: Vec<Candidate>,
-    masses: Vec<f64>,
+    filter: Filter,
     ids: Vec<u32>,
     scores: Vec<f32>,
     probabilities: Vec<f32>,
+    sums: Vec<f64>,
 }
 
 impl Candidates {
-    /// Applies temperature, top-k, top-p and min-p to a row of (penalised) logits. The temperature must be above 0.
-    /// Minus infinity and NaN never survive.
-    pub fn gather(&mut self, logits: &[f32], settings: &Settings) {
-        self.pool.clear();
-        match settings.top_k as usize {
-            0 => self.take_all(logits, settings.temperature),
-            k => self.take_top(logits, settings.temperature, k),
-        }
-        if settings.top_p < 1.0 {
-            self.keep_mass(f64::from(settings.top_p));
-        }
-        if settings.min_p > 0.0 {
-            let top = self.pool.iter().fold(f32::NEG_INFINITY, |top, c| top.max(c.score));
-            self.pool.retain(|c| exp(c.score - top) >= settings.min_p);
-        }
-        self.ids.clear();
-        self.scores.clear();
-        self.ids.extend(self.pool.iter().map(|c| c.id));
-        self.scores.extend(self.pool.iter().map(|c| c.score));
+    /// As the default ones, with the passes of some instruction set.
+    pub fn on(scan: Scan) -> Self {
+        Self { filter: Filter::on(scan), ..Self::default() }
     }
 
-    /// The surviving ids, ascending.
+    /// The token of the largest logit, the lowest one on ties; `None` if nothing is above minus infinity. NaN is never
+    /// chosen.
+    pub fn best(&mut self, logits: &[f32]) -> Option<u32> {
+        let top = self.filter.top(logits)?;
+        let block = self.filter.maxima().iter().position(|&largest| largest == top)?;
+        let at = logits[block * BLOCK..].iter().position(|&logit| logit == top)?;
+        Some((block * BLOCK + at) as u32)
+    }
+
+    /// The first token, in the order of ids, up to which more than the share `u` of the probability of those lies that
+    /// survive. The temperature must be above 0. `None` if nothing is above minus infinity.
+    pub fn choose(&mut self, logits: &[f32], settings: &Settings, u: f64) -> Option<u32> {
+        let Filtered { ids, weights, sums, .. } = self.filter.run(logits, settings)?;
+        let target = u * sums.iter().sum::<f64>();
+        let first = draw(sums, target)?;
+        let before: f64 = sums[..first].iter().sum();
+        let block = weights.chunks(BLOCK).nth(first)?;
+        let index = first * BLOCK + draw(block, target - before)?;
+        Some(ids.map_or(index as u32, |ids| ids[index]))
+    }
+
+    /// Lists the tokens that survive. The temperature must be above 0. Minus infinity and NaN never do.
+    pub fn gather(&mut self, logits: &[f32], settings: &Settings) {
+        self.ids.clear();
+        self.scores.clear();
+        let Some(filtered) = self.filter.run(logits, settings) else { return };
+        let Filtered { ids, logits, softmax, weights, by_weight, .. } = filtered;
+        for (index, (&logit, &weight)) in logits.iter().zip(weights).enumerate() {
+            let stays = if by_weight { weight > 0.0 } else { logit > f32::NEG_INFINITY };
+            if stays {
+                self.ids.push(ids.map_or(index as u32, |ids| ids[index]));
+                self.scores.push(softmax.score(logit));
+            }
+        }
+    }
+
+    /// The ids that [`Candidates::gather`] found, ascending.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
@@ -64,128 +69,41 @@ impl Candidates {
 
     /// The softmax of [`Candidates::scores`].
     pub fn probabilities(&mut self) -> &[f32] {
-        let top = largest(&self.scores);
-        self.probabilities.clear();
-        self.probabilities.extend(self.scores.iter().map(|&score| exp(score - top)));
-        let sum = total(&self.probabilities);
+        let top = self.scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let softmax = Softmax::new(1.0, top);
+        self.filter.scan().weigh(&self.scores, softmax, (&mut self.probabilities, &mut self.sums));
+        let sum: f64 = self.sums.iter().sum();
         for probability in &mut self.probabilities {
             *probability = (f64::from(*probability) / sum) as f32;
         }
         &self.probabilities
     }
 
-    fn take_all(&mut self, logits: &[f32], temperature: f32) {
-        let scored =
-            logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, score: scale(logit, temperature) });
-        self.pool.extend(scored.filter(|c| c.score > f32::NEG_INFINITY));
-    }
-
-    /// One pass over the row: a block is looked at closer only if one of its scores reaches the floor, which rises
-    /// each time the pool has filled up and is cut back to the `k` best.
-    fn take_top(&mut self, logits: &[f32], temperature: f32, k: usize) {
-        const BLOCK: usize = 16;
-        let mut floor = f32::MIN;
-        let mut room = 2 * k + 4 * BLOCK;
-        let mut scores = [0.0; BLOCK];
-        for (block, first) in logits.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
-            for (score, &logit) in scores.iter_mut().zip(block) {
-                *score = scale(logit, temperature);
-            }
-            let scores = &scores[..block.len()];
-            if !scores.iter().fold(false, |any, &score| any | (score >= floor)) {
-                continue;
-            }
-            let scored = scores.iter().zip(first..).map(|(&score, id)| Candidate { id, score });
-            self.pool.extend(scored.filter(|c| c.score >= floor));
-            if self.pool.len() >= room {
-                floor = self.cut_to(k).unwrap_or(floor);
-                // Ties with the k-th stay, however many; doubling keeps the cuts linear in the row all the same.
-                room = room.max(2 * self.pool.len());
-            }
-        }
-        self.cut_to(k);
-        self.pool.sort_unstable_by_key(|c| c.id);
-    }
-
-    /// Drops all candidates below the `k`-th best and returns its score, if there are so many.
-    fn cut_to(&mut self, k: usize) -> Option<f32> {
-        if self.pool.len() <= k {
-            return None;
-        }
-        let (_, last, _) = self.pool.select_nth_unstable_by(k - 1, by_rank);
-        let floor = last.score;
-        self.pool.retain(|c| c.score >= floor);
-        Some(floor)
-    }
-
-    /// Keeps the candidates before which less than `p` of the probability lies, and at least one. The candidates are
-    /// counted into narrow ranges of scores, most probable first, and only those of the range in which the mass is reached
-    /// are put in order.
-    fn keep_mass(&mut self, p: f64) {
-        self.scores.clear();
-        self.scores.extend(self.pool.iter().map(|c| c.score));
-        let (top, lowest) = (largest(&self.scores), self.scores.iter().copied().fold(f32::MAX, f32::min));
-        for score in &mut self.scores {
-            *score = exp(*score - top);
-        }
-        let budget = p * total(&self.scores);
-        let per_unit = RANGES as f32 / (top - lowest).clamp(f32::MIN_POSITIVE, NO_WEIGHT);
-        let range = |score: f32| (((top - score) * per_unit) as usize).min(RANGES - 1);
-        self.masses.clear();
-        self.masses.resize(RANGES, 0.0);
-        for (candidate, &weight) in self.pool.iter().zip(&self.scores) {
-            self.masses[range(candidate.score)] += f64::from(weight);
-        }
-        let mut before = 0.0;
-        let whole = self.masses.iter().take_while(|&&mass| {
-            let fits = before + mass < budget;
-            before += if fits { mass } else { 0.0 };
-            fits
-        });
-        let border = whole.count();
-        self.order.clear();
-        self.order.extend(self.pool.iter().filter(|c| range(c.score) == border));
-        self.order.sort_unstable_by(by_rank);
-        let kept = self.order.iter().enumerate().take_while(|(index, candidate)| {
-            let first = border == 0 && *index == 0;
-            let stays = first || before < budget;
-            before += f64::from(exp(candidate.score - top));
-            stays
-        });
-        let kept = kept.count();
-        match self.order.get(kept) {
-            Some(first_out) => self.pool.retain(|c| by_rank(c, first_out).is_lt()),
-            None => self.pool.retain(|c| range(c.score) <= border),
-        }
+    /// Natural logarithm of the sum of exponentials of a row. Minus infinity if no element is above it.
+    pub fn log_sum_exp(&mut self, logits: &[f32]) -> f64 {
+        let plain = Settings::default();
+        self.filter.run(logits, &plain).map_or(f64::NEG_INFINITY, |Filtered { top, sums, .. }| {
+            f64::from(top) + sums.iter().sum::<f64>().ln()
+        })
     }
 }
 
-/// Ranges of scores that candidates are counted into.
-const RANGES: usize = 4096;
-
-/// How far below the best a score has no weight any more.
-const NO_WEIGHT: f32 = 88.0;
-
-/// Divides by the temperature; a result too large for `f32` stays a finite number, so that softmax has a meaning.
-fn scale(logit: f32, temperature: f32) -> f32 {
-    let score = logit / temperature;
-    if logit.is_finite() { score.clamp(f32::MIN, f32::MAX) } else { unscaled(logit) }
+/// The index of the largest element, as [`Candidates::best`] finds it.
+pub fn argmax(row: &[f32]) -> Option<u32> {
+    Candidates::default().best(row)
 }
 
-fn unscaled(logit: f32) -> f32 {
-    if logit == f32::INFINITY { f32::MAX } else { f32::NEG_INFINITY }
-}
-
-/// The smallest index whose cumulative probability exceeds `u`. If rounding leaves the total at or below `u`, the
-/// last index that has any probability; `None` if none has.
-pub fn draw(probabilities: &[f32], u: f64) -> Option<usize> {
+/// The smallest index up to which the masses add up to more than `target`. If rounding leaves all of them at or below it,
+/// the last index that has any mass; `None` if none has.
+pub fn draw<M: Copy + Into<f64>>(masses: &[M], target: f64) -> Option<usize> {
     let mut cumulative = 0.0;
     let mut last = None;
-    for (index, &probability) in probabilities.iter().enumerate() {
-        if probability > 0.0 {
-            cumulative += f64::from(probability);
+    for (index, &mass) in masses.iter().enumerate() {
+        let mass: f64 = mass.into();
+        if mass > 0.0 {
+            cumulative += mass;
             last = Some(index);
-            if cumulative > u {
+            if cumulative > target {
                 return last;
             }
         }

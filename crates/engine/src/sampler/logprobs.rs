@@ -1,6 +1,6 @@
 //! How probable the model held a token and its best alternatives to be, before temperature and filters.
 
-use super::{Candidates, Settings, arithmetic::log_sum_exp};
+use super::{Candidates, Settings};
 
 /// Reads log-probabilities off rows of raw logits. Keeps its memory from one row to the next.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ impl Ranking {
     /// The log-probability of `id`, and the `k` most probable tokens with theirs, most probable first and the lowest
     /// id first among equals.
     pub fn read(&mut self, logits: &[f32], id: u32, k: u32) -> (f32, &[(u32, f32)]) {
-        let norm = log_sum_exp(logits);
+        let norm = self.candidates.log_sum_exp(logits);
         let logprob = |logit: f32| (f64::from(logit) - norm) as f32;
         self.best.clear();
         if k > 0 {
