@@ -155,7 +155,7 @@ def seen(chat, seed, count):
             if (answered := ask(rng, scene)) and (scene["things"] or ask in (pictures.ask_ground, pictures.ask_word)):
                 made.append((scene, *answered))
         chats = [[{"role": "user", "content": pictures.PICTURE + question}] for _, _, question, _ in made]
-        replies = chat.replies(chats, [draw.picture(scene) for scene, *_ in made], max_new_tokens=120)
+        replies = chat.replies(chats, [draw.picture(scene) for scene, *_ in made], max_new_tokens=200)
         for (scene, kind, question, expected), reply in zip(made, replies):
             keys = [kind] + ([f"{kind}, four shapes"] if len(scene["things"]) == 4 else [])
             for key in keys:
