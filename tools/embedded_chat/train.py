@@ -218,7 +218,7 @@ def main():
     parser.add_argument("--keep", type=Path, help="an exported folder that the model is not to forget the text of")
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --out")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)  # of the optimiser; each batch has one thread
+    torch.set_num_threads(1)  # also of the optimiser: on a busy machine, threads that wait for each other cost more than they save
     torch.manual_seed(args.seed)
 
     documents = read(args.corpus / "train.jsonl")
