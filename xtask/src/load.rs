@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// Bursts.
     #[arg(long, value_name = "N", default_value_t = 10)]
     bursts: usize,
-    /// Requests about pictures.
+    /// Requests about pictures; with 0 there are none.
     #[arg(long, value_name = "N", default_value_t = 300)]
     pictures: usize,
     /// What all chance is drawn from.
@@ -78,7 +78,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let bars = runtime.block_on(async {
         let mut bars = compete(&binary, options).await?;
         bars.extend(overload(&binary, options).await?);
-        bars.extend(pictures::soak(&binary, options.pictures, options.seed).await?);
+        if options.pictures > 0 {
+            bars.extend(pictures::soak(&binary, options.pictures, options.seed).await?);
+        }
         Ok::<_, anyhow::Error>(bars)
     })?;
     let mut met = true;
