@@ -3,10 +3,9 @@
 use crate::Activation;
 
 use super::lanes::Lanes;
+use crate::scan::{COEFFICIENTS, LN_2_HIGH, LN_2_REST};
 
 /// e^x to about 1e-7 of its value; zero below -87.3, the largest finite power above 88.3, NaN for NaN.
-///
-/// `e^x = 2^n · e^r` with `n` the whole number next to `x / ln 2`, and for `e^r` the polynomial of Cephes' `expf`.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
     exp_above(l, x, -87.336_54)
@@ -21,21 +20,25 @@ pub(super) fn exp_without_dust<L: Lanes>(l: L, x: L::F) -> L::F {
 /// e^x, but zero for what is below `lowest`.
 #[inline(always)]
 fn exp_above<L: Lanes>(l: L, x: L::F, lowest: f32) -> L::F {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    const COEFFICIENTS: [f32; 6] =
-        [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let lowest = l.splat(lowest);
     let bounded = l.max(lowest, l.min(l.splat(88.376_26), x));
-    let n = l.round(l.mul(bounded, l.splat(std::f32::consts::LOG2_E)));
-    let r = l.fma(n, l.splat(-LN_2_HIGH), bounded);
-    let r = l.fma(n, l.splat(-LN_2_LOW), r);
+    l.if_less(x, lowest, l.splat(0.0), exp_within(l, bounded))
+}
+
+/// e^x for x from -87.3 to 88.3; of no meaning beyond.
+///
+/// `e^x = 2^n · e^r` with `n` the whole number next to `x / ln 2`, and for `e^r` the polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(super) fn exp_within<L: Lanes>(l: L, x: L::F) -> L::F {
+    let n = l.round(l.mul(x, l.splat(std::f32::consts::LOG2_E)));
+    let r = l.fma(n, l.splat(-LN_2_HIGH), x);
+    let r = l.fma(n, l.splat(LN_2_REST), r);
     let mut sum = l.splat(COEFFICIENTS[0]);
     for coefficient in &COEFFICIENTS[1..] {
         sum = l.fma(sum, r, l.splat(*coefficient));
     }
     let power = l.fma(l.mul(r, r), sum, l.add(r, l.splat(1.0)));
-    l.if_less(x, lowest, l.splat(0.0), l.mul(power, l.power_of_two(n)))
+    l.mul(power, l.power_of_two(n))
 }
 
 /// Zero where the value is below 2^-60, the value elsewhere. Tiles take numbers for zero that are too small to be normal;

@@ -2,7 +2,8 @@
 
 use super::dispatch::{Level, Work};
 use super::lanes::Lanes;
-use crate::scan::{COEFFICIENTS, LANES, LN_2_HIGH, LN_2_REST, LOWEST, Pack, Pass, Softmax, Span, end};
+use super::math::exp_within;
+use crate::scan::{LANES, LOWEST, Pack, Pass, Softmax, Span, end};
 
 /// Runs a pass on the widest lanes of the level.
 pub(crate) fn scan(level: Level, pass: impl Pass) {
@@ -44,19 +45,10 @@ fn bounded<L: Lanes>(l: L, logit: L::F, score: L::F) -> L::F {
     l.if_less(none, logit, score, none)
 }
 
-/// e^x for `x ≤ 0`; zero from -87 down, and for NaN. What is computed for these before is of no meaning, which spares the
-/// steps that [`super::math::exp`] takes against it.
+/// e^x for `x ≤ 0`; zero from -87 down, and for NaN. That needs no bounds before, which [`super::math::exp`] sets.
 #[inline(always)]
 fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
-    let n = l.round(l.mul(x, l.splat(std::f32::consts::LOG2_E)));
-    let r = l.fma(n, l.splat(-LN_2_HIGH), x);
-    let r = l.fma(n, l.splat(LN_2_REST), r);
-    let mut sum = l.splat(COEFFICIENTS[0]);
-    for coefficient in &COEFFICIENTS[1..] {
-        sum = l.fma(sum, r, l.splat(*coefficient));
-    }
-    let power = l.fma(l.mul(r, r), sum, l.add(r, l.splat(1.0)));
-    l.if_less(l.splat(LOWEST), x, l.mul(power, l.power_of_two(n)), l.splat(0.0))
+    l.if_less(l.splat(LOWEST), x, exp_within(l, x), l.splat(0.0))
 }
 
 /// The chunks of a block, and what is left of it with `fill` behind it.
