@@ -6,25 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use memory::PageId;
 use models::tokenizer::Tokenizer;
 use models::{Batch, CausalLm, Outputs};
-use protocol::{Failure, TokenLogprob};
+use protocol::Failure;
 use tensor::KvArena;
 
+use crate::draws::{Choosers, Draw, Sampled};
 use crate::form::Masks;
 use crate::plan::Work;
-use crate::sampler::{Ranking, Sampler};
 use crate::sequence::Sequence;
-
-/// A token chosen in a step.
-pub(crate) struct Sampled {
-    /// Of which running sequence.
-    pub(crate) index: usize,
-    /// How many tokens behind the known ones were tried with it.
-    pub(crate) drafts: usize,
-    /// Its id.
-    pub(crate) token: u32,
-    /// Its log-probability, if that was asked for.
-    pub(crate) logprob: Option<TokenLogprob>,
-}
 
 /// What a step comes to. Kept from step to step for its memory.
 #[derive(Default)]
@@ -87,8 +75,7 @@ pub(crate) struct Compute {
     hidden: usize,
     /// Tokens of one sequence for the batch.
     chunk: Vec<u32>,
-    sampler: Sampler,
-    ranking: Ranking,
+    choosers: Choosers,
     masks: Masks,
 }
 
@@ -102,8 +89,7 @@ impl Compute {
             hidden: runner.model.shape().hidden,
             runner: Some(Box::new(runner)),
             chunk: Vec::new(),
-            sampler: Sampler::default(),
-            ranking: Ranking::default(),
+            choosers: Choosers::default(),
             masks: Masks::default(),
         }
     }
@@ -180,11 +166,11 @@ impl Compute {
     ) -> Result<(), String> {
         let before = (outcome.sampled.len(), outcome.lost.len());
         self.return_guides(running, outcome);
-        let sampled = said.and_then(|Outputs { logits, states }| {
-            let sample = || self.sample(logits, (running, work), tokenizer, outcome);
+        let sampled = said.and_then(|outputs| {
+            let sample = || self.sample(outputs, (running, work), tokenizer, outcome);
             let sampled = catch_unwind(AssertUnwindSafe(sample));
             sampled.unwrap_or_else(|panic| Err(message(&*panic)))?;
-            Ok(states)
+            Ok(outputs.states)
         });
         if sampled.is_err() {
             outcome.sampled.truncate(before.0);
@@ -224,57 +210,34 @@ impl Compute {
 
     fn sample(
         &mut self,
-        logits: &[f32],
+        Outputs { logits, pool, .. }: Outputs<'_>,
         (running, work): (&[Sequence], &[Work]),
         tokenizer: &Tokenizer,
         outcome: &mut Outcome,
     ) -> Result<(), String> {
+        let mut draws = Vec::with_capacity(work.len());
         let mut first = 0;
-        for work in work.iter().filter(|work| running[work.index].samples_after(work.rows)) {
-            let rows = &logits[first..first + (1 + work.drafts) * self.vocabulary];
+        for &Work { index, drafts, .. } in work.iter().filter(|w| running[w.index].samples_after(w.rows)) {
+            let rows = &logits[first..first + (1 + drafts) * self.vocabulary];
             first += rows.len();
-            let sequence = &running[work.index];
-            if outcome.lost.iter().any(|(index, _)| *index == work.index) {
+            let sequence = &running[index];
+            if outcome.lost.iter().any(|(lost, _)| *lost == index) {
                 continue;
             }
             if sequence.is_lost() {
                 let message = "the thread that follows it has ended".to_owned();
-                outcome.lost.push((work.index, Failure::Form { message }));
+                outcome.lost.push((index, Failure::Form { message }));
                 continue;
             }
-            let forced = sequence.forced();
-            let forced = forced.map(|token| Sampled { index: work.index, drafts: 0, token, logprob: None });
             let before = outcome.sampled.len();
-            outcome.sampled.extend(forced);
-            if outcome.sampled.len() > before {
-                continue;
-            }
-            let tried = &sequence.foresight().expected()[..work.drafts];
-            for (ahead, row) in rows.chunks_exact(self.vocabulary).enumerate() {
-                let token = self.sampler.sample(row, &sequence.ask(ahead));
-                let token = token.ok_or("the model's logits leave no token to choose from")?;
-                let logprob =
-                    sequence.logprobs().map(|k| logprob(&mut self.ranking, row, (token, k), tokenizer));
-                outcome.sampled.push(Sampled { index: work.index, drafts: work.drafts, token, logprob });
-                if tried.get(ahead) != Some(&token) || sequence.ends_with(token) {
-                    break;
-                }
+            let forced = sequence.forced();
+            outcome.sampled.extend(forced.map(|token| Sampled { index, drafts: 0, token, logprob: None }));
+            if outcome.sampled.len() == before {
+                draws.push(Draw { index, sequence, drafts, rows });
             }
         }
-        Ok(())
+        Ok(self.choosers.choose(&draws, tokenizer, pool, &mut outcome.sampled)?)
     }
-}
-
-/// What the model thought of a token and of the `k` most probable ones.
-fn logprob(
-    ranking: &mut Ranking,
-    row: &[f32],
-    (token, k): (u32, u32),
-    tokenizer: &Tokenizer,
-) -> TokenLogprob {
-    let (logprob, best) = ranking.read(row, token, k);
-    let entry = |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
-    entry(token, logprob, best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect())
 }
 
 /// The text of a panic.

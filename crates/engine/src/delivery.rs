@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::compute::Sampled;
+use crate::draws::Sampled;
 use crate::outbox::Output;
 use crate::plan::Work;
 use crate::run_loop::RunLoop;

@@ -42,6 +42,7 @@
 mod clock;
 mod compute;
 mod delivery;
+mod draws;
 mod dynamic;
 mod engine;
 mod error;

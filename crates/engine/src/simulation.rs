@@ -255,7 +255,7 @@ impl CausalLm for Costly {
         self.clock.advance(self.cost.step(decode, prompt, attended));
         self.logits.clear();
         self.logits.resize(batch.outputs.len() * VOCABULARY, 0.0);
-        Outputs { logits: &self.logits, states: &[] }
+        Outputs { logits: &self.logits, states: &[], pool: None }
     }
 }
 

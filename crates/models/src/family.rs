@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tensor::{Dtype, Kernels, KvArena, KvLayout};
+use tensor::{Dtype, Kernels, KvArena, KvLayout, Pool};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -42,6 +42,9 @@ pub struct Outputs<'m> {
     /// Hidden states behind the last norm, from which logits are made: `rows × hidden`, row-major, in the order of
     /// [`Batch::states`].
     pub states: &'m [f32],
+    /// The threads that computed this, where there are several: they are idle until the model runs again, so whoever reads
+    /// logits may have them do it.
+    pub pool: Option<&'m Pool>,
 }
 
 /// A decoder that continues token sequences.

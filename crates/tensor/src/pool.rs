@@ -12,6 +12,7 @@ mod tests;
 
 use std::any::Any;
 use std::cell::Cell;
+use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +103,12 @@ impl Pool {
         let grains = items.div_ceil(grain);
         let cut = |w: usize| (grains * w / self.threads() * grain).min(items);
         cut(worker)..cut(worker + 1)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads()).finish_non_exhaustive()
     }
 }
 

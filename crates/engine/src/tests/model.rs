@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use models::{Batch, CausalLm, ModelShape, Outputs};
-use tensor::{Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS};
+use tensor::{Kernels, KvArena, KvDtype, KvLayout, PAGE_TOKENS, Pool};
 
 use crate::sampler::mix;
 
@@ -25,11 +25,18 @@ pub(crate) struct HashModel {
     pub(crate) max_positions: usize,
     pub(crate) logits: Vec<f32>,
     pub(crate) states: Vec<f32>,
+    /// Threads for whoever reads its logits.
+    pub(crate) pool: Option<Arc<Pool>>,
 }
 
 impl HashModel {
     pub(crate) fn new() -> Self {
         Self { max_positions: 4096, ..Self::default() }
+    }
+
+    /// With threads that choose tokens together.
+    pub(crate) fn with_threads(threads: usize) -> Self {
+        Self { pool: Some(Arc::new(Pool::new(threads))), ..Self::new() }
     }
 }
 
@@ -83,7 +90,7 @@ impl CausalLm for HashModel {
             let first = u32::from_le_bytes(kv.bytes()[cell(pages, 0)][..4].try_into().unwrap());
             self.seen.lock().unwrap().push((first, span.context, span.rows));
         }
-        Outputs { logits: &self.logits, states: &self.states }
+        Outputs { logits: &self.logits, states: &self.states, pool: self.pool.as_deref() }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Everything that could change an answer, at once: shared prefixes, preemption, speculation, forms, requests that join a
-//! run or get a kept answer. No answer differs by a bit from what the request is told when it is alone.
+//! run or get a kept answer, rows that are read by several threads. No answer differs by a bit from what the request is told when it is alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn heard(mut generation: Generation) -> Transcript {
 /// Has a round of requests served together, each after its own pause.
 fn round(seed: u64, happened: &mut Happened) {
     let settings = EngineSettings { drafts: 16, ..settings(14 + seed as usize, 48, 6) };
-    let Bench { engine, mut run_loop, clock } = Bench::new(HashModel::new(), settings);
+    let Bench { engine, mut run_loop, clock } = Bench::new(HashModel::with_threads(3), settings);
     let engine: Arc<dyn Inference> = Arc::new(engine);
     let kept = ReuseSettings { kept_bytes: 1 << 20, ..ReuseSettings::default() };
     let reuse = Reuse::timed(Arc::clone(&engine), kept, clock.clone());

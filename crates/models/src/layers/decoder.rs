@@ -134,7 +134,7 @@ impl CausalLm for Decoder {
         if wanted > 0 {
             trunk.head.forward(&step, &batch.outputs, work);
         }
-        Outputs { logits: work.logits.rows(wanted), states: work.normed.rows(states) }
+        Outputs { logits: work.logits.rows(wanted), states: work.normed.rows(states), pool: kernels.pool() }
     }
 }
 

@@ -1,0 +1,138 @@
+//! Choosing the tokens of a step: sequences side by side, on the threads that have just run the model.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use models::tokenizer::Tokenizer;
+use protocol::TokenLogprob;
+use tensor::Pool;
+
+use crate::sampler::{Ranking, Sampler};
+use crate::sequence::Sequence;
+
+/// With fewer logits to choose from, waking the other threads costs more than they save: a row of 152,000 takes 20 µs at least.
+/// The rows of tests are short.
+const SHARED_FROM: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
+
+/// A token chosen in a step.
+pub(crate) struct Sampled {
+    /// Of which running sequence.
+    pub(crate) index: usize,
+    /// How many tokens behind the known ones were tried with it.
+    pub(crate) drafts: usize,
+    /// Its id.
+    pub(crate) token: u32,
+    /// Its log-probability, if that was asked for.
+    pub(crate) logprob: Option<TokenLogprob>,
+}
+
+/// A sequence that gets a token, or one more for each draft that it meets.
+pub(crate) struct Draw<'a> {
+    /// Which of the running sequences.
+    pub(crate) index: usize,
+    pub(crate) sequence: &'a Sequence,
+    /// How many tokens were tried.
+    pub(crate) drafts: usize,
+    /// Logits: a row, and one for each draft.
+    pub(crate) rows: &'a [f32],
+}
+
+/// What tokens are chosen with. Kept from step to step for its memory.
+#[derive(Default)]
+pub(crate) struct Choosers {
+    /// One for each thread.
+    each: Vec<Mutex<Chooser>>,
+}
+
+impl Choosers {
+    /// Appends the tokens of all draws to `sampled`, in their order, which must be that of their indices.
+    ///
+    /// # Errors
+    /// A row has no number above minus infinity.
+    pub(crate) fn choose(
+        &mut self,
+        draws: &[Draw<'_>],
+        tokenizer: &Tokenizer,
+        pool: Option<&Pool>,
+        sampled: &mut Vec<Sampled>,
+    ) -> Result<(), &'static str> {
+        let logits: usize = draws.iter().map(|draw| draw.rows.len()).sum();
+        let pool = pool.filter(|_| draws.len() > 1 && logits >= SHARED_FROM);
+        self.each.resize_with(self.each.len().max(pool.map_or(1, Pool::threads)), Mutex::default);
+        for chooser in &mut self.each {
+            chooser.get_mut().unwrap_or_else(PoisonError::into_inner).begin();
+        }
+        // Rows differ in what they cost, so a thread takes the next one as soon as it is done with its own.
+        let next = AtomicUsize::new(0);
+        let each = &self.each;
+        let work = |thread: usize| {
+            let mut chooser = lock(&each[thread]);
+            while let Some(draw) = draws.get(next.fetch_add(1, Relaxed)) {
+                chooser.choose(draw, tokenizer);
+            }
+        };
+        match pool {
+            Some(pool) => pool.run(&work),
+            None => work(0),
+        }
+        for chooser in &mut self.each {
+            let chooser = chooser.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if chooser.has_failed {
+                return Err("the model's logits leave no token to choose from");
+            }
+            sampled.append(&mut chooser.sampled);
+        }
+        sampled.sort_by_key(|sampled| sampled.index);
+        Ok(())
+    }
+}
+
+/// What one thread chooses tokens with, and those that it has chosen.
+#[derive(Default)]
+struct Chooser {
+    sampler: Sampler,
+    ranking: Ranking,
+    sampled: Vec<Sampled>,
+    has_failed: bool,
+}
+
+impl Chooser {
+    fn begin(&mut self) {
+        self.sampled.clear();
+        self.has_failed = false;
+    }
+
+    fn choose(&mut self, draw: &Draw<'_>, tokenizer: &Tokenizer) {
+        let &Draw { index, sequence, drafts, rows } = draw;
+        let tried = &sequence.foresight().expected()[..drafts];
+        for (ahead, row) in rows.chunks_exact(rows.len() / (1 + drafts)).enumerate() {
+            let Some(token) = self.sampler.sample(row, &sequence.ask(ahead)) else {
+                self.has_failed = true;
+                return;
+            };
+            let logprob = sequence.logprobs().map(|k| logprob(&mut self.ranking, row, (token, k), tokenizer));
+            self.sampled.push(Sampled { index, drafts, token, logprob });
+            if tried.get(ahead) != Some(&token) || sequence.ends_with(token) {
+                break;
+            }
+        }
+    }
+}
+
+/// What the model thought of a token and of the `k` most probable ones.
+fn logprob(
+    ranking: &mut Ranking,
+    row: &[f32],
+    (token, k): (u32, u32),
+    tokenizer: &Tokenizer,
+) -> TokenLogprob {
+    let (logprob, best) = ranking.read(row, token, k);
+    let entry = |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
+    entry(token, logprob, best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect())
+}
+
+/// Locks although a panic may have passed through: every step begins anew.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
