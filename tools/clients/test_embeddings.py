@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import random
 import struct
 import threading
 import time
@@ -66,6 +67,14 @@ def test_a_batch_is_as_good_as_one(embed):
     together = vectors(embed, texts, encoding_format="float")
     for index in (0, 17, 59):
         assert vectors(embed, texts[index], encoding_format="float")[0] == together[index]
+
+
+@pytest.mark.parametrize("dtype, least", [("bf16", 0.9999), ("int8", 0.995)])
+def test_smaller_weights_keep_vectors_where_they_are(start, embed, minilm, dtype, least):
+    rng = random.Random(1)
+    texts = [[rng.randrange(2000, 20000) for _ in range(254)] for _ in range(8)]
+    small = start("--model", f"embed={minilm}", "--dtype", dtype).client()
+    assert min(map(cosine, vectors(small, texts), vectors(embed, texts))) > least
 
 
 def test_a_chat_model_embeds_when_it_is_asked_by_name(both, embed):

@@ -42,6 +42,13 @@ impl Quantisation {
     const NAMED: [(&str, Self); 3] =
         [("int8", Self::INT8), ("int4", Self::INT4), ("int4-g128", Self::INT4_G128)];
 
+    /// The same for a model that only reads. 8 bits have a scale for every 128 inputs there instead of one for all: the
+    /// errors of a vector are not averaged over tokens that follow, and many rows meet every weight, so reading the scales
+    /// costs nothing. On all-MiniLM-L6-v2 it takes nearly half of the error away.
+    pub(crate) fn of_encoder(self) -> Self {
+        if self.blocks == Scheme::INT8 { Self { blocks: Scheme::INT8_G128, ..self } } else { self }
+    }
+
     /// The one of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, quantisation)| *quantisation)

@@ -190,7 +190,8 @@ pub fn load_encoder_with(
     let mut settings = SentenceSettings::plain(repository, positions(&config)?)?;
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
-    let holding = options.quantise.map_or(ModelHolding::Floats, ModelHolding::Quantised);
+    let quantised = options.quantise.map(Quantisation::of_encoder);
+    let holding = quantised.map_or(ModelHolding::Floats, ModelHolding::Quantised);
     let key = key(repository, &checkpoint, (dtype, holding));
     let identity = key.as_ref().map(|key| key.digest().to_owned());
     let source = Source {
@@ -217,7 +218,7 @@ pub fn load_encoder_with(
     Ok(LoadedEncoder {
         family: family.name,
         dtype,
-        quantised: options.quantise,
+        quantised,
         identity,
         max_batch_tokens,
         head: HeadStep::new(head, source.kernels.clone()),

@@ -50,6 +50,9 @@ impl Scheme {
     /// 8 bits, one scale per output.
     pub const INT8: Self = Self { bits: Bits::Eight, group: None };
 
+    /// 8 bits, one scale per 128 inputs: 8.25 bits a weight in all.
+    pub const INT8_G128: Self = Self { bits: Bits::Eight, group: Some(128) };
+
     /// 4 bits, one scale per 32 inputs: 5 bits a weight in all.
     pub const INT4: Self = Self { bits: Bits::Four, group: Some(32) };
 
