@@ -129,6 +129,28 @@ fn banner_answer_and_graceful_end() {
 }
 
 #[test]
+fn a_second_signal_waits_for_nothing() {
+    let mut server = Server::start(&Folder::new(), &[]);
+    // More than a server would finish by itself before both signals have reached it.
+    let body = json!({
+        "prompt": vec!["Once upon a tide"; 64], "max_tokens": 400, "ignore_eos": true, "stream": true,
+    })
+    .to_string();
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    let head = format!("host: x\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());
+    write!(stream, "POST /v1/completions HTTP/1.1\r\n{head}\r\n\r\n{body}").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("data:")), "something is written");
+    signal(&server.child, "TERM");
+    while !server.banner.contains("a second signal ends at once") {
+        server.read_line();
+    }
+    let (code, rest) = server.stop();
+    assert_eq!(code, Some(130), "{rest}");
+    assert!(lines.all(|line| line != "data: [DONE]"), "the stream was cut");
+}
+
+#[test]
 fn command_line_of_the_banner_works_as_printed() {
     let server = Server::start(&Folder::new(), &["--model-name", "my-model"]);
     let line = server.banner.lines().find(|line| line.trim_start().starts_with("curl ")).unwrap();
