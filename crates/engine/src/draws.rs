@@ -1,19 +1,11 @@
 //! Choosing the tokens of a step: sequences side by side, on the threads that have just run the model.
 
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use models::tokenizer::Tokenizer;
 use protocol::TokenLogprob;
-use tensor::Pool;
+use tensor::{PerThread, Pool};
 
-use crate::sampler::{Ranking, Sampler};
+use crate::sampler::{Ranking, Sampler, threads_for};
 use crate::sequence::Sequence;
-
-/// With fewer logits to choose from, waking the other threads costs more than they save: a row of 152,000 takes 20 µs at least.
-/// The rows of tests are short.
-const SHARED_FROM: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
 
 /// A token chosen in a step.
 pub(crate) struct Sampled {
@@ -38,15 +30,12 @@ pub(crate) struct Draw<'a> {
     pub(crate) rows: &'a [f32],
 }
 
-/// What tokens are chosen with. Kept from step to step for its memory.
+/// What tokens are chosen with.
 #[derive(Default)]
-pub(crate) struct Choosers {
-    /// One for each thread.
-    each: Vec<Mutex<Chooser>>,
-}
+pub(crate) struct Choosers(PerThread<Chooser>);
 
 impl Choosers {
-    /// Appends the tokens of all draws to `sampled`, in their order, which must be that of their indices.
+    /// Appends the tokens of all draws to `sampled`, whose order is that of their indices in the end.
     ///
     /// # Errors
     /// A row has no number above minus infinity.
@@ -57,27 +46,12 @@ impl Choosers {
         pool: Option<&Pool>,
         sampled: &mut Vec<Sampled>,
     ) -> Result<(), &'static str> {
-        let logits: usize = draws.iter().map(|draw| draw.rows.len()).sum();
-        let pool = pool.filter(|_| draws.len() > 1 && logits >= SHARED_FROM);
-        self.each.resize_with(self.each.len().max(pool.map_or(1, Pool::threads)), Mutex::default);
-        for chooser in &mut self.each {
-            chooser.get_mut().unwrap_or_else(PoisonError::into_inner).begin();
-        }
-        // Rows differ in what they cost, so a thread takes the next one as soon as it is done with its own.
-        let next = AtomicUsize::new(0);
-        let each = &self.each;
-        let work = |thread: usize| {
-            let mut chooser = lock(&each[thread]);
-            while let Some(draw) = draws.get(next.fetch_add(1, Relaxed)) {
-                chooser.choose(draw, tokenizer);
-            }
-        };
-        match pool {
-            Some(pool) => pool.run(&work),
-            None => work(0),
-        }
-        for chooser in &mut self.each {
-            let chooser = chooser.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // A step before this one may have ended in a panic.
+        self.0.iter_mut().for_each(Chooser::begin);
+        let logits = draws.iter().map(|draw| draw.rows.len()).sum();
+        let pool = threads_for(pool, draws.len(), logits);
+        self.0.for_each(draws, pool, |chooser, draw| chooser.choose(draw, tokenizer));
+        for chooser in self.0.iter_mut() {
             if chooser.has_failed {
                 return Err("the model's logits leave no token to choose from");
             }
@@ -130,9 +104,4 @@ fn logprob(
     let (logprob, best) = ranking.read(row, token, k);
     let entry = |id, logprob, top| TokenLogprob { id, bytes: tokenizer.bytes(id).to_vec(), logprob, top };
     entry(token, logprob, best.iter().map(|&(id, logprob)| entry(id, logprob, Vec::new())).collect())
-}
-
-/// Locks although a panic may have passed through: every step begins anew.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,6 +21,7 @@ pub use logprobs::Ranking;
 pub use penalties::{History, penalise};
 pub(crate) use random::mix;
 pub use random::uniform;
+use tensor::Pool;
 
 /// How the next token is chosen, every value resolved. The default changes nothing and draws from the plain softmax.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +124,14 @@ impl Sampler {
         let u = uniform(ask.place.seed, ask.place.choice, ask.place.position);
         self.candidates.choose(logits, settings, u)
     }
+}
+
+/// The threads on which to choose from so many rows with so many logits in all; none where one does it sooner. Whose
+/// sampler a row meets makes no difference to its token.
+pub fn threads_for(pool: Option<&Pool>, rows: usize, logits: usize) -> Option<&Pool> {
+    /// A row of 152,000 takes 20 µs at least, about as long as another thread takes to wake. Those of tests are short.
+    const WORTH_WAKING: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
+    pool.filter(|_| rows > 1 && logits >= WORTH_WAKING)
 }
 
 /// Rules out every token whose bit is not set; tokens beyond the last word have none.

@@ -36,7 +36,7 @@ pub use kernels::{Activation, Angles, Epilogue, Fused, Kernels, Norm, Product, Q
 pub use kv::{KvArena, KvDtype, KvLayout, PAGE_TOKENS};
 pub use packed::archive::{Archive, ArchiveWriter};
 pub use packed::{Linear, Packer};
-pub use pool::{Cores, CoresError, Pool};
+pub use pool::{Cores, CoresError, PerThread, Pool};
 pub use quantised::{Bits, Quantised, Scheme};
 pub use ragged::{Ragged, Span};
 pub use timed::Timed;

@@ -5,6 +5,7 @@
 
 mod cores;
 mod gate;
+mod per_thread;
 mod sync;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::thread::JoinHandle;
 
 pub use cores::{Cores, CoresError};
 use gate::{Caller, Worker};
+pub use per_thread::PerThread;
 
 /// What the workers are given: the function of one `run`, made to look as if it lived for ever.
 type Job = &'static (dyn Fn(usize) + Sync);

@@ -24,6 +24,38 @@ fn every_worker_runs_once_a_round() {
 }
 
 #[test]
+fn every_item_meets_the_memory_of_one_thread() {
+    for threads in [1, 2, 5] {
+        let pool = Pool::new(threads);
+        let mut met = PerThread::<Vec<usize>>::default();
+        for (round, pool) in [(1, Some(&pool)), (2, None), (3, Some(&pool))] {
+            let items: Vec<usize> = (0..100).collect();
+            met.for_each(&items, pool, |own, item| own.push(*item));
+            let mut all: Vec<usize> = met.iter_mut().flat_map(|own| own.iter().copied()).collect();
+            all.sort_unstable();
+            let expected: Vec<usize> = items.iter().flat_map(|item| vec![*item; round]).collect();
+            assert_eq!(all, expected, "{threads} threads");
+        }
+        assert_eq!(met.iter_mut().count(), threads);
+    }
+}
+
+#[test]
+fn what_panics_on_one_thread_leaves_the_others_memory() {
+    let (pool, mut met) = (Pool::new(3), PerThread::<Vec<usize>>::default());
+    let round = |met: &mut PerThread<Vec<usize>>, wrong: usize| {
+        met.for_each(&[0, 1, 2, 3], Some(&pool), |own, item| {
+            assert_ne!(*item, wrong, "poison");
+            own.push(*item);
+        });
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| round(&mut met, 2))).is_err());
+    met.iter_mut().for_each(Vec::clear);
+    round(&mut met, 9);
+    assert_eq!(met.iter_mut().map(|own| own.len()).sum::<usize>(), 4);
+}
+
+#[test]
 fn callers_take_turns() {
     let pool = Pool::new(3);
     let (inside, rounds) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -7,17 +7,18 @@
 //! What a machine gives changes from one tenth of a second to the next where others share it. So shares are taken of what it
 //! gave right before and after a pass, and the machine's most is shown beside.
 
+use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use engine::sampler::{Ask, History, Place, Sampler, Settings};
-use models::{Batch, CausalLm};
+use engine::sampler::{Ask, History, Place, Sampler, Settings, threads_for};
+use models::{Batch, CausalLm, Outputs};
 use serde_json::{Value, json};
 use tensor::peak::{Arithmetic, Peaks, Prober};
 use tensor::timed::{Cost, Costs, Stage};
-use tensor::{KvArena, PAGE_TOKENS, Product, Timed};
+use tensor::{KvArena, PAGE_TOKENS, PerThread, Pool, Product, Timed};
 use tidegate::settings::InferenceSettings;
 
 /// Passes of a load; the one of the median share is shown.
@@ -144,13 +145,14 @@ fn one_load(
     let mut passes: Vec<Pass> = (0..PASSES).map(pass).collect();
     passes.sort_by(|a, b| a.share().total_cmp(&b.share()));
     let pass = passes.swap_remove(PASSES / 2);
-    let logits = model.forward(&batch, kv).logits.to_vec();
+    let Outputs { logits, pool, .. } = model.forward(&batch, kv);
+    let rows: Vec<&[f32]> = logits.chunks_exact(vocabulary).collect();
     let settings = [
         ("greedy", Settings { temperature: 0.0, ..Settings::default() }),
         ("top-k 20, top-p 0.95", Settings { top_k: 20, top_p: 0.95, ..Settings::default() }),
         ("top-p 0.95", Settings { top_p: 0.95, ..Settings::default() }),
     ];
-    let sampled = settings.map(|(name, settings)| (name, sample(&logits, vocabulary, &settings))).to_vec();
+    let sampled = settings.map(|(name, settings)| (name, sample(&rows, pool, &settings))).to_vec();
     Measured { load, pass, sampled }
 }
 
@@ -169,16 +171,17 @@ fn batch(load: Load, vocabulary: usize) -> Batch {
 }
 
 /// The time of choosing a token for every row, the median of several times.
-fn sample(logits: &[f32], vocabulary: usize, settings: &Settings) -> Duration {
-    let (mut sampler, history) = (Sampler::default(), History::default());
+fn sample(rows: &[&[f32]], pool: Option<&Pool>, settings: &Settings) -> Duration {
+    let (mut samplers, history) = (PerThread::<Sampler>::default(), History::default());
+    let pool = threads_for(pool, rows.len(), rows.iter().map(|row| row.len()).sum());
     let mut times: Vec<Duration> = (0..=PASSES)
         .map(|pass| {
+            let place = Place { seed: 7, choice: 0, position: pass as u64 };
+            let ask = Ask { settings, history: &history, suppressed: &[], allowed: None, place };
             let start = Instant::now();
-            for (row, choice) in logits.chunks_exact(vocabulary).zip(0..) {
-                let place = Place { seed: 7, choice, position: pass as u64 };
-                sampler
-                    .sample(row, &Ask { settings, history: &history, suppressed: &[], allowed: None, place });
-            }
+            samplers.for_each(rows, pool, |sampler, row| {
+                black_box(sampler.sample(row, &ask));
+            });
             start.elapsed()
         })
         .collect();
