@@ -178,7 +178,8 @@ impl LoadedModel {
     }
 }
 
-fn precision((dtype, holding): (Dtype, ModelHolding)) -> String {
+/// What weights are held as, for people.
+pub(crate) fn precision((dtype, holding): (Dtype, ModelHolding)) -> String {
     let held = match holding {
         ModelHolding::Floats => return dtype.to_string(),
         ModelHolding::Quantised(quantised) => quantised.blocks.to_string(),

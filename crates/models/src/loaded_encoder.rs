@@ -13,7 +13,7 @@ use crate::encoder::{Encoder, EncoderBatch, EncoderShape};
 use crate::family::{LoadFamily, ModelKind, Source};
 use crate::head::{Head, HeadStep, Squash};
 use crate::layers::{Classifier, Packing};
-use crate::loaded::{arithmetic, family, key, other_kind};
+use crate::loaded::{arithmetic, family, key, other_kind, precision};
 use crate::progress::{Loading, Progress};
 use crate::sentence::{Case, Prompts, SentenceSettings};
 use crate::tokenizer::{Sentence, SentenceTokenizer};
@@ -120,7 +120,7 @@ impl LoadedEncoder {
 
     /// What the weights are held as, for people: `f32`, `int8`.
     pub fn precision(&self) -> String {
-        self.quantised.map_or_else(|| self.dtype.to_string(), |quantised| quantised.blocks.to_string())
+        precision((self.dtype, holding(self.quantised)))
     }
 
     /// The same model once more, with the same weights and working memory of its own; see [`crate::LoadedModel::twin`].
@@ -191,7 +191,7 @@ pub fn load_encoder_with(
     let max_batch_tokens = options.max_batch_tokens.max(settings.max_tokens);
     let options = &LoadOptions { max_batch_tokens, ..*options };
     let quantised = options.quantise.map(Quantisation::of_encoder);
-    let holding = quantised.map_or(ModelHolding::Floats, ModelHolding::Quantised);
+    let holding = holding(quantised);
     let key = key(repository, &checkpoint, (dtype, holding));
     let identity = key.as_ref().map(|key| key.digest().to_owned());
     let source = Source {
@@ -226,6 +226,10 @@ pub fn load_encoder_with(
         streamed,
         reader: SentenceReader { tokenizer, prompts: Arc::new(settings.prompts), case: settings.case, types },
     })
+}
+
+fn holding(quantised: Option<Quantisation>) -> ModelHolding {
+    quantised.map_or(ModelHolding::Floats, ModelHolding::Quantised)
 }
 
 /// Whether the folder is of a model with a head that scores.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{Args, ValueHint};
 use models::quantise::{Existing, QuantisedFolder};
+use tensor::Dtype;
 use tidegate::settings::Precision;
 use tokio::runtime::Builder;
 
@@ -33,7 +34,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, talk: Talk) -> anyhow::Result<Exit> {
-    if arguments.dtype.quantisation().is_none() {
+    // A folder says nothing of activations: weight-only is for whoever opens it.
+    let dtype = arguments.dtype;
+    if dtype.quantisation().is_none() || dtype.activations() == Dtype::F32 {
         return Err(Misuse("--dtype must be int8, int4 or int4-g128 here".to_owned()).into());
     }
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;

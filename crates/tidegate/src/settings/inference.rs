@@ -53,8 +53,8 @@ pub struct ModelSettings {
     #[arg(long, env = "TIDEGATE_MODEL_NAME", value_name = "NAME")]
     pub model_name: Option<String>,
     /// Type of the weights; without it, what the checkpoint says, and what a GGUF file has quantised stays as it is.
-    /// Activations are f32 with f32, and bf16 with all others. With int8 and int4, weights are quantised
-    /// as they are loaded.
+    /// Activations are f32 with f32 and where only the weights are quantised (int8-weight-only), which is slower and
+    /// keeps more, and bf16 with all others. Weights are quantised as they are loaded.
     #[arg(long, env = "TIDEGATE_DTYPE", value_name = "DTYPE")]
     pub dtype: Option<Precision>,
     /// How keys and values are held; without it, as activations are. int8 has a scale for each head of each token: nearly
@@ -305,6 +305,10 @@ pub enum Precision {
     /// As int4, with a scale per 128 inputs.
     #[value(name = "int4-g128")]
     Int4G128,
+    /// The weights of int8 under activations in f32, which nothing rounds: slower, for models that lose too much otherwise.
+    Int8WeightOnly,
+    /// The weights of int4 under activations in f32.
+    Int4WeightOnly,
 }
 
 /// How keys and values are held.
@@ -330,16 +334,19 @@ impl From<KvPrecision> for KvDtype {
 
 impl Precision {
     /// Type of activations, and of keys and values where nothing else is said.
-    pub(crate) fn activations(self) -> Dtype {
-        if self == Self::F32 { Dtype::F32 } else { Dtype::Bf16 }
+    pub fn activations(self) -> Dtype {
+        match self {
+            Self::F32 | Self::Int8WeightOnly | Self::Int4WeightOnly => Dtype::F32,
+            Self::Bf16 | Self::Int8 | Self::Int4 | Self::Int4G128 => Dtype::Bf16,
+        }
     }
 
     /// How weights are quantised, if they are.
     pub fn quantisation(self) -> Option<Quantisation> {
         match self {
             Self::F32 | Self::Bf16 => None,
-            Self::Int8 => Some(Quantisation::INT8),
-            Self::Int4 => Some(Quantisation::INT4),
+            Self::Int8 | Self::Int8WeightOnly => Some(Quantisation::INT8),
+            Self::Int4 | Self::Int4WeightOnly => Some(Quantisation::INT4),
             Self::Int4G128 => Some(Quantisation::INT4_G128),
         }
     }

@@ -164,8 +164,12 @@ fn a_quantised_folder_answers_as_quantising_at_load_does() {
     check(&quantize, 2, &[], &["small is there already; --force replaces it"]);
     check(&[&quantize[..], &["--force", "--quiet"]].concat(), 0, &[], &[]);
     check(&[&run[..], &["small", "--dtype", "int8"]].concat(), 2, &[], &["is quantised already (int4)"]);
-    let bf16 = ["quantize", "model", "--dtype", "bf16", "--out", "x"];
-    check(&bf16, 2, &[], &["--dtype must be int8, int4 or int4-g128 here"]);
+    let weights = check(&[&run[..], &["model", "--dtype", "int4-weight-only"]].concat(), 0, &[""], &[]);
+    check(&[&run[..], &["small", "--dtype", "int4-weight-only"]].concat(), 0, &[&weights], &[]);
+    for other in ["bf16", "int8-weight-only"] {
+        let quantize = ["quantize", "model", "--dtype", other, "--out", "x"];
+        check(&quantize, 2, &[], &["--dtype must be int8, int4 or int4-g128 here"]);
+    }
     let mut names: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
