@@ -1,7 +1,7 @@
 //! The meaning of every kernel: plain loops, one thread, sums in plain order, no tricks.
 
 mod attention;
-mod erf;
+pub(crate) mod erf;
 #[cfg(test)]
 mod tests;
 

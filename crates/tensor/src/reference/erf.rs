@@ -3,7 +3,7 @@
 /// erf(x), to about 1e-15.
 ///
 /// `erf(x) = 2/√π · e^(−x²) · Σ 2ⁿ x^(2n+1) / (2n+1)!!`, a series of positive terms (Abramowitz and Stegun 7.1.6).
-pub(super) fn erf(x: f64) -> f64 {
+pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() >= 6.0 {
         return x.signum();
     }

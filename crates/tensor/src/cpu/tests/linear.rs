@@ -130,14 +130,17 @@ fn activations_are_accurate_over_their_whole_range() {
     packer.rows(0, &TensorView::from_f32(&[1, 1], &[1.0]));
     let identity = packer.finish();
     let x: Vec<f32> = (-3000..=3000).map(|i| i as f32 * 0.01).collect();
-    for activation in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+    // One and the error function cancel out to the left, which leaves their roundings.
+    for (activation, most) in
+        [(Activation::Silu, 5e-7), (Activation::GeluTanh, 5e-7), (Activation::GeluErf, 1e-6)]
+    {
         let epilogue = Epilogue { activation, write: Write::Replace };
         let mut expected = vec![0.0; x.len()];
         Reference.linear(&x, &identity, epilogue, &mut expected);
         for cpu in all() {
             let mut found = vec![0.0; x.len()];
             cpu.linear(&x, &identity, epilogue, &mut found);
-            near(cpu, &found, &expected, 5e-7);
+            near(cpu, &found, &expected, most);
         }
     }
 }
