@@ -30,7 +30,7 @@ MIX = (
 )
 CONVERSATION_SHARE = 0.02
 SYSTEM_SHARE = 0.15
-DRILL_SHARE = 0.5
+DRILL_SHARE = 0.4
 
 
 def is_reserved(key):

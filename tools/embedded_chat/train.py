@@ -3,12 +3,13 @@
     python train.py --corpus DIR --out DIR --steps 2000 --seed 2026
 
 learns to talk. With ``--init`` the training goes on from an exported folder. With ``--pictures FILE`` it begins with the tower that
-``look.py`` wrote, and of four batches two are chats about pictures and one is what ``look.py`` teaches. The loss counts what the model writes (replies and plain stories),
+``look.py`` wrote, and of six batches four are chats about pictures, one is text and one is what ``look.py`` teaches. The loss counts what the model writes (replies and plain stories),
 not what it is told. ``--minutes`` ends the schedule early on a slow machine; only a run by steps can be reproduced.
 ``--resume`` goes on where an interrupted run of the same command last wrote its state.
 """
 
 import argparse
+import itertools
 import json
 import random
 import time
@@ -29,9 +30,11 @@ from batches import Batch, encode, endless, patches, read
 from model import Config, Qwen3VL
 from optimiser import learning_rate, optimisers, set_rates
 
-TALK, SEE = ("text",) * 4, ("text", "pictures", "pictures", "look")  # the batches of a step
+# the batches of one step, then of the next and so on: few of them a step, since momentum adds up over the steps anyway
+TALK, SEE = (("text",) * 4,), (("text", "pictures"), ("pictures", "pictures"), ("look", "pictures"))
 LOOK_WEIGHT = 0.1  # of the dense labels' loss beside that of the chats
 LOOK_BATCH = 24
+KEEP_WEIGHT = 2.0  # of what is to be kept of the text, beside what is to be learned
 GENERATION = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9}
 
 
@@ -48,15 +51,18 @@ def gradients(learner, parameters, work, counted):
 
 
 def chat_loss(learner, batch):
-    """The summed loss of what is to be written in a batch; of text, half of it is how far the model has gone from the one it was."""
+    """The summed loss of what is to be written in a batch; of text that is to be kept, how far the model has gone from the one it was.
+
+    The words of the text themselves are left out then: what a story does next is chance, and the noise of that is larger than all
+    that is left to learn from the pictures.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         logits = written_logits(learner.model, batch).float()
-        loss = F.cross_entropy(logits, batch.targets, reduction="sum")
         if batch.scenes or learner.before is None:
-            return loss
+            return F.cross_entropy(logits, batch.targets, reduction="sum")
         with torch.no_grad():
             before = written_logits(learner.before, batch).float().log_softmax(-1)
-    return 0.5 * loss + 0.5 * F.kl_div(logits.log_softmax(-1), before, reduction="sum", log_target=True)
+    return KEEP_WEIGHT * F.kl_div(logits.log_softmax(-1), before, reduction="sum", log_target=True)
 
 
 def written_logits(model, batch):
@@ -108,8 +114,8 @@ def steps(rows, args, image_pad):
     limits = (args.tokens_per_batch, Config.max_position_embeddings)
     streams = {kind: endless(of_kind, image_pad, limits, random.Random(f"{args.seed} {kind}")) for kind, of_kind in rows.items()}
     streams["look"] = look.batches(args.seed, LOOK_BATCH)
-    while True:
-        yield [next(streams[kind]) for kind in (SEE if args.pictures else TALK)]
+    for kinds in itertools.cycle(SEE if args.pictures else TALK):
+        yield [next(streams[kind]) for kind in kinds]
 
 
 class Progress:

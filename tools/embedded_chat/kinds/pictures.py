@@ -171,8 +171,8 @@ def ask_json(rng, scene):
     return "json", say(rng, rng.choice(_JSON)), f"[{listing}]"
 
 
-ASKS = ((20, ask_description), (17, ask_colour), (17, ask_shape), (17, ask_count), (17, ask_position), (9, ask_whether), (4, ask_ground), (3, ask_json))
-LOOKUPS = ((6, ask_position), (6, ask_colour), (4, ask_shape), (4, ask_count), (3, ask_whether))
+ASKS = ((26, ask_description), (14, ask_colour), (14, ask_shape), (24, ask_count), (17, ask_position), (14, ask_whether), (4, ask_ground), (6, ask_json))
+LOOKUPS = ((5, ask_position), (4, ask_colour), (3, ask_shape), (8, ask_count), (6, ask_whether))
 
 
 def exchange(rng, scene):
