@@ -1,5 +1,7 @@
 //! Functions of lanes: the exponential and what is made of it.
 
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+
 use crate::Activation;
 
 use super::lanes::Lanes;
@@ -77,9 +79,9 @@ fn gelu_tanh<L: Lanes>(l: L, x: L::F) -> L::F {
 fn gelu_erf<L: Lanes>(l: L, x: L::F) -> L::F {
     const END: f32 = 3.93;
     const P: [f32; 6] =
-        [2.034_738_4e-6, 2.874_779_3e-4, 3.868_281_5e-3, 5.306_034_5e-2, 1.927_630_5e-1, 1.128_379];
+        [2.034_738_4e-6, 2.874_779_3e-4, 3.868_281_5e-3, 5.306_034_5e-2, 1.927_630_5e-1, FRAC_2_SQRT_PI];
     const Q: [f32; 6] = [3.807_059_7e-5, 1.188_103_1e-3, 1.517_220_7e-2, 1.150_842e-1, 5.041_634_7e-1, 1.0];
-    let scaled = l.mul(x, l.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let scaled = l.mul(x, l.splat(FRAC_1_SQRT_2));
     let z = l.max(l.splat(-END), l.min(l.splat(END), scaled));
     let square = l.mul(z, z);
     let (mut p, mut q) = (l.splat(P[0]), l.splat(Q[0]));
