@@ -10,7 +10,7 @@ use tensor::peak::{Arithmetic, Prober};
 use tensor::stored::TensorView;
 use tensor::{
     Angles, Dtype, Epilogue, Fused, Isa, Kernels, KvArena, KvDtype, KvLayout, Linear, Norm, PAGE_TOKENS,
-    Packer, Ragged, Scheme, kernels,
+    Packer, Queries, Ragged, Scheme, kernels,
 };
 
 /// How weights are held: their type or how they are quantised, and the type of activations.
@@ -68,6 +68,7 @@ fn main() {
                         time_attention(kernels.as_ref(), dtype, load, bandwidth);
                     }
                 }
+                time_sight(kernels.as_ref(), held);
                 time_rows(kernels.as_ref());
             }
         }
@@ -165,6 +166,26 @@ fn time_attention(
         attend / layers as f64 * 1e6,
         write / layers as f64 * 1e6,
     );
+}
+
+/// A part of 512 patches of a picture of 2,304, in a layer of a vision tower.
+fn time_sight(kernels: &dyn Kernels, dtype: Dtype) {
+    let (part, patches) = (512, 2304_usize);
+    let heads = Heads { query: 16, kv: 16, dim: 64 };
+    let pages: Vec<u32> = (0..patches.div_ceil(PAGE_TOKENS) as u32).collect();
+    let layout = KvLayout { layers: 1, heads: heads.kv, dim: heads.dim, dtype: dtype.into() };
+    let mut kv = KvArena::new(layout, pages.len()).expect("memory");
+    let values: Vec<f32> = (0..patches * heads.fused()).map(|i| (i * 7919 % 2003) as f32 / 1001.5).collect();
+    let mut batch = Ragged::default();
+    batch.push(0, patches, &pages);
+    kernels.kv_write(Fused { rows: &values, heads }, &batch, (&mut kv, 0));
+    batch.clear();
+    batch.push(patches - part, part, &pages);
+    let mut out = vec![0.0; part * heads.query * heads.dim];
+    let queries = Queries { rows: &values[..out.len()], heads };
+    let attend = best_of(5, || kernels.attend_all(queries, &batch, (&kv, 0), &mut out));
+    let flops = 4.0 * (part * patches * heads.query * heads.dim) as f64 / attend / 1e9;
+    println!("  attend {part} of {patches} patches {flops:6.1} GFLOP/s {:9.1} us", attend * 1e6);
 }
 
 /// What stands between the products of a layer, for 512 rows.

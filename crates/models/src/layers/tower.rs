@@ -18,7 +18,7 @@ use crate::family::Source;
 use crate::vision::{Features, Frame, Grid, Tower, TowerShape};
 
 /// The most rows of a part.
-const MOST_ROWS: usize = 256;
+const MOST_ROWS: usize = 512;
 
 /// Rows that a part has at least, since fewer would not be worth reading the weights for.
 const LEAST_ROWS: usize = 16;

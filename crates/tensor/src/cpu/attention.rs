@@ -28,7 +28,7 @@ use crate::{Fused, Isa, KvArena, KvDtype, PAGE_TOKENS, Pool, Queries, Ragged};
 
 use self::block::{NO_SCALES, QUERIES, Query};
 use self::stored::Stored;
-use self::tiled::{Rows, SHARING, Shape};
+use self::tiled::{Rows, Shape, sharing};
 
 pub(super) use self::segments::attend_segments;
 
@@ -203,7 +203,8 @@ fn paged(
     let (heads, dtype) = (calls.heads, kv.0.layout().dtype);
     let by_tiles = level.isa() == Isa::Amx && dtype != KvDtype::F32;
     let group = heads.query / heads.kv;
-    let most = if by_tiles { (SHARING / group).max(1) } else { TOKENS };
+    let queries = batch.rows() * heads.query;
+    let most = if by_tiles { (sharing(queries, pool.threads()) / group).max(1) } else { TOKENS };
     items.clear();
     let mut products = 0;
     for (sequence, span) in batch.spans.iter().enumerate() {
@@ -286,7 +287,7 @@ impl<'a> Paged<'a> {
         }
         // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
         let tiles = unsafe { Hardware::configure(SIDE) };
-        level.run(Tiled::<E, _> { paged: self, memory, tiles, stored: PhantomData });
+        level.run_by_tiles(Tiled::<E, _> { paged: self, memory, tiles, stored: PhantomData });
     }
 
     /// The pages of the item's sequence.

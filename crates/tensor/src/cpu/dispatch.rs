@@ -55,6 +55,14 @@ impl Level {
         }
     }
 
+    /// Runs work by tiles beside the widest lanes of a machine that has them.
+    #[inline]
+    pub(super) fn run_by_tiles(self, work: impl Work<Avx512Bf16>) {
+        assert!(self.0 == Isa::Amx, "{} has no tiles", self.0);
+        // SAFETY: `new` saw that the machine runs AMX, and a level includes all lower ones.
+        unsafe { on_avx512bf16(work) }
+    }
+
     /// Runs the work if the level has `vdpbf16ps`; gives it back otherwise.
     #[inline]
     pub(super) fn run_bf16<W: Work<Avx512Bf16>>(self, work: W) -> Result<(), W> {
@@ -85,7 +93,7 @@ fn on_avx512vnni(work: impl Work<Avx512Vnni>) {
     work.run(unsafe { Avx512Vnni::assume() });
 }
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx2,fma,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn on_avx512bf16(work: impl Work<Avx512Bf16>) {
     // SAFETY: this function is called only where the machine has what it enables.
     work.run(unsafe { Avx512Bf16::assume() });

@@ -140,7 +140,7 @@ pub(super) trait Lanes: Copy {
     /// Rounds to bf16 (nearest, ties to even) and widens again. NaN stays NaN.
     fn round_bf16(self, value: Self::F) -> Self::F;
 
-    /// Writes `N` values rounded to bf16 (nearest, ties to even). NaN stays NaN.
+    /// Writes `N` values rounded to bf16 (nearest, ties to even). NaN stays NaN; what is too small to be normal may become zero.
     ///
     /// # Safety
     /// `to` is valid for writing them.
@@ -194,6 +194,11 @@ pub(super) trait Lanes: Copy {
     fn round(self, value: Self::F) -> Self::F;
     /// `2^n` of whole numbers in -126..=127.
     fn power_of_two(self, n: Self::F) -> Self::F;
+    /// `value · 2^n` for whole numbers `n` in -126..=127.
+    #[inline(always)]
+    fn times_power_of_two(self, value: Self::F, n: Self::F) -> Self::F {
+        self.mul(value, self.power_of_two(n))
+    }
     /// `yes` where `a < b`, else `no`; `no` where either is NaN.
     fn if_less(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
     /// `value` in the first `count` lanes (all, if `count >= N`), `rest` in the others.

@@ -172,7 +172,10 @@ fn rounded<'a>(
 ) -> (&'a [f32], usize) {
     let (inputs, depth) = (weight.inputs(), weight.depth());
     laid_out((x, inputs), form.words(depth), pool, scratch, |x, stride, out| {
-        level.run(Round { x, inputs, depth, form, stride, out });
+        let round = Round { x, inputs, depth, form, stride, out };
+        if let Err(round) = level.run_bf16(round) {
+            level.run(round);
+        }
     })
 }
 
@@ -237,7 +240,7 @@ impl Panels<'_> {
             level.run(Singles(self));
         } else if level.isa() == Isa::Amx {
             // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
-            level.run(Tiled { panels: self, tiles: unsafe { Hardware::configure(SIDE) } });
+            level.run_by_tiles(Tiled { panels: self, tiles: unsafe { Hardware::configure(SIDE) } });
         } else if let Err(Pairs(panels)) = level.run_bf16(Pairs(self)) {
             level.run(Widens(panels));
         }

@@ -10,19 +10,7 @@ use crate::scan::{COEFFICIENTS, LN_2_HIGH, LN_2_REST};
 /// e^x to about 1e-7 of its value; zero below -87.3, the largest finite power above 88.3, NaN for NaN.
 #[inline(always)]
 pub(super) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
-    exp_above(l, x, -87.336_54)
-}
-
-/// e^x, but zero where that is below 2^-60.
-#[inline(always)]
-pub(super) fn exp_without_dust<L: Lanes>(l: L, x: L::F) -> L::F {
-    exp_above(l, x, -60.0 * std::f32::consts::LN_2)
-}
-
-/// e^x, but zero for what is below `lowest`.
-#[inline(always)]
-fn exp_above<L: Lanes>(l: L, x: L::F, lowest: f32) -> L::F {
-    let lowest = l.splat(lowest);
+    let lowest = l.splat(-87.336_54);
     let bounded = l.max(lowest, l.min(l.splat(88.376_26), x));
     l.if_less(x, lowest, l.splat(0.0), exp_within(l, bounded))
 }
@@ -40,7 +28,25 @@ pub(super) fn exp_within<L: Lanes>(l: L, x: L::F) -> L::F {
         sum = l.fma(sum, r, l.splat(*coefficient));
     }
     let power = l.fma(l.mul(r, r), sum, l.add(r, l.splat(1.0)));
-    l.mul(power, l.power_of_two(n))
+    l.times_power_of_two(power, n)
+}
+
+/// `2^t` to about 3e-6 of its value, for t up to 126: a weight that is rounded to the eight bits of bf16 needs no more. Below -60
+/// it stays what it is there, so that no weight is too small to be normal, nor its product with a value; NaN for NaN.
+#[inline(always)]
+pub(super) fn power_of_two_for_bf16<L: Lanes>(l: L, t: L::F) -> L::F {
+    /// Fitted to the least share by which it is off between plus and minus a half, and exactly 1 at 0.
+    const COEFFICIENTS: [f32; 5] = [0.009_582_853, 0.055_906_426, 0.240_240_99, 0.693_124_2, 1.0];
+    /// Floats next to it are whole numbers apart, so adding it rounds.
+    const MAGIC: f32 = 12_582_912.0;
+    let t = l.max(l.splat(-60.0), t);
+    let n = l.sub(l.add(t, l.splat(MAGIC)), l.splat(MAGIC));
+    let r = l.sub(t, n);
+    let mut power = l.splat(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        power = l.fma(power, r, l.splat(*coefficient));
+    }
+    l.times_power_of_two(power, n)
 }
 
 /// Zero where the value is below 2^-60, the value elsewhere. Tiles take numbers for zero that are too small to be normal;
@@ -119,6 +125,7 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Function {
         Exp,
+        PowerForBf16,
         GeluErf,
     }
 
@@ -129,6 +136,7 @@ mod tests {
                 let x = l.read(values);
                 let y = match self.0 {
                     Function::Exp => exp(l, x),
+                    Function::PowerForBf16 => power_of_two_for_bf16(l, x),
                     Function::GeluErf => gelu_erf(l, x),
                 };
                 l.write(values, y);
@@ -151,6 +159,24 @@ mod tests {
             Level::new(isa).run(Each(Function::Exp, &mut ends));
             assert_eq!(ends[..3], [0.0, 0.0, 1.0]);
             assert!(ends[3].is_nan() && ends[4] > 2e38, "{isa}: {ends:?}");
+        }
+    }
+
+    #[test]
+    fn powers_for_bf16_are_off_by_less_than_a_hundredth_of_its_last_bit() {
+        let x: Vec<f32> = (-60_000..1_000).map(|i| i as f32 * 0.001).collect();
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar) {
+            let mut found = x.clone();
+            Level::new(isa).run(Each(Function::PowerForBf16, &mut found));
+            for (&x, found) in x.iter().zip(found) {
+                let error = (f64::from(found) / f64::from(x).exp2() - 1.0).abs();
+                assert!(error < 3e-6, "{isa}: 2^{x} is {found}, off by {error:e}");
+            }
+            let mut ends = [f32::NEG_INFINITY, f32::MIN, -60.0, 0.0, f32::NAN];
+            Level::new(isa).run(Each(Function::PowerForBf16, &mut ends));
+            let least = 60.0f32.exp2().recip();
+            assert_eq!(ends[..4], [least, least, least, 1.0], "{isa}");
+            assert!(ends[4].is_nan(), "{isa}");
         }
     }
 

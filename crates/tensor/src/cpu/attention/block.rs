@@ -9,11 +9,11 @@ use std::array;
 
 use crate::PAGE_TOKENS;
 use crate::cpu::lanes::{Lanes, prefetch};
-use crate::cpu::math::{exp, exp_without_dust, without_dust};
+use crate::cpu::math::{exp, power_of_two_for_bf16, without_dust};
 use crate::packed::DEPTH;
 
 use super::stored::Stored;
-use super::{BLOCK, BLOCK_PAGES};
+use super::{BLOCK, BLOCK_PAGES, tiled};
 
 /// The most queries that share one pass over a block.
 pub(super) const QUERIES: usize = 6;
@@ -25,9 +25,9 @@ pub(super) struct Query {
     pub(super) q: *const f32,
     /// `dim` values: Σ p · v of the blocks behind, while the sum of `p` is `weight`.
     pub(super) out: *mut f32,
-    /// The highest score so far.
+    /// The highest score so far; as a power of two, where lanes make the bits of tiles.
     pub(super) highest: f32,
-    /// Σ p of the blocks behind, with `p = e^(score − highest)`.
+    /// Σ p of the blocks behind, with `p = e^(score − highest)`, or 2 to it.
     pub(super) weight: f32,
 }
 
@@ -99,7 +99,7 @@ pub(super) unsafe fn pass<L: Lanes, K: Stored, V: Stored, const TILED: bool>(
 
 /// What `R` queries make of a block before they look at its values.
 struct Weights<const R: usize> {
-    /// `e^(score − highest)`, times the scale of the token's value; nobody reads those of tokens that are not seen.
+    /// `e^(score − highest)`, or 2 to it, times the scale of the token's value; nobody reads those of tokens that are not seen.
     p: [[f32; BLOCK]; R],
     /// What the sums of the blocks behind shrink by, because the highest score has risen.
     shrink: [f32; R],
@@ -286,26 +286,34 @@ unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bo
 ) {
     // SAFETY: the caller's; what is scaled has a scale for each of the block's tokens.
     let scaled = |value: L::F, scales: *const f32, at: usize| unsafe { l.mul(value, l.load(scales.add(at))) };
-    let scale = l.splat(1.0 / (block.dim as f32).sqrt());
-    let unseen = l.splat(f32::NEG_INFINITY);
+    // By tiles a score is a power of two, and scaled where it is used.
+    let scale = if TILED { tiled::scale(block.dim) } else { 1.0 / (block.dim as f32).sqrt() };
     for (r, (query, p)) in queries.iter_mut().zip(&mut weights.p).enumerate() {
-        let mut highest = l.splat(query.highest);
+        let mut highest = l.splat(if TILED { f32::NEG_INFINITY } else { query.highest });
         for (page, _, start) in block.seen() {
             for at in (0..PAGE_TOKENS).step_by(L::N) {
-                let score = l.mul(l.read(&p[start + at..]), scale);
+                let score = l.read(&p[start + at..]);
+                let score = if TILED { score } else { l.mul(score, l.splat(scale)) };
                 let score = if K::SCALED { scaled(score, page.scales.0, at) } else { score };
-                let score = l.keep_first(block.tokens.saturating_sub(start + at), score, unseen);
+                let seen = block.tokens.saturating_sub(start + at);
+                let score = l.keep_first(seen, score, l.splat(f32::NEG_INFINITY));
                 highest = l.max(score, highest);
                 l.write(&mut p[start + at..], score);
             }
         }
-        let before = std::mem::replace(&mut query.highest, l.highest(highest));
-        let highest = l.splat(query.highest);
+        let highest = l.highest(highest);
+        let highest = if TILED { query.highest.max(highest * scale) } else { highest };
+        let before = std::mem::replace(&mut query.highest, highest);
         let mut sum = l.splat(0.0);
         for (page, _, start) in block.seen() {
             for at in (0..PAGE_TOKENS).step_by(L::N) {
-                let score = l.sub(l.read(&p[start + at..]), highest);
-                let power = if TILED { exp_without_dust(l, score) } else { exp(l, score) };
+                let score = l.read(&p[start + at..]);
+                let power = if TILED {
+                    let power = power_of_two_for_bf16(l, l.fma(score, l.splat(scale), l.splat(-highest)));
+                    l.keep_first(block.tokens.saturating_sub(start + at), power, l.splat(0.0))
+                } else {
+                    exp(l, l.sub(score, l.splat(highest)))
+                };
                 sum = l.add(sum, power);
                 let power = if V::SCALED { scaled(power, page.scales.1, at) } else { power };
                 l.write(&mut p[start + at..], if TILED { l.round_bf16(power) } else { power });
@@ -313,8 +321,9 @@ unsafe fn soften<L: Lanes, K: Stored, V: Stored, const R: usize, const TILED: bo
         }
         // Mostly the highest score stays, and e^0 is exactly one.
         let mut shrink = [1.0; 16];
-        if before != query.highest {
-            l.write(&mut shrink, exp(l, l.sub(l.splat(before), highest)));
+        if before != highest {
+            let fallen = l.splat(before - highest);
+            l.write(&mut shrink, if TILED { power_of_two_for_bf16(l, fallen) } else { exp(l, fallen) });
         }
         weights.shrink[r] = shrink[0];
         query.weight = query.weight * shrink[0] + l.sum(sum);

@@ -11,7 +11,7 @@ use crate::kernels::Heads;
 use crate::{Dtype, Fused, Isa, PAGE_TOKENS, Pool};
 
 use super::block::{self, Block, NO_SCALES, QUERIES, Query};
-use super::tiled::{self, Rows, SHARING, Shape};
+use super::tiled::{self, LEAST_SHARING, Rows, Shape};
 use super::{BLOCK, BLOCK_PAGES, Calls, Item, TOKENS, Workspace, finish, memory, parts, share_out};
 
 /// Some rows of a call that see each other.
@@ -39,7 +39,7 @@ pub(in crate::cpu) fn attend_segments(
     let heads = qkv.heads;
     let by_tiles = level.isa() == Isa::Amx && dtype == Dtype::Bf16;
     let group = heads.query / heads.kv;
-    let most = if by_tiles { (SHARING / group).max(1) } else { TOKENS };
+    let most = if by_tiles { (LEAST_SHARING / group).max(1) } else { TOKENS };
     items.clear();
     segments.clear();
     let mut end = Segment { first_row: 0, rows: 0, first_block: 0 };
@@ -62,7 +62,7 @@ pub(in crate::cpu) fn attend_segments(
         // SAFETY: segments have blocks of their own, all inside of `packed`.
         let to = unsafe { packed.part(segment.first_block * block, segment.blocks() * block) };
         if by_tiles {
-            level.run(PackTiles { qkv, segment, to });
+            level.run_by_tiles(PackTiles { qkv, segment, to });
         } else {
             pack_keys(qkv, segment, to);
         }
@@ -80,7 +80,7 @@ pub(in crate::cpu) fn attend_segments(
             let memory = unsafe { tiled.part(worker * words, words) };
             // SAFETY: a level is made where the machine runs it, and AMX counts only where it is permitted.
             let tiles = unsafe { Hardware::configure(SIDE) };
-            level.run(WithinByTiles { within, memory, tiles });
+            level.run_by_tiles(WithinByTiles { within, memory, tiles });
         } else {
             level.run(within);
         }

@@ -2,21 +2,41 @@
 //!
 //! A row is a query, and its bits follow from the blocks that it sees, in their order, whatever rows share its tiles.
 //! Queries and weights are rounded to bf16, sums and the softmax are f32.
+//!
+//! Rows go through the tiles in groups. While lanes turn the products of a group into weights, tiles multiply values for the
+//! group before it and keys for the one behind it, a step between two rows: tiles and lanes of a core work at the same time
+//! where their instructions stand next to each other.
+
+mod pages;
+mod row;
+
+use std::f32::consts::LOG2_E;
+
+use half::bf16;
 
 use crate::PAGE_TOKENS;
-use crate::cpu::lanes::{Lanes, prefetch};
-use crate::cpu::math::{exp, exp_without_dust, without_dust};
+use crate::cpu::lanes::Lanes;
+use crate::cpu::math::{power_of_two_for_bf16, without_dust};
 use crate::cpu::tiles::{SIDE, Tiles};
 use crate::packed::DEPTH;
 
-use super::stored::Stored;
+use self::row::Row;
 use super::{BLOCK, BLOCK_PAGES};
+
+pub(super) use pages::{tile_keys, tile_rows_of_keys, tile_rows_of_values, tile_values};
 
 /// Rows that go through the tiles together.
 const ROWS: usize = 2 * SIDE;
 
-/// Rows that share what is made of a block, unless a single token has more of them.
-pub(super) const SHARING: usize = 128;
+/// Rows that share the tiles that are made of a block, unless there are fewer, or a single token has more of them.
+pub(super) const LEAST_SHARING: usize = 128;
+
+/// The same where that leaves each of so many workers some items of `queries`: to make tiles of a page takes as long as three
+/// groups of rows take to meet them.
+pub(super) fn sharing(queries: usize, workers: usize) -> usize {
+    const ITEMS: usize = 4;
+    (queries / (ITEMS * workers)).clamp(LEAST_SHARING, 4 * LEAST_SHARING)
+}
 
 /// What a page of a block is to the tiles: words of two bf16 numbers.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +87,11 @@ impl Shape {
     }
 }
 
+/// What makes products powers of two, when they are multiplied with it.
+pub(super) fn scale(dim: usize) -> f32 {
+    LOG2_E / (dim as f32).sqrt()
+}
+
 /// Rows of queries on their way through the blocks.
 pub(super) struct Rows<'a> {
     shape: Shape,
@@ -74,12 +99,31 @@ pub(super) struct Rows<'a> {
     queries: &'a mut [u32],
     /// `[rows][width]`: Σ p · v of the blocks behind.
     sums: &'a mut [f32],
-    /// The highest score so far.
+    /// The highest score so far, as a power of two.
     highest: &'a mut [f32],
-    /// Σ p of the blocks behind, with `p = e^(score − highest)`.
+    /// Σ p of the blocks behind, with `p = 2^(score − highest)`.
     weights: &'a mut [f32],
-    scores: Scores,
-    powers: Powers,
+    /// Those of every other group.
+    scores: [Scores; 2],
+}
+
+/// Words from one row of scores to the next: more than a block, so that rows do not all fall into the same sets of the cache.
+const LINE: usize = BLOCK + SIDE;
+
+/// Products of the rows of a group with a block's keys; then, in the first half of each row, weights in bf16, two to a word,
+/// zero where the row does not see a token.
+#[repr(align(64))]
+struct Scores([[f32; LINE]; ROWS]);
+
+/// Rows that go through the tiles together, and what they see.
+#[derive(Clone, Copy)]
+struct Group<'p> {
+    number: usize,
+    /// The first row.
+    first: usize,
+    rows: usize,
+    /// The pages of the block of which the last row sees something.
+    pages: &'p [Page<'p>],
 }
 
 impl<'a> Rows<'a> {
@@ -103,12 +147,12 @@ impl<'a> Rows<'a> {
             let query = query(row);
             for at in (0..query.len()).step_by(L::N) {
                 // SAFETY: a row is as deep as a multiple of a register's lanes and at least as long as the query.
-                unsafe { l.store_bf16(to.as_mut_ptr().cast::<half::bf16>().add(at), l.read(&query[at..])) };
+                unsafe { l.store_bf16(to.as_mut_ptr().cast::<bf16>().add(at), l.read(&query[at..])) };
             }
         }
         weights[..rows].fill(0.0);
-        let (scores, powers) = (Scores([[0.0; BLOCK]; ROWS]), Powers([[0; BLOCK / 2]; ROWS]));
-        Self { shape, queries, sums, highest, weights: &mut weights[..rows], scores, powers }
+        let scores = [Scores([[0.0; LINE]; ROWS]), Scores([[0.0; LINE]; ROWS])];
+        Self { shape, queries, sums, highest, weights: &mut weights[..rows], scores }
     }
 
     /// Takes the rows past a block, of which row `i` sees the first `sees(i)` tokens; a later row sees no fewer. `alone`
@@ -125,144 +169,152 @@ impl<'a> Rows<'a> {
             page.keys.len() >= self.shape.keys() && page.values.len() >= self.shape.values()
         };
         assert!(block.len() <= BLOCK_PAGES && block.iter().all(whole));
-        for first in (0..self.shape.rows).step_by(ROWS) {
-            let count = (self.shape.rows - first).min(ROWS);
-            let block = &block[..sees(first + count - 1).div_ceil(PAGE_TOKENS)];
-            if block.is_empty() {
+        let all = self.shape.rows;
+        let group = |number: usize| {
+            let first = number * ROWS;
+            let rows = (all - first).min(ROWS);
+            Group { number, first, rows, pages: &block[..sees(first + rows - 1).div_ceil(PAGE_TOKENS)] }
+        };
+        let last = all.div_ceil(ROWS) - 1;
+        self.multiply_all_keys(tiles, group(0));
+        for number in 0..=last {
+            let here = group(number);
+            if alone {
+                (0..here.rows).for_each(|row| self.soften(l, (here, row), sees(here.first + row)));
+                self.add_values_apart(tiles, here, &sees);
+                if number < last {
+                    self.multiply_all_keys(tiles, group(number + 1));
+                }
                 continue;
             }
-            self.multiply_keys(tiles, block, (first, count));
-            for row in 0..count {
-                match sees(first + row) {
-                    0 => self.powers.0[row].fill(0),
-                    seen if seen == block.len() * PAGE_TOKENS => {
-                        self.soften::<_, true>(l, (block, seen), (first + row, row));
+            let (before, after) = (group(number.saturating_sub(1)), group((number + 1).min(last)));
+            let values = if number > 0 { self.steps_of_values(before) } else { 0 };
+            let keys = if number < last { self.steps_of_keys(after) } else { 0 };
+            let mut done = 0;
+            for row in 0..here.rows {
+                self.soften(l, (here, row), sees(here.first + row));
+                let due = (values + keys) * (row + 1) / here.rows;
+                for step in done..due {
+                    // The keys come last, since their products take the place of the weights that the values meet.
+                    match step.checked_sub(values) {
+                        None => self.add_values(tiles, before, step),
+                        Some(step) => self.multiply_keys(tiles, after, step),
                     }
-                    seen => self.soften::<_, false>(l, (block, seen), (first + row, row)),
                 }
+                done = due;
             }
-            if alone {
-                self.add_values_apart(tiles, block, (first, count), &sees);
-            } else {
-                self.add_values(tiles, block, (first, count));
-            }
+        }
+        if !alone {
+            self.add_all_values(tiles, group(last));
         }
     }
 
-    /// `scores = q · k`.
+    /// Steps of [`Rows::multiply_keys`].
     #[inline(always)]
-    fn multiply_keys<T: Tiles>(&mut self, tiles: &mut T, block: &[Page<'_>], (first, count): (usize, usize)) {
-        const LINE: usize = PAGE_TOKENS * 4;
-        let (words, both) = (self.shape.depth() / 2, count > SIDE);
-        for (number, page) in block.iter().enumerate() {
+    fn steps_of_keys(&self, group: Group<'_>) -> usize {
+        group.pages.len() * self.shape.depth() / DEPTH
+    }
+
+    #[inline(always)]
+    fn multiply_all_keys<T: Tiles>(&mut self, tiles: &mut T, group: Group<'_>) {
+        (0..self.steps_of_keys(group)).for_each(|step| self.multiply_keys(tiles, group, step));
+    }
+
+    /// `scores = q · k`, the steps of a page one after the other. Sums stay in tiles 0 to 3 from step to step.
+    #[inline(always)]
+    fn multiply_keys<T: Tiles>(&mut self, tiles: &mut T, group: Group<'_>, step: usize) {
+        const KEYS: usize = PAGE_TOKENS * 4;
+        let (words, both) = (self.shape.depth() / 2, group.rows > SIDE);
+        let steps = self.shape.depth() / DEPTH;
+        let (number, step) = (step / steps, step % steps);
+        if step == 0 {
             tiles.zero::<0>();
             tiles.zero::<1>();
             tiles.zero::<2>();
             tiles.zero::<3>();
-            for step in (0..words).step_by(SIDE) {
-                // SAFETY: there are whole tiles of rows, and a page has `depth / 2` lines.
-                unsafe {
-                    let queries = self.queries.as_ptr().add(first * words + step);
-                    let keys = page.keys.as_ptr().add(step * PAGE_TOKENS);
-                    tiles.load::<4>(queries, words * 4);
-                    tiles.load::<6>(keys, LINE);
-                    tiles.load::<7>(keys.add(SIDE), LINE);
-                    tiles.multiply::<0, 4, 6>();
-                    tiles.multiply::<1, 4, 7>();
-                    if both {
-                        tiles.load::<5>(queries.add(SIDE * words), words * 4);
-                        tiles.multiply::<2, 5, 6>();
-                        tiles.multiply::<3, 5, 7>();
-                    }
-                }
+        }
+        // SAFETY: there are whole tiles of rows, and a page has `depth / 2` lines.
+        unsafe {
+            let queries = self.queries.as_ptr().add(group.first * words + step * SIDE);
+            let keys = group.pages[number].keys.as_ptr().add(step * SIDE * PAGE_TOKENS);
+            tiles.load::<4>(queries, words * 4);
+            tiles.load::<6>(keys, KEYS);
+            tiles.multiply::<0, 4, 6>();
+            tiles.load::<7>(keys.add(SIDE), KEYS);
+            tiles.multiply::<1, 4, 7>();
+            if both {
+                tiles.load::<5>(queries.add(SIDE * words), words * 4);
+                tiles.multiply::<2, 5, 6>();
+                tiles.multiply::<3, 5, 7>();
             }
-            // SAFETY: the scores are two rows of tiles of a line, in which every page of the block has its place.
-            unsafe {
-                let to = self.scores.0.as_flattened_mut().as_mut_ptr().add(number * PAGE_TOKENS);
-                tiles.store::<0>(to, BLOCK * 4);
-                tiles.store::<1>(to.add(SIDE), BLOCK * 4);
-                if both {
-                    tiles.store::<2>(to.add(SIDE * BLOCK), BLOCK * 4);
-                    tiles.store::<3>(to.add(SIDE * BLOCK + SIDE), BLOCK * 4);
-                }
+        }
+        if step + 1 < steps {
+            return;
+        }
+        // SAFETY: the scores are two rows of tiles of a line, in which every page of the block has its place.
+        unsafe {
+            let scores = &mut self.scores[group.number % 2];
+            let to = scores.0.as_flattened_mut().as_mut_ptr().add(number * PAGE_TOKENS);
+            tiles.store::<0>(to, LINE * 4);
+            tiles.store::<1>(to.add(SIDE), LINE * 4);
+            if both {
+                tiles.store::<2>(to.add(SIDE * LINE), LINE * 4);
+                tiles.store::<3>(to.add(SIDE * LINE + SIDE), LINE * 4);
             }
         }
     }
 
-    /// Turns a row's products into powers, and brings its highest score, its weight and its sums up to date. Whether it
-    /// sees `ALL` of the block changes no bit.
+    /// Turns a row's products into weights, and brings its highest score, its weight and its sums up to date.
     #[inline(always)]
-    fn soften<L: Lanes, const ALL: bool>(
-        &mut self,
-        l: L,
-        (block, seen): (&[Page<'_>], usize),
-        (row, in_tiles): (usize, usize),
-    ) {
-        let (scores, powers) = (&mut self.scores.0[in_tiles], &mut self.powers.0[in_tiles]);
-        let (scale, nothing) = (l.splat(1.0 / (self.shape.dim as f32).sqrt()), l.splat(0.0));
-        let before = self.highest[row];
-        let mut highest = l.splat(before);
-        let pages = || block.iter().zip((0..seen).step_by(PAGE_TOKENS));
-        for (page, start) in pages() {
-            for at in (0..PAGE_TOKENS).step_by(L::N) {
-                let mut score = l.mul(l.read(&scores[start + at..]), scale);
-                if let Some((keys, _)) = page.scales {
-                    score = l.mul(score, l.read(&keys[at..]));
-                }
-                if !ALL {
-                    score = l.keep_first(seen.saturating_sub(start + at), score, l.splat(f32::NEG_INFINITY));
-                }
-                highest = l.max(score, highest);
-                l.write(&mut scores[start + at..], score);
-            }
-        }
-        self.highest[row] = l.highest(highest);
-        let highest = l.splat(self.highest[row]);
-        let mut sum = nothing;
-        for (page, start) in pages() {
-            for at in (0..PAGE_TOKENS).step_by(L::N) {
-                let mut power = exp_without_dust(l, l.sub(l.read(&scores[start + at..]), highest));
-                sum = l.add(sum, power);
-                if let Some((_, values)) = page.scales {
-                    power = l.mul(power, l.read(&values[at..]));
-                }
-                if !ALL {
-                    // The scale of a token that nobody has written may be no number.
-                    power = l.keep_first(seen.saturating_sub(start + at), power, nothing);
-                }
-                // SAFETY: there is a place for each token of the block, and a register's lanes divide those of a page.
-                unsafe { l.store_bf16(powers.as_mut_ptr().cast::<half::bf16>().add(start + at), power) };
-            }
-        }
-        if !ALL {
-            powers[seen.next_multiple_of(PAGE_TOKENS) / 2..].fill(0);
-        }
-        // Mostly the highest score stays, and e^0 is exactly one.
-        let mut shrink = [1.0; SIDE];
-        if before != self.highest[row] {
-            l.write(&mut shrink, exp(l, l.sub(l.splat(before), highest)));
-        }
-        if shrink[0] != 1.0 {
+    fn soften<L: Lanes>(&mut self, l: L, (group, row): (Group<'_>, usize), seen: usize) {
+        let at = group.first + row;
+        let before = self.highest[at];
+        let scale = scale(self.shape.dim);
+        let row = Row { pages: group.pages, seen, scores: &mut self.scores[group.number % 2].0[row] };
+        let (highest, sum) = match seen {
+            0 => return row.scores[..group.pages.len() * PAGE_TOKENS / 2].fill(0.0),
+            _ if seen == group.pages.len() * PAGE_TOKENS => row.soften::<_, true>(l, scale, before),
+            _ => row.soften::<_, false>(l, scale, before),
+        };
+        self.highest[at] = highest;
+        // Mostly the highest score stays.
+        let mut shrink = 1.0;
+        if before != highest {
+            let mut powers = [0.0; SIDE];
+            l.write(&mut powers, power_of_two_for_bf16(l, l.splat(before - highest)));
+            shrink = powers[0];
             let width = self.shape.width();
-            for at in (row * width..(row + 1) * width).step_by(L::N) {
-                let sum = without_dust(l, l.mul(l.read(&self.sums[at..]), l.splat(shrink[0])));
+            for at in (at * width..(at + 1) * width).step_by(L::N) {
+                let sum = without_dust(l, l.mul(l.read(&self.sums[at..]), l.splat(shrink)));
                 l.write(&mut self.sums[at..], sum);
             }
         }
-        self.weights[row] = self.weights[row] * shrink[0] + l.sum(sum);
+        self.weights[at] = self.weights[at] * shrink + sum;
     }
 
-    /// `sums += Σ p · v`.
+    /// Steps of [`Rows::add_values`].
     #[inline(always)]
-    fn add_values<T: Tiles>(&mut self, tiles: &mut T, block: &[Page<'_>], (first, count): (usize, usize)) {
-        let (width, both) = (self.shape.width(), count > SIDE);
-        for column in (0..width).step_by(2 * SIDE) {
-            let wide = column + SIDE < width;
-            // SAFETY: there are whole tiles of rows and columns of sums, two rows of tiles of powers in which every page of
-            // the block has its place, and half a page of lines of values of the same columns.
-            unsafe {
-                let upper = self.sums.as_mut_ptr().add(first * width + column);
-                let lower = upper.add(SIDE * width);
+    fn steps_of_values(&self, group: Group<'_>) -> usize {
+        self.shape.width().div_ceil(2 * SIDE) * group.pages.len()
+    }
+
+    #[inline(always)]
+    fn add_all_values<T: Tiles>(&mut self, tiles: &mut T, group: Group<'_>) {
+        (0..self.steps_of_values(group)).for_each(|step| self.add_values(tiles, group, step));
+    }
+
+    /// `sums += Σ p · v`, for some columns page after page. Sums stay in tiles 0 to 3 from step to step.
+    #[inline(always)]
+    fn add_values<T: Tiles>(&mut self, tiles: &mut T, group: Group<'_>, step: usize) {
+        let (width, both, pages) = (self.shape.width(), group.rows > SIDE, group.pages.len());
+        let (column, number) = (step / pages * 2 * SIDE, step % pages);
+        let wide = column + SIDE < width;
+        // SAFETY: there are whole tiles of rows and columns of sums, two rows of tiles of weights in which every page of
+        // the block has its place, and half a page of lines of values of the same columns.
+        unsafe {
+            let upper = self.sums.as_mut_ptr().add(group.first * width + column);
+            let lower = upper.add(SIDE * width);
+            if number == 0 {
                 tiles.load::<0>(upper.cast(), width * 4);
                 if wide {
                     tiles.load::<1>(upper.add(SIDE).cast(), width * 4);
@@ -273,54 +325,55 @@ impl<'a> Rows<'a> {
                         tiles.load::<3>(lower.add(SIDE).cast(), width * 4);
                     }
                 }
-                for (number, page) in block.iter().enumerate() {
-                    let powers = self.powers.0.as_flattened().as_ptr().add(number * PAGE_TOKENS / 2);
-                    let values = page.values.as_ptr().add(column);
-                    tiles.load::<4>(powers, BLOCK * 2);
-                    tiles.load::<6>(values, width * 4);
-                    tiles.multiply::<0, 4, 6>();
-                    if both {
-                        tiles.load::<5>(powers.add(SIDE * BLOCK / 2), BLOCK * 2);
-                        tiles.multiply::<2, 5, 6>();
-                    }
-                    if wide {
-                        tiles.load::<7>(values.add(SIDE), width * 4);
-                        tiles.multiply::<1, 4, 7>();
-                        if both {
-                            tiles.multiply::<3, 5, 7>();
-                        }
-                    }
-                }
-                tiles.store::<0>(upper, width * 4);
-                if wide {
-                    tiles.store::<1>(upper.add(SIDE), width * 4);
-                }
+            }
+            let scores = &self.scores[group.number % 2];
+            let weights: *const u32 = scores.0.as_flattened().as_ptr().add(number * PAGE_TOKENS / 2).cast();
+            let values = group.pages[number].values.as_ptr().add(column);
+            tiles.load::<4>(weights, LINE * 4);
+            tiles.load::<6>(values, width * 4);
+            tiles.multiply::<0, 4, 6>();
+            if both {
+                tiles.load::<5>(weights.add(SIDE * LINE), LINE * 4);
+                tiles.multiply::<2, 5, 6>();
+            }
+            if wide {
+                tiles.load::<7>(values.add(SIDE), width * 4);
+                tiles.multiply::<1, 4, 7>();
                 if both {
-                    tiles.store::<2>(lower, width * 4);
-                    if wide {
-                        tiles.store::<3>(lower.add(SIDE), width * 4);
-                    }
+                    tiles.multiply::<3, 5, 7>();
+                }
+            }
+            if number + 1 < pages {
+                return;
+            }
+            tiles.store::<0>(upper, width * 4);
+            if wide {
+                tiles.store::<1>(upper.add(SIDE), width * 4);
+            }
+            if both {
+                tiles.store::<2>(lower, width * 4);
+                if wide {
+                    tiles.store::<3>(lower.add(SIDE), width * 4);
                 }
             }
         }
     }
 
-    /// The same where a row must not meet the values that it does not see.
+    /// The same, all of it, where a row must not meet the values that it does not see.
     #[cold]
     #[inline(never)]
     fn add_values_apart<T: Tiles>(
         &mut self,
         tiles: &mut T,
-        block: &[Page<'_>],
-        (first, count): (usize, usize),
+        group: Group<'_>,
         sees: &impl Fn(usize) -> usize,
     ) {
         let width = self.shape.width();
-        let place = first * width..(first + count) * width;
+        let place = group.first * width..(group.first + group.rows) * width;
         let before = self.sums[place.clone()].to_vec();
         let mut after = before.clone();
-        for seen in 1..=block.len() * PAGE_TOKENS {
-            let mine: Vec<usize> = (0..count).filter(|row| sees(first + row) == seen).collect();
+        for seen in 1..=group.pages.len() * PAGE_TOKENS {
+            let mine: Vec<usize> = (0..group.rows).filter(|row| sees(group.first + row) == seen).collect();
             if mine.is_empty() {
                 continue;
             }
@@ -331,11 +384,11 @@ impl<'a> Rows<'a> {
                     |at: usize| half(2 * (at / width), 0xffff) | half(2 * (at / width) + 1, 0xffff_0000);
                 page.values.iter().enumerate().map(|(at, word)| word & kept(at)).collect()
             };
-            let values: Vec<Vec<u32>> = block.iter().enumerate().map(seen_of).collect();
-            let block: Vec<Page<'_>> =
-                block.iter().zip(&values).map(|(&page, values)| Page { values, ..page }).collect();
+            let values: Vec<Vec<u32>> = group.pages.iter().enumerate().map(seen_of).collect();
+            let pages: Vec<Page<'_>> =
+                group.pages.iter().zip(&values).map(|(&page, values)| Page { values, ..page }).collect();
             self.sums[place.clone()].copy_from_slice(&before);
-            self.add_values(tiles, &block, (first, count));
+            self.add_all_values(tiles, Group { pages: &pages, ..group });
             for row in mine {
                 let row = row * width..(row + 1) * width;
                 after[row.clone()].copy_from_slice(&self.sums[place.clone()][row]);
@@ -353,126 +406,6 @@ impl<'a> Rows<'a> {
         for at in (0..out.len()).step_by(L::N) {
             let value = l.div(l.read(&sums[at..]), weight);
             l.write(&mut out[at..], value);
-        }
-    }
-}
-
-/// Products of some rows with a block's keys.
-#[repr(align(64))]
-struct Scores([[f32; BLOCK]; ROWS]);
-
-/// The weights of some rows' tokens in bf16, two to a word; zero where a row does not see a token.
-#[repr(align(64))]
-struct Powers([[u32; BLOCK / 2]; ROWS]);
-
-/// Makes tiles of the keys of a page, lines of [`PAGE_TOKENS`] tokens, one for each coordinate.
-#[inline(always)]
-pub(super) fn tile_keys<L: Lanes, E: Stored>(l: L, (keys, next): (&[E], *const E), to: &mut [u32]) {
-    let lines = keys.as_chunks::<PAGE_TOKENS>().0;
-    for (number, to) in to.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().enumerate() {
-        let Some(first) = lines.get(2 * number) else {
-            to.fill(0);
-            continue;
-        };
-        prefetch(next.wrapping_add(2 * number * PAGE_TOKENS));
-        prefetch(next.wrapping_add((2 * number + 1) * PAGE_TOKENS));
-        join(l, (first, lines.get(2 * number + 1).map(<[E; PAGE_TOKENS]>::as_slice)), to);
-    }
-}
-
-/// Makes tiles of the values of a page, rows of `dim` coordinates, of which the first `tokens` are seen by anybody. Says
-/// whether there is a value among them that is no number or has no bound.
-#[inline(always)]
-pub(super) fn tile_values<L: Lanes, E: Stored>(
-    l: L,
-    (values, next): (&[E], *const E),
-    (dim, tokens): (usize, usize),
-    to: &mut [u32],
-) -> bool {
-    let width = dim.next_multiple_of(SIDE);
-    let mut poison = 0.0;
-    for (number, line) in to.chunks_exact_mut(width).enumerate() {
-        let (line, padding) = line.split_at_mut(dim);
-        padding.fill(0);
-        if 2 * number >= tokens {
-            line.fill(0);
-            continue;
-        }
-        for at in (0..2 * dim).step_by(64 / size_of::<E>()) {
-            prefetch(next.wrapping_add(2 * number * dim + at));
-        }
-        let (first, second) = values[2 * number * dim..][..2 * dim].split_at(dim);
-        // What is behind the last token is not seen, whatever it is.
-        poison += join(l, (first, (2 * number + 1 < tokens).then_some(second)), line);
-    }
-    poison.is_nan()
-}
-
-/// Makes tiles of keys that are `stride` apart, of at most [`PAGE_TOKENS`] tokens.
-#[inline(always)]
-pub(super) fn tile_rows_of_keys<L: Lanes>(l: L, (keys, stride, dim): (&[f32], usize, usize), to: &mut [u32]) {
-    to.fill(0);
-    for (token, key) in keys.chunks(stride).enumerate() {
-        for (at, part) in key[..dim].chunks(L::N).enumerate() {
-            let mut pairs = [0u32; SIDE / 2];
-            // SAFETY: there is a place for each lane of a register.
-            unsafe { l.store_bf16(pairs.as_mut_ptr().cast(), l.read(part)) };
-            for (pair, &word) in pairs.iter().take(part.len().div_ceil(2)).enumerate() {
-                to[(at * L::N / 2 + pair) * PAGE_TOKENS + token] = word;
-            }
-        }
-    }
-}
-
-/// Makes tiles of values that are `stride` apart, of at most [`PAGE_TOKENS`] tokens.
-#[inline(always)]
-pub(super) fn tile_rows_of_values<L: Lanes>(
-    l: L,
-    (values, stride, dim): (&[f32], usize, usize),
-    to: &mut [u32],
-) {
-    let to: &mut [f32] = bytemuck::cast_slice_mut(to);
-    to.fill(0.0);
-    let width = dim.next_multiple_of(SIDE);
-    for (pair, line) in values.chunks(2 * stride).zip(to.chunks_exact_mut(width)) {
-        for at in (0..dim).step_by(L::N) {
-            let low = l.round_bf16(l.read(&pair[at..dim]));
-            let high = match pair.get(stride..) {
-                Some(second) if !second.is_empty() => l.round_bf16(l.read(&second[at..dim])),
-                _ => l.splat(0.0),
-            };
-            l.write(&mut line[at..], l.join_halves(low, high));
-        }
-    }
-}
-
-/// Words of two numbers, the first one in the lower half. The sum of all numbers times zero: none, if one of them is none or
-/// has no bound.
-#[inline(always)]
-fn join<L: Lanes, E: Stored>(l: L, (first, second): (&[E], Option<&[E]>), to: &mut [u32]) -> f32 {
-    let to: &mut [f32] = bytemuck::cast_slice_mut(to);
-    let (nothing, mut poison) = (l.splat(0.0), l.splat(0.0));
-    for at in (0..to.len()).step_by(L::N) {
-        let low = read(l, &first[at..]);
-        let high = match second {
-            Some(second) => read(l, &second[at..]),
-            None => nothing,
-        };
-        poison = l.fma(low, nothing, l.fma(high, nothing, poison));
-        l.write(&mut to[at..], l.join_halves(low, high));
-    }
-    l.sum(poison)
-}
-
-/// The first values of `from`, at most `N`, widened; lanes behind its end are zero.
-#[inline(always)]
-fn read<L: Lanes, E: Stored>(l: L, from: &[E]) -> L::F {
-    // SAFETY: no more is read than the slice holds.
-    unsafe {
-        if from.len() >= L::N {
-            E::load(l, from.as_ptr())
-        } else {
-            E::load_first(l, from.as_ptr(), from.len())
         }
     }
 }

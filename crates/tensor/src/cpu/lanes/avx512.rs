@@ -6,11 +6,14 @@ use half::bf16;
 
 use super::{Lanes, proven};
 
-/// Proof that the machine has AVX-512 F, BW, DQ and VL.
+/// Proof that the machine has AVX-512 F, BW, DQ and VL, and AVX512_BF16 if it says so.
 #[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx512(());
+pub(in crate::cpu) struct Avx512<const BF16: bool = false>(());
 
-impl Avx512 {
+/// Proof that the machine has AVX512_BF16, too.
+pub(in crate::cpu) type Avx512Bf16 = Avx512<true>;
+
+impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
     /// The machine has the instructions.
     #[inline(always)]
@@ -19,24 +22,7 @@ impl Avx512 {
     }
 }
 
-/// Proof that the machine has what [`Avx512`] says, and AVX512_BF16.
-#[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx512Bf16(());
-
 impl Avx512Bf16 {
-    /// # Safety
-    /// The machine has the instructions.
-    #[inline(always)]
-    pub(in crate::cpu) unsafe fn assume() -> Self {
-        Self(())
-    }
-
-    /// The smaller proof that this one contains.
-    #[inline(always)]
-    pub(in crate::cpu) fn lanes(self) -> Avx512 {
-        Avx512(())
-    }
-
     /// Adds to every lane of `sum` the products of its pair of weights with the pair `x`.
     #[inline(always)]
     pub(in crate::cpu) fn add_pair_products(self, sum: __m512, x: u32, weights: __m512i) -> __m512 {
@@ -57,7 +43,7 @@ fn first(count: usize) -> __mmask16 {
     if count >= 16 { !0 } else { (1 << count) - 1 }
 }
 
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const N: usize = 16;
 
     type F = __m512;
@@ -130,9 +116,14 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut bf16, value: __m512) {
-        let rounded = self.round_bf16(value);
-        // SAFETY: the caller's.
+        // SAFETY: the caller's, and where `BF16` is set the machine has the instruction, which rounds in the same way but
+        // for numbers too small to be normal.
         unsafe {
+            if BF16 {
+                let narrow = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(value));
+                return _mm256_storeu_si256(to.cast(), narrow);
+            }
+            let rounded = self.round_bf16(value);
             let upper = _mm512_srli_epi32::<16>(_mm512_castps_si512(rounded));
             _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(upper));
         }
@@ -183,6 +174,7 @@ impl Lanes for Avx512 {
             let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
             _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
         }
+        fn times_power_of_two(self, value: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(value, n) }
         fn if_less(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes)
         }

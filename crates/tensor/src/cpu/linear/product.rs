@@ -1,8 +1,8 @@
 //! What meets what in a linear layer: a line of a panel (64 columns of one input or of several) and the activations.
 
-use std::arch::x86_64::{__m512i, _mm512_loadu_si512};
+use std::arch::x86_64::{__m512, __m512i, _mm512_loadu_si512};
 
-use crate::cpu::lanes::{Avx512, Avx512Bf16, Lanes};
+use crate::cpu::lanes::{Avx512Bf16, Lanes};
 
 /// The innermost step of a linear layer. All weights of a line are 4 bytes a column: one f32, a
 /// pair of bf16, four numbers of 8 bits, or eight of 4.
@@ -108,13 +108,13 @@ spread! {
 pub(super) struct Paired(pub(super) Avx512Bf16);
 
 impl Product for Paired {
-    type Lanes = Avx512;
+    type Lanes = Avx512Bf16;
     type X = u32;
     type Weights = __m512i;
 
     #[inline(always)]
-    fn lanes(self) -> Avx512 {
-        self.0.lanes()
+    fn lanes(self) -> Avx512Bf16 {
+        self.0
     }
 
     #[inline(always)]
@@ -124,7 +124,7 @@ impl Product for Paired {
     }
 
     #[inline(always)]
-    fn step(self, sum: <Avx512 as Lanes>::F, x: u32, weights: __m512i) -> <Avx512 as Lanes>::F {
+    fn step(self, sum: __m512, x: u32, weights: __m512i) -> __m512 {
         self.0.add_pair_products(sum, x, weights)
     }
 }
