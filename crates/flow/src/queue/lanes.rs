@@ -41,12 +41,16 @@ impl LaneId {
     }
 }
 
-/// Whether a policy's lanes are few, so that an item is found by looking into each, or one for every owner.
+/// Whether a policy's lanes are few, or one for every owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LaneCount {
     Few,
     Many,
 }
+
+/// In so many lanes an item is found by looking into each. That takes a microsecond or two and is rarely asked, while an
+/// index costs every item that comes and goes. Tests, which have few lanes, are to meet both ways.
+const SEARCHED: usize = if cfg!(test) { 2 } else { 256 };
 
 /// An item that waits, with what nearly every ticket has and nearly nothing else.
 pub(super) struct Slot<T> {
@@ -64,25 +68,20 @@ pub(super) struct Lanes<T> {
     pub(super) rares: Rares,
     /// Deadlines, in nanoseconds.
     deadlines: BTreeSet<(u64, TicketId, LaneId)>,
-    /// The lanes of all items, where lanes are many.
+    /// The lanes of all items, once there are too many lanes to look into each.
     index: Option<Index>,
 }
 
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self { lanes: Vec::new(), rares: Rares::default(), deadlines: BTreeSet::new(), index: None }
+    }
+}
+
 impl<T> Lanes<T> {
-    pub(super) fn new(count: LaneCount) -> Self {
-        let index = (count == LaneCount::Many).then(Index::default);
-        Self { lanes: Vec::new(), rares: Rares::default(), deadlines: BTreeSet::new(), index }
-    }
-
-    /// Goes on with other lanes. Nothing waits in any, though tickets may be on their way from one to another.
-    pub(super) fn recount(&mut self, count: LaneCount) {
-        self.index = (count == LaneCount::Many).then(Index::default);
-        self.lanes = Vec::new();
-    }
-
-    /// Gives the memory up of what waited; nothing does.
+    /// Gives the memory up of what waited; nothing does, though tickets may be on their way to other lanes.
     pub(super) fn shrink(&mut self) {
-        self.lanes = Vec::new();
+        (self.lanes, self.index) = (Vec::new(), None);
     }
 
     /// Lets an item wait in that lane.
@@ -90,21 +89,38 @@ impl<T> Lanes<T> {
     pub(super) fn insert(&mut self, lane: LaneId, slot: Slot<T>) {
         let deadline = self.rares.of(&slot).and_then(|rare| rare.deadline);
         self.deadlines.extend(deadline.map(|deadline| (nanos(deadline), slot.id, lane)));
+        let id = slot.id;
+        self.lane_mut(lane).insert(slot);
         if let Some(index) = &mut self.index {
-            index.insert(slot.id, lane);
+            index.insert(id, lane);
         }
-        if self.lanes.len() <= lane.index() {
-            self.lanes.resize_with(lane.index() + 1, Lane::default);
-        }
-        self.lanes[lane.index()].insert(slot);
     }
 
-    /// Lets a block of plain items, which came last, wait in that lane.
-    pub(super) fn append(&mut self, lane: LaneId, block: Block<T>) {
+    #[inline(always)]
+    fn lane_mut(&mut self, lane: LaneId) -> &mut Lane<T> {
         if self.lanes.len() <= lane.index() {
-            self.lanes.resize_with(lane.index() + 1, Lane::default);
+            self.open(lane);
         }
-        self.lanes[lane.index()].append(block);
+        &mut self.lanes[lane.index()]
+    }
+
+    #[cold]
+    fn open(&mut self, lane: LaneId) {
+        if self.lanes.len() <= SEARCHED && lane.index() >= SEARCHED {
+            let lanes = self.lanes.iter().zip((0..).map(LaneId::at));
+            let mut all: Vec<_> =
+                lanes.flat_map(|(lane, at)| lane.iter().map(move |slot| (slot.id, at))).collect();
+            all.sort_unstable();
+            let mut index = Index::default();
+            all.into_iter().for_each(|(id, lane)| index.insert(id, lane));
+            self.index = Some(index);
+        }
+        self.lanes.resize_with(lane.index() + 1, Lane::default);
+    }
+
+    /// Lets a block of plain items, which came last, wait in that lane, which is the only one.
+    pub(super) fn append(&mut self, lane: LaneId, block: Block<T>) {
+        self.lane_mut(lane).append(block);
     }
 
     /// Takes out the first of a lane, up to `most` and to the first that has something rare.

@@ -62,7 +62,7 @@ impl<T> Line<T> {
         let policy = settings.build();
         Self {
             capacity,
-            lanes: Lanes::new(policy.lanes()),
+            lanes: Lanes::default(),
             settings,
             policy,
             unsorted: Unsorted::default(),
@@ -211,7 +211,7 @@ impl<T> Line<T> {
             ids.sort_unstable();
             let waiting: Vec<Slot<T>> = ids.into_iter().filter_map(|id| self.withdraw(id)).collect();
             self.policy = settings.build();
-            self.lanes.recount(self.policy.lanes());
+            self.lanes.shrink();
             waiting.into_iter().for_each(|slot| self.enter(slot));
         }
         self.settings = settings;
@@ -254,7 +254,7 @@ impl<T> Line<T> {
         let lane = self.policy.lane(&ticket.owner, details);
         // Built where it is handed over, so that it is moved no more often than need be.
         self.lanes.insert(lane, Slot { id, arrived, owner: mem::take(&mut ticket.owner), details, item });
-        self.policy.joined(lane, arrived, &self.lanes);
+        self.policy.joined(lane, id, arrived);
     }
 
     /// Takes in an item that has been accepted before, whatever the bounds.
@@ -336,9 +336,9 @@ impl<T> Line<T> {
 
     #[inline(always)]
     fn enter(&mut self, slot: Slot<T>) {
-        let (lane, arrived) = (self.policy.lane(&slot.owner, slot.details), slot.arrived);
+        let lane = self.policy.lane(&slot.owner, slot.details);
+        self.policy.joined(lane, slot.id, slot.arrived);
         self.lanes.insert(lane, slot);
-        self.policy.joined(lane, arrived, &self.lanes);
     }
 
     /// Moves time on and takes from the lanes what has become overdue.

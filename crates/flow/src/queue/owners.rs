@@ -9,7 +9,7 @@ use crate::queue::Owner;
 const REMEMBERED: usize = 64;
 
 /// So many texts are recognised without being read.
-const RECENT: usize = 512;
+const RECENT: usize = 4096;
 
 /// 2^64 over the golden ratio: multiplied by it, numbers that follow each other end far apart.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

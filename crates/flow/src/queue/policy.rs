@@ -46,7 +46,7 @@ trait Policy {
     fn lane(&mut self, owner: &Owner, details: Details) -> LaneId;
 
     /// An item, which arrived then, has come into a lane.
-    fn joined<T>(&mut self, _lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {}
+    fn joined(&mut self, _lane: LaneId, _id: TicketId, _arrived: u64) {}
 
     /// An item has gone from a lane without being served: removed or overdue.
     fn left<T>(&mut self, _lane: LaneId, _lanes: &Lanes<T>) {}
@@ -135,8 +135,8 @@ impl Chosen {
     }
 
     #[inline]
-    pub(super) fn joined<T>(&mut self, lane: LaneId, arrived: u64, lanes: &Lanes<T>) {
-        chosen!(self, policy => policy.joined(lane, arrived, lanes));
+    pub(super) fn joined(&mut self, lane: LaneId, id: TicketId, arrived: u64) {
+        chosen!(self, policy => policy.joined(lane, id, arrived));
     }
 
     pub(super) fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {

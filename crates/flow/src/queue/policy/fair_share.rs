@@ -8,6 +8,7 @@
 
 mod accounts;
 mod band;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::queue::{Owner, Ticket, TicketId};
 #[derive(Debug)]
 pub(in crate::queue) struct FairShare {
     accounts: Accounts,
-    /// By level. One that was used once stays; there are 256 at most.
-    bands: Vec<(u8, Band)>,
+    /// In the order in which levels came up. One that was used once stays; there are 256 at most, and mostly one.
+    bands: Vec<Band>,
     /// In nanoseconds.
     age_step: u64,
 }
@@ -39,20 +40,23 @@ impl FairShare {
         Self { accounts: Accounts::new(weights), bands: Vec::new(), age_step }
     }
 
-    fn band(bands: &mut Vec<(u8, Band)>, level: u8) -> &mut Band {
-        let at = bands.binary_search_by_key(&level, |(level, _)| *level).unwrap_or_else(|at| {
-            bands.insert(at, (level, Band::new(level)));
-            at
+    #[inline]
+    fn band(bands: &mut Vec<Band>, level: u8) -> &mut Band {
+        let at = bands.iter().position(|band| band.level() == level).unwrap_or_else(|| {
+            bands.push(Band::new(level));
+            bands.len() - 1
         });
-        &mut bands[at].1
+        &mut bands[at]
     }
 
     /// The band of a lane, and all accounts.
+    #[inline]
     fn band_of(&mut self, lane: LaneId) -> (&mut Band, &mut Accounts) {
         let level = self.accounts.of(lane).level;
         (Self::band(&mut self.bands, level), &mut self.accounts)
     }
 
+    #[inline]
     fn urgency(&self, level: u8, since: u64, now: u64) -> Urgency {
         (aged(level, now.saturating_sub(since), self.age_step), since, level)
     }
@@ -66,10 +70,10 @@ impl Policy for FairShare {
         self.accounts.open(details.level(), owner, band)
     }
 
-    fn joined<T>(&mut self, lane: LaneId, arrived: u64, lanes: &Lanes<T>) {
-        let first = lanes.first(lane).map(|slot| slot.id);
+    #[inline]
+    fn joined(&mut self, lane: LaneId, id: TicketId, arrived: u64) {
         let (band, accounts) = self.band_of(lane);
-        band.joined(lane, first, arrived, accounts);
+        band.joined(lane, id, arrived, accounts);
     }
 
     fn left<T>(&mut self, lane: LaneId, lanes: &Lanes<T>) {
@@ -85,16 +89,16 @@ impl Policy for FairShare {
     }
 
     fn next<T>(&mut self, _lanes: &Lanes<T>, now: u64) -> Option<Next> {
-        let waiting = self.bands.iter().filter(|(_, band)| !band.is_empty());
-        let (_, band) = waiting.min_by_key(|(level, band)| self.urgency(*level, band.since(), now))?;
+        let waiting = self.bands.iter().filter(|band| !band.is_empty());
+        let band = waiting.min_by_key(|band| self.urgency(band.level(), band.since(), now))?;
         band.next().map(Next::First)
     }
 
     fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId> {
         let mut waiting: BTreeMap<Urgency, _> = BTreeMap::new();
-        for (level, band) in &self.bands {
-            let order = self.accounts.order(*level, lanes);
-            waiting.insert(self.urgency(*level, band.since(), now), order.into_iter());
+        for band in &self.bands {
+            let order = self.accounts.order(band.level(), lanes);
+            waiting.insert(self.urgency(band.level(), band.since(), now), order.into_iter());
         }
         let mut order = Vec::new();
         while let Some(((_, _, level), mut band)) = waiting.pop_first() {
@@ -114,7 +118,7 @@ impl Policy for FairShare {
     fn configure<T>(&mut self, settings: &PolicySettings, _lanes: &Lanes<T>) {
         self.age_step = nanos(settings.age_step);
         self.accounts.reweigh(Arc::new(settings.weights.clone()));
-        self.bands.iter_mut().for_each(|(_, band)| band.reweigh(&self.accounts));
+        self.bands.iter_mut().for_each(|band| band.reweigh(&self.accounts));
     }
 }
 

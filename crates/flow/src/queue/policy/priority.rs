@@ -68,7 +68,7 @@ impl Policy for Priority {
     }
 
     #[inline]
-    fn joined<T>(&mut self, lane: LaneId, arrived: u64, _lanes: &Lanes<T>) {
+    fn joined(&mut self, lane: LaneId, _id: TicketId, arrived: u64) {
         let level = lane.index() as u8;
         self.waiting[usize::from(level / 64)] |= 1 << (level % 64);
         self.calm_until = self.calm_until.min(self.ages_at(level, arrived));

@@ -80,7 +80,7 @@ impl Policy for RoundRobin {
     }
 
     #[inline]
-    fn joined<T>(&mut self, lane: LaneId, _arrived: u64, _lanes: &Lanes<T>) {
+    fn joined(&mut self, lane: LaneId, _id: TicketId, _arrived: u64) {
         let owner = OwnerId::at(lane.index());
         if !self.seat(owner).is_taken {
             self.sit_down(owner);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::band::{Band, Turn};
+use super::band::Band;
+use super::turns::Turn;
 use crate::queue::lanes::{LaneId, Lanes};
 use crate::queue::owners::{NumberMap, OwnerId, Owners};
 use crate::queue::{Owner, Ticket, TicketId};

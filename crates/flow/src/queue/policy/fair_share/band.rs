@@ -8,9 +8,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 
 use super::accounts::{Accounts, Counter, share};
+use super::turns::{Turn, Turns};
 use crate::queue::lanes::LaneId;
 use crate::queue::policy::Served;
 use crate::queue::{Ticket, TicketId};
@@ -26,7 +26,7 @@ pub(super) struct Band {
     level: u8,
     /// How the accounts of whom something waits stand, the smallest first, among entries that are no longer true. The
     /// first entry is true.
-    turns: BinaryHeap<Reverse<Turn>>,
+    turns: Turns,
     /// The counters of debtors, the smallest first, among entries that are no longer true.
     debts: BinaryHeap<Reverse<(Counter, LaneId)>>,
     floor: Counter,
@@ -40,15 +40,8 @@ pub(super) struct Band {
     since: u64,
 }
 
-/// Of equal counters, the one whose ticket came first is served.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Turn {
-    pub(super) counter: Counter,
-    pub(super) head: TicketId,
-    pub(super) lane: LaneId,
-}
-
 impl Turn {
+    #[inline]
     fn is_true(&self, accounts: &Accounts) -> bool {
         let account = accounts.get(self.lane);
         account.is_some_and(|account| account.counter == self.counter && account.head == Some(self.head))
@@ -59,7 +52,7 @@ impl Band {
     pub(super) fn new(level: u8) -> Self {
         Self {
             level,
-            turns: BinaryHeap::new(),
+            turns: Turns::default(),
             debts: BinaryHeap::new(),
             floor: 0,
             known: 0,
@@ -69,6 +62,12 @@ impl Band {
         }
     }
 
+    #[inline]
+    pub(super) fn level(&self) -> u8 {
+        self.level
+    }
+
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
@@ -78,7 +77,7 @@ impl Band {
     }
 
     pub(super) fn next(&self) -> Option<LaneId> {
-        self.turns.peek().map(|Reverse(turn)| turn.lane)
+        self.turns.first().map(|turn| turn.lane)
     }
 
     /// One account more; the answer is where it begins.
@@ -87,28 +86,24 @@ impl Band {
         self.floor
     }
 
-    /// Something has come into a lane, whose first now is `head`.
-    pub(super) fn joined(
-        &mut self,
-        lane: LaneId,
-        head: Option<TicketId>,
-        arrived: u64,
-        accounts: &mut Accounts,
-    ) {
+    /// An item has come into a lane.
+    #[inline]
+    pub(super) fn joined(&mut self, lane: LaneId, id: TicketId, arrived: u64, accounts: &mut Accounts) {
         if self.is_empty() {
             self.since = arrived;
         }
         let account = accounts.of_mut(lane);
+        if account.head.is_some_and(|head| head < id) {
+            return;
+        }
         if account.head.is_none() {
             account.entered = self.floor;
             self.waiting += 1;
             self.weight += account.weight;
         }
-        if account.head != head {
-            account.head = head;
-            self.turns.extend(account.turn(lane).map(Reverse));
-            self.compact(accounts);
-        }
+        account.head = Some(id);
+        self.enter_turn(lane, accounts);
+        self.compact(accounts);
     }
 
     /// Something has gone from a lane, whose first now is `head`.
@@ -116,8 +111,9 @@ impl Band {
         let account = accounts.of_mut(lane);
         if account.head != head {
             account.head = head;
-            self.turns.extend(account.turn(lane).map(Reverse));
+            self.enter_turn(lane, accounts);
             self.has_left(lane, accounts);
+            self.forget(accounts);
         }
     }
 
@@ -129,13 +125,14 @@ impl Band {
         account.counter = account.counter.saturating_add(account.share(served.cost));
         self.floor = self.floor.max(even.min(account.counter));
         self.since = served.now;
-        if let Some(mut first) = self.turns.peek_mut() {
-            match account.turn(served.lane) {
-                Some(turn) => *first = Reverse(turn),
-                None => drop(PeekMut::pop(first)),
-            }
+        let turn = account.turn(served.lane);
+        self.turns.replace_first(turn);
+        match turn {
+            Some(_) => self.let_first_be_true(accounts),
+            None => self.has_left(served.lane, accounts),
         }
-        self.has_left(served.lane, accounts);
+        // The floor has risen, perhaps to that of a debtor.
+        self.forget(accounts);
     }
 
     /// Replaces what a ticket said it would cost by what it did.
@@ -151,10 +148,10 @@ impl Band {
         let share = |cost| if cost == 0 { 0 } else { account.share(cost) };
         let counter = account.counter.saturating_add(share(more)).saturating_sub(share(less));
         account.counter = counter.max(account.entered);
-        self.turns.extend(account.turn(lane).map(Reverse));
         if account.head.is_none() {
             self.debts.push(Reverse((account.counter, lane)));
         }
+        self.enter_turn(lane, accounts);
         self.compact(accounts);
         self.forget(accounts);
     }
@@ -174,17 +171,27 @@ impl Band {
             self.debts.push(Reverse((account.counter, lane)));
         }
         self.compact(accounts);
-        self.forget(accounts);
+    }
+
+    /// How the account of a lane stands now, if something waits.
+    #[inline]
+    fn enter_turn(&mut self, lane: LaneId, accounts: &Accounts) {
+        accounts.of(lane).turn(lane).into_iter().for_each(|turn| self.turns.push(turn));
+    }
+
+    #[inline]
+    fn let_first_be_true(&mut self, accounts: &Accounts) {
+        while self.turns.first().is_some_and(|turn| !turn.is_true(accounts)) {
+            self.turns.replace_first(None);
+        }
     }
 
     /// Lets the first entry be true, and most others.
     fn compact(&mut self, accounts: &Accounts) {
-        while self.turns.peek().is_some_and(|Reverse(turn)| !turn.is_true(accounts)) {
-            self.turns.pop();
-        }
+        self.let_first_be_true(accounts);
         if self.turns.len() > 2 * self.waiting + OUTDATED {
             let turns = accounts.of_level(self.level).filter_map(|(lane, account)| account.turn(lane));
-            self.turns = turns.map(Reverse).collect();
+            self.turns.rebuild(turns);
         }
         if self.debts.len() > 2 * self.debtors() + OUTDATED {
             let debtors = accounts.of_level(self.level).filter(|(_, account)| account.head.is_none());
@@ -226,7 +233,7 @@ mod tests {
         for number in 0..10_000 {
             let ticket = Ticket::of(format!("owner {number}"));
             let lane = accounts.open(0, &ticket.owner, &mut band);
-            band.joined(lane, Some(TicketId(number)), 0, &mut accounts);
+            band.joined(lane, TicketId(number), 0, &mut accounts);
             assert_eq!(band.next(), Some(lane));
             band.served(&Served { lane, cost: 1, now: 0 }, None, &mut accounts);
             band.charge(&ticket, number % 5000, &mut accounts);
