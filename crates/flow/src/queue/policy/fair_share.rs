@@ -89,6 +89,9 @@ impl Policy for FairShare {
     }
 
     fn next<T>(&mut self, _lanes: &Lanes<T>, now: u64) -> Option<Next> {
+        if let [band] = &*self.bands {
+            return band.next().map(Next::First);
+        }
         let waiting = self.bands.iter().filter(|band| !band.is_empty());
         let band = waiting.min_by_key(|band| self.urgency(band.level(), band.since(), now))?;
         band.next().map(Next::First)

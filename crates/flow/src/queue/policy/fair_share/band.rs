@@ -125,10 +125,12 @@ impl Band {
         account.counter = account.counter.saturating_add(account.share(served.cost));
         self.floor = self.floor.max(even.min(account.counter));
         self.since = served.now;
-        let turn = account.turn(served.lane);
-        self.turns.replace_first(turn);
-        match turn {
-            Some(_) => self.let_first_be_true(accounts),
+        self.turns.pop();
+        match account.turn(served.lane) {
+            Some(turn) => {
+                self.turns.push(turn);
+                self.let_first_be_true(accounts);
+            }
             None => self.has_left(served.lane, accounts),
         }
         // The floor has risen, perhaps to that of a debtor.
@@ -182,7 +184,7 @@ impl Band {
     #[inline]
     fn let_first_be_true(&mut self, accounts: &Accounts) {
         while self.turns.first().is_some_and(|turn| !turn.is_true(accounts)) {
-            self.turns.replace_first(None);
+            self.turns.pop();
         }
     }
 

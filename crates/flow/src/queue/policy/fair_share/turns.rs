@@ -1,7 +1,6 @@
 //! Whose turn it is in a band.
 
 use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
 
 use super::accounts::Counter;
@@ -42,40 +41,24 @@ impl Turns {
 
     #[inline]
     pub(super) fn push(&mut self, turn: Turn) {
-        if self.comes_last(&turn) {
+        if self.row.back().is_none_or(|last| *last <= turn) {
             self.row.push_back(turn);
         } else {
             self.heap.push(Reverse(turn));
         }
     }
 
-    /// Takes the first out, and puts another in its place, if there is one.
     #[inline]
-    pub(super) fn replace_first(&mut self, turn: Option<Turn>) {
-        let inner = turn.filter(|turn| !self.comes_last(turn));
-        let row = self.row.front();
-        if let Some(mut first) = self.heap.peek_mut()
-            && row.is_none_or(|row| first.0 < *row)
-        {
-            match inner {
-                Some(turn) => *first = Reverse(turn),
-                None => {
-                    PeekMut::pop(first);
-                    self.row.extend(turn);
-                }
-            }
-            return;
+    pub(super) fn pop(&mut self) {
+        let is_in_row = match (self.row.front(), self.heap.peek()) {
+            (Some(row), Some(Reverse(heap))) => row < heap,
+            (_, heap) => heap.is_none(),
+        };
+        if is_in_row {
+            self.row.pop_front();
+        } else {
+            self.heap.pop();
         }
-        self.row.pop_front();
-        match inner {
-            Some(turn) => self.heap.push(Reverse(turn)),
-            None => self.row.extend(turn),
-        }
-    }
-
-    #[inline]
-    fn comes_last(&self, turn: &Turn) -> bool {
-        self.row.back().is_none_or(|last| last <= turn)
     }
 
     /// Other turns instead of all.
@@ -99,22 +82,17 @@ mod tests {
 
         /// Whatever comes, the smallest is first.
         #[test]
-        fn the_first_is_the_smallest(acts in prop::collection::vec((0..4u8, 0..50u64), 1..400)) {
+        fn the_first_is_the_smallest(acts in prop::collection::vec((0..5u8, 0..50u64), 1..400)) {
             let (mut turns, mut all) = (Turns::default(), BTreeSet::new());
             for (at, (act, counter)) in acts.into_iter().enumerate() {
                 let turn =
                     Turn { counter: counter.into(), head: TicketId(at as u64), lane: LaneId::at(at) };
                 match act {
-                    0 if !all.is_empty() => {
+                    1 | 2 if !all.is_empty() => {
                         all.pop_first();
-                        turns.replace_first(None);
+                        turns.pop();
                     }
-                    1 if !all.is_empty() => {
-                        all.pop_first();
-                        all.insert(turn);
-                        turns.replace_first(Some(turn));
-                    }
-                    2 => turns.rebuild(all.iter().rev().copied()),
+                    0 => turns.rebuild(all.iter().rev().copied()),
                     _ => {
                         all.insert(turn);
                         turns.push(turn);
