@@ -93,7 +93,7 @@ struct Waiting<I, O, E> {
     /// `None` once it has been handed over for good.
     item: Option<I>,
     reply: oneshot::Sender<Result<O, BatchFailure<E>>>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// What a batcher has done.
@@ -255,7 +255,7 @@ where
     };
     let (reply, answer) = oneshot::channel();
     let (lane, cost) = (shared.rules.lane(&item), shared.rules.cost_of(&item));
-    let waiting = Waiting { item: Some(item), reply, _place: place };
+    let waiting = Waiting { item: Some(item), reply, place };
     let id = execute::put(&shared, lane, Entry { item: waiting, cost, arrived: Instant::now(), deadline });
     // Dropped with this future, it takes the item along, unless that has its answer.
     let left = Left { shared: &shared, lane, id };

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::gather::{Entry, Executors, Lane};
@@ -223,11 +224,19 @@ pub(super) fn tell<I, O, E>(
         Ok(outcomes) => Box::new(outcomes.into_iter().map(|outcome| outcome.map_err(failed))),
         Err(failure) => Box::new(std::iter::repeat_with(move || Err(failure.clone()))),
     };
+    // Given back together, since each time takes a lock and calls whoever waits for a place.
+    let mut places: Option<OwnedSemaphorePermit> = None;
     for (entry, outcome) in group.into_iter().zip(outcomes) {
+        let Waiting { reply, place, .. } = entry.item;
         errors += u64::from(outcome.is_err());
         // A caller that has gone meanwhile does not want to know.
-        let _ = entry.item.reply.send(outcome);
+        let _ = reply.send(outcome);
+        match &mut places {
+            Some(places) => places.merge(place),
+            None => places = Some(place),
+        }
     }
+    drop(places);
     let mut state = shared.state();
     state.counts.items += items;
     state.counts.errors += errors;

@@ -1,6 +1,8 @@
 //! Which items leave together, and when. Told the time; knows neither tasks nor what an item is.
 
+use std::collections::btree_map::Entry as BTreeEntry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem::take;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -49,6 +51,8 @@ pub(super) struct Gather<T> {
     most_cost: u64,
     when_idle: WhenIdle,
     lines: BTreeMap<Lane, Line<T>>,
+    /// The memory of a line that became empty, for the next one.
+    spare: VecDeque<(u64, Entry<T>)>,
     waiting: usize,
     next_id: u64,
     last_arrival: Option<Instant>,
@@ -66,6 +70,7 @@ impl<T> Gather<T> {
             most_cost: rules.most_cost,
             when_idle: rules.when_idle,
             lines: BTreeMap::new(),
+            spare: VecDeque::new(),
             waiting: 0,
             next_id: 0,
             last_arrival: None,
@@ -86,7 +91,8 @@ impl<T> Gather<T> {
         if let Some(last) = self.last_arrival.replace(entry.arrived) {
             self.gap = Some(smoothed(self.gap, entry.arrived.saturating_duration_since(last)));
         }
-        let empty = || Line { entries: VecDeque::new(), cost: 0, deadlines: BTreeSet::new() };
+        let spare = &mut self.spare;
+        let empty = || Line { entries: take(spare), cost: 0, deadlines: BTreeSet::new() };
         let line = self.lines.entry(lane).or_insert_with(empty);
         line.cost = line.cost.saturating_add(entry.cost);
         line.deadlines.extend(entry.deadline.map(|deadline| (deadline, id)));
@@ -101,10 +107,17 @@ impl<T> Gather<T> {
         let (_, entry) = line.entries.remove(place)?;
         line.forget(id, &entry);
         self.waiting -= 1;
-        if line.entries.is_empty() {
-            self.lines.remove(&lane);
-        }
+        self.drop_empty(lane);
         Some(entry)
+    }
+
+    /// Forgets a line in which nothing waits.
+    fn drop_empty(&mut self, lane: Lane) {
+        if let BTreeEntry::Occupied(line) = self.lines.entry(lane)
+            && line.get().entries.is_empty()
+        {
+            self.spare = line.remove().entries;
+        }
     }
 
     /// Nobody comes any more, so an idle executor has nothing to wait for.
@@ -115,7 +128,7 @@ impl<T> Gather<T> {
     /// Takes out everything.
     pub(super) fn clear(&mut self) -> Vec<Entry<T>> {
         self.waiting = 0;
-        let lines = std::mem::take(&mut self.lines).into_values();
+        let lines = take(&mut self.lines).into_values();
         lines.flat_map(|line| line.entries).map(|(_, entry)| entry).collect()
     }
 
@@ -179,9 +192,7 @@ impl<T> Gather<T> {
             }
         }
         self.waiting -= batch.len();
-        if line.entries.is_empty() {
-            self.lines.remove(&lane);
-        }
+        self.drop_empty(lane);
         batch
     }
 }
@@ -200,6 +211,7 @@ impl<T> Line<T> {
     }
 }
 
+/// An eighth of the way from what was known to what is new. In nanoseconds, where that is a shift.
 fn smoothed(known: Option<Duration>, new: Duration) -> Duration {
-    known.map_or(new, |known| (known * 7 + new) / 8)
+    known.map_or(new, |known| Duration::from_nanos(((known.as_nanos() * 7 + new.as_nanos()) / 8) as u64))
 }
