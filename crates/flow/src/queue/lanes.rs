@@ -48,8 +48,8 @@ pub(super) enum LaneCount {
     Many,
 }
 
-/// In so many lanes an item is found by looking into each. That takes a microsecond or two and is rarely asked, while an
-/// index costs every item that comes and goes. Tests, which have few lanes, are to meet both ways.
+/// In so many lanes an item is found by looking into each. That takes some microseconds at most and is rarely asked, while
+/// an index costs every item that comes and goes. Tests, which have few lanes, are to meet both ways.
 const SEARCHED: usize = if cfg!(test) { 2 } else { 256 };
 
 /// An item that waits, with what nearly every ticket has and nearly nothing else.
@@ -104,6 +104,7 @@ impl<T> Lanes<T> {
         &mut self.lanes[lane.index()]
     }
 
+    /// Makes a lane, and the index once there are too many of them.
     #[cold]
     fn open(&mut self, lane: LaneId) {
         if self.lanes.len() <= SEARCHED && lane.index() >= SEARCHED {
