@@ -23,7 +23,8 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use crate::bell::Bell;
-use crate::rung::{Blob, Rung, RungError};
+use crate::devices::DeviceError;
+use crate::rung::{Blob, Level, Rung, RungError};
 use crate::signal::Signal;
 use crate::slot::Slot;
 use crate::{Buffer, BufferPool, Key, MemoryError, PolicyChoice};
@@ -245,6 +246,27 @@ impl Ladder {
     pub fn statistics(&self) -> LadderStatistics {
         self.shared.book.enter().statistics()
     }
+
+    /// The places below memory, from the top, with what each holds and has done.
+    pub fn levels(&self) -> Vec<Level> {
+        let Some(rung) = &self.shared.rung else { return Vec::new() };
+        let levels = rung.levels();
+        if !levels.is_empty() {
+            return levels;
+        }
+        let all = self.statistics();
+        vec![Level {
+            place: rung.place(),
+            medium: rung.medium(),
+            used: all.below_used,
+            budget: all.below_budget,
+            objects: all.below_objects,
+            written: all.bytes_down,
+            read: all.bytes_up,
+            rates: all.rates,
+            faults: all.faults,
+        }]
+    }
 }
 
 impl std::fmt::Debug for Ladder {
@@ -281,6 +303,9 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no such device, or it cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// No thread could be started.
     #[error("cannot start a thread for transfers: {0}")]
     Thread(std::io::Error),

@@ -1,4 +1,5 @@
-//! Tensors of users, by name: put away, brought back, brought up ahead; within a budget of memory over a folder on the disk.
+//! Tensors of users, by name: put away, brought back, brought up ahead; within a budget of memory over a device, a folder on
+//! the disk, or both.
 
 #[cfg(test)]
 mod tests;
@@ -9,11 +10,13 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::files::Folder;
-use crate::ladder::{OpenError, Stay, Terms, Watermarks};
+use crate::devices::DeviceChoice;
+use crate::ladder::{OpenError, Stay, Terms, Watermarks, Writing};
 use crate::replay::Recorder;
-use crate::rung::{Blob, DiskRung, Rung};
-use crate::{Buffer, Key, Ladder, LadderError, LadderSettings, LadderStatistics, PolicyChoice, Residency};
+use crate::rung::{Blob, Level};
+use crate::{
+    Buffer, Key, Ladder, LadderError, LadderSettings, LadderStatistics, Places, PolicyChoice, Residency,
+};
 
 /// How an offloader works.
 #[derive(Clone, Debug)]
@@ -24,7 +27,10 @@ pub struct OffloaderSettings {
     pub threshold: f64,
     /// The most tensors in memory; what is more begins to go to the disk.
     pub items: Option<usize>,
-    /// Where tensors go that memory has no room for, and how many bytes of them; without it, what does not fit is refused.
+    /// A device, such as a GPU, and how many bytes of its memory: where tensors go that memory has no room for.
+    pub device: Option<(DeviceChoice, usize)>,
+    /// Where tensors go that there is no room for on a device either, and how many bytes of them. Without both, what does not
+    /// fit is refused.
     pub disk: Option<(PathBuf, usize)>,
     /// Which tensors go first.
     pub policy: PolicyChoice,
@@ -43,6 +49,7 @@ impl Default for OffloaderSettings {
             memory: 256 << 20,
             threshold: 0.8,
             items: None,
+            device: None,
             disk: None,
             policy: PolicyChoice::default(),
             residency: Residency::default(),
@@ -52,7 +59,7 @@ impl Default for OffloaderSettings {
     }
 }
 
-/// Keeps byte strings by name, in memory while there is room and on the disk when there is not. They live as long as it
+/// Keeps byte strings by name, in memory while there is room and below when there is not. They live as long as it
 /// does. Clones are the same offloader.
 #[derive(Clone)]
 pub struct Offloader {
@@ -92,20 +99,15 @@ impl Offloader {
     /// An empty offloader. What its folder holds of an earlier one is removed.
     ///
     /// # Errors
-    /// When the memory is refused, or the folder cannot be used or is in use.
+    /// When the memory is refused, there is no such device, or the folder cannot be used or is in use.
     pub fn open(settings: &OffloaderSettings) -> Result<Self, OpenError> {
-        let mut below_bytes = 0;
-        let mut rung: Option<Arc<dyn Rung>> = None;
-        if let Some((path, bytes)) = &settings.disk {
-            let unusable = |source| OpenError::Folder { place: path.display().to_string(), source };
-            rung = Some(Arc::new(DiskRung::open(Folder::open(path, None).map_err(unusable)?)?));
-            below_bytes = *bytes;
-        }
+        let places = Places { device: settings.device.clone(), disk: settings.disk.clone() };
+        let (rung, below_bytes) = places.open(Writing::Back, &settings.policy)?.unzip();
         let high = settings.threshold.clamp(0.0, 1.0);
         let ladder = LadderSettings {
             host_bytes: settings.memory,
             host_items: settings.items.unwrap_or(usize::MAX),
-            below_bytes,
+            below_bytes: below_bytes.unwrap_or(0),
             watermarks: Watermarks { high, low: high * 0.75 },
             policy: settings.policy.clone(),
             residency: settings.residency,
@@ -224,6 +226,11 @@ impl Offloader {
     /// What it holds and has done.
     pub fn stats(&self) -> LadderStatistics {
         self.ladder.statistics()
+    }
+
+    /// The places below memory, from the top, with what each holds and has done.
+    pub fn levels(&self) -> Vec<Level> {
+        self.ladder.levels()
     }
 
     fn key(&self, name: &str) -> Result<Key, OffloadError> {

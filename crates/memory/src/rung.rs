@@ -1,5 +1,7 @@
 //! The seam between the ladder and a place where objects may live.
 
+mod cascade;
+mod device;
 mod disk;
 mod host;
 mod parts;
@@ -9,8 +11,11 @@ pub(crate) mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ladder::Rates;
 use crate::{Buffer, Key};
 
+pub use cascade::{Cascade, CascadeSettings, Step};
+pub use device::DeviceRung;
 pub use disk::{DiskRung, HEADER_BYTES, MAX_NOTE_BYTES};
 pub use host::HostRung;
 pub use parts::{Part, PartsRung};
@@ -28,12 +33,21 @@ pub struct Blob {
 }
 
 /// An object on its way down.
-#[derive(Clone, Debug)]
-pub struct Parcel {
+#[derive(Clone, Copy, Debug)]
+pub struct Parcel<'a> {
     /// Its name.
     pub key: Key,
-    /// What it is.
-    pub blob: Arc<Blob>,
+    /// What the owner noted; at most [`MAX_NOTE_BYTES`].
+    pub note: &'a [u8],
+    /// The content.
+    pub bytes: &'a Buffer,
+}
+
+impl<'a> Parcel<'a> {
+    /// An object as it is in memory.
+    pub fn new(key: Key, blob: &'a Blob) -> Self {
+        Self { key, note: &blob.note, bytes: &blob.bytes }
+    }
 }
 
 /// A place below the host's memory where objects may live.
@@ -49,11 +63,14 @@ pub trait Rung: Send + Sync {
     /// Where it is, for people.
     fn place(&self) -> String;
 
+    /// What it is made of.
+    fn medium(&self) -> Medium;
+
     /// What an object of so many bytes takes there.
     fn footprint(&self, bytes: usize) -> usize;
 
     /// Keeps objects, several at once because that may be cheaper; answers for each of them, in order.
-    fn keep(&self, parcels: &[Parcel]) -> Vec<Result<(), RungError>>;
+    fn keep(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), RungError>>;
 
     /// Reads an object into a buffer that is as long as it was or as the inventory says, makes the buffer as long as the
     /// object, and returns the note.
@@ -73,6 +90,53 @@ pub trait Rung: Send + Sync {
     /// # Errors
     /// When the place cannot be read.
     fn inventory(&self) -> Result<Vec<(Key, usize)>, RungError>;
+
+    /// Does a piece of what the rung has to do in its own time, and says whether it did any. Called by one of the ladder's
+    /// threads when it has nothing else to do.
+    fn tend(&self) -> bool {
+        false
+    }
+
+    /// The levels that it is made of, from the top, if it is made of several.
+    fn levels(&self) -> Vec<Level> {
+        Vec::new()
+    }
+}
+
+/// What a rung is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Medium {
+    /// Memory of the process.
+    Host,
+    /// Memory of a device.
+    Device,
+    /// Files.
+    Disk,
+}
+
+/// One place below the host's memory: what it holds and has done.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Level {
+    /// Where it is, for people.
+    pub place: String,
+    /// What it is made of.
+    pub medium: Medium,
+    /// Bytes in use there.
+    pub used: usize,
+    /// Bytes that may be used there.
+    pub budget: usize,
+    /// Objects there.
+    pub objects: usize,
+    /// Bytes of objects written there.
+    pub written: u64,
+    /// Bytes of objects read from there.
+    pub read: u64,
+    /// How fast bytes have moved lately.
+    pub rates: Rates,
+    /// Transfers that failed, damage included.
+    pub faults: u64,
 }
 
 /// Asks a transfer to stop. Clones ask the same one.

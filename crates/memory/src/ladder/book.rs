@@ -15,7 +15,7 @@ use super::statistics::{LadderStatistics, Rates};
 use super::{LadderError, LadderSettings, Priority, Raised, Reserved, Stay, Terms, Watermarks, Writing};
 use crate::eviction::Eviction;
 use crate::replay::Recorder;
-use crate::rung::{Blob, Parcel, Rung, RungError, Stop};
+use crate::rung::{Blob, Rung, RungError, Stop};
 use crate::signal::Signal;
 use crate::slot::Slot;
 use crate::{Buffer, BufferPool, Key};
@@ -42,7 +42,8 @@ pub(super) struct Raising {
 
 /// An object to write down, and what has to go for it.
 pub(super) struct Lowering {
-    pub(super) parcel: Parcel,
+    pub(super) key: Key,
+    pub(super) blob: Arc<Blob>,
     pub(super) evict: Vec<Key>,
     /// Bytes that come free beyond what it takes.
     pub(super) excess: usize,

@@ -71,7 +71,7 @@ pub struct Rates {
 const WEIGHT: f64 = 0.2;
 
 impl Rates {
-    pub(super) fn learn(rate: &mut Option<f64>, bytes: usize, took: Duration) {
+    pub(crate) fn learn(rate: &mut Option<f64>, bytes: usize, took: Duration) {
         let measured = bytes as f64 / took.as_secs_f64().max(1e-9);
         *rate = Some(rate.map_or(measured, |rate| rate + WEIGHT * (measured - rate)));
     }

@@ -4,9 +4,11 @@ mod model;
 
 use super::*;
 use crate::PolicyChoice;
+use crate::devices::SimulatedDevice;
+use crate::devices::tests::opencl;
 use crate::eviction::{Eviction, Facts};
 use crate::files::{Fault, SimulatedFiles};
-use crate::rung::{DiskRung, HostRung};
+use crate::rung::{Cascade, CascadeSettings, DeviceRung, DiskRung, HostRung, Step};
 
 /// A ladder without threads.
 pub(super) struct ByHand {
@@ -307,8 +309,25 @@ fn what_is_eased_goes_down_and_refuses_nothing() {
 #[test]
 fn threads_serve_many_clients_and_end_with_the_ladder() {
     let path = crate::rung::tests::folder("threads");
-    let folder = crate::files::Folder::open(&path, None).unwrap();
-    let rung: Arc<dyn Rung> = Arc::new(DiskRung::open(folder).unwrap());
+    let disk = || DiskRung::open(crate::files::Folder::open(&path, None).unwrap()).unwrap();
+    threads_serve_many_clients(Arc::new(disk()));
+    for writing in [Writing::Back, Writing::Through] {
+        let simulated = DeviceRung::new(SimulatedDevice::new(usize::MAX));
+        let real = opencl(64 * PAGE).map(|device| Arc::new(DeviceRung::new(device)) as Arc<dyn Rung>);
+        for upper in [Some(Arc::new(simulated) as Arc<dyn Rung>), real].into_iter().flatten() {
+            let upper = Step { rung: upper, bytes: 64 * PAGE };
+            let lower = Step { rung: Arc::new(disk()), bytes: 4000 * PAGE };
+            let settings = CascadeSettings { writing, ..CascadeSettings::default() };
+            let both = Arc::new(Cascade::new(upper, lower, &settings).unwrap());
+            threads_serve_many_clients(Arc::clone(&both) as Arc<dyn Rung>);
+            let levels = both.levels();
+            assert!(levels.iter().all(|level| level.read > 0 && level.faults == 0), "{levels:?}");
+        }
+    }
+    std::fs::remove_dir_all(&path).unwrap();
+}
+
+fn threads_serve_many_clients(rung: Arc<dyn Rung>) {
     let ladder = Ladder::open(&settings(40, 4000), Some(rung)).unwrap();
     std::thread::scope(|scope| {
         for client in 0..4u128 {
@@ -329,8 +348,6 @@ fn threads_serve_many_clients_and_end_with_the_ladder() {
     });
     let statistics = ladder.statistics();
     assert_eq!((statistics.faults, statistics.given_up), (0, 0), "{statistics:?}");
-    drop(ladder);
-    std::fs::remove_dir_all(&path).unwrap();
 }
 
 impl Book {

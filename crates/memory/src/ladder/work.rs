@@ -24,9 +24,14 @@ impl Shared {
 
     /// Does what is next, and says whether there was anything.
     pub(super) fn work_once(&self) -> bool {
-        let jobs = self.book.enter().next_jobs(self.batch);
         let Some(rung) = &self.rung else { return false };
-        let found = !jobs.is_empty();
+        let (jobs, has_ended) = {
+            let mut book = self.book.enter();
+            (book.next_jobs(self.batch), book.has_ended())
+        };
+        if jobs.is_empty() {
+            return !has_ended && rung.tend();
+        }
         let mut lowering = Vec::new();
         for job in jobs {
             match job {
@@ -39,7 +44,7 @@ impl Shared {
             }
         }
         self.lower(&**rung, lowering);
-        found
+        true
     }
 
     fn raise(&self, rung: &dyn Rung, raising: Raising) {
@@ -53,7 +58,6 @@ impl Shared {
 
     /// Removes what has to go for it, then writes all of them together.
     fn lower(&self, rung: &dyn Rung, jobs: Vec<Lowering>) {
-        let mut parcels: Vec<Parcel> = Vec::new();
         let mut writing = Vec::new();
         for job in jobs {
             let removed: Vec<_> = job.evict.iter().map(|key| (*key, rung.remove(*key))).collect();
@@ -61,27 +65,24 @@ impl Shared {
             self.book.enter().made_way(removed, job.excess);
             match refusal {
                 Some(refusal) => {
-                    let written = (job.parcel.key, job.parcel.blob.bytes.footprint());
+                    let written = (job.key, job.blob.bytes.footprint());
                     drop(job);
                     self.book.enter().lowered(written, Err(refusal), None);
                 }
-                None => {
-                    parcels.push(job.parcel.clone());
-                    writing.push(job);
-                }
+                None => writing.push(job),
             }
         }
-        if parcels.is_empty() {
+        if writing.is_empty() {
             return;
         }
+        let parcels: Vec<_> = writing.iter().map(|job| Parcel::new(job.key, &job.blob)).collect();
         let began = Instant::now();
         let outcomes = rung.keep(&parcels);
         let took = began.elapsed();
-        let bytes: usize = parcels.iter().map(|parcel| parcel.blob.bytes.len()).sum();
-        let takes = |parcel: &Parcel| (parcel.key, parcel.blob.bytes.footprint());
-        let written: Vec<_> = parcels.iter().map(takes).collect();
+        let bytes: usize = parcels.iter().map(|parcel| parcel.bytes.len()).sum();
+        let written: Vec<_> = parcels.iter().map(|parcel| (parcel.key, parcel.bytes.footprint())).collect();
         // The blobs are let go first, so that what has been written can leave memory.
-        drop((parcels, writing));
+        drop(writing);
         let silent = || Err(RungError::Gone { place: rung.place() });
         let mut outcomes = outcomes.into_iter();
         for (index, written) in written.into_iter().enumerate() {

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::*;
+use crate::rung::Medium;
 
 struct Unpark(std::thread::Thread);
 
@@ -72,4 +73,36 @@ fn without_a_disk_what_does_not_fit_is_refused_and_nothing_is_lost() {
     offloader.pin("a").unwrap();
     offloader.unpin("a").unwrap();
     assert!(offloader.pin("b").is_err());
+}
+
+#[test]
+fn tensors_go_to_a_device_before_they_go_to_the_disk() {
+    const DEVICE: usize = 8 << 20;
+    let Some(device) = crate::devices::tests::opencl(DEVICE) else { return };
+    let choice = DeviceChoice::Index(device.description().index);
+    for disk in [false, true] {
+        let path = crate::rung::tests::folder("offloader-device");
+        let settings = OffloaderSettings {
+            memory: 1 << 20,
+            device: Some((choice.clone(), DEVICE)),
+            disk: disk.then(|| (path.clone(), 64 << 20)),
+            ..OffloaderSettings::default()
+        };
+        let offloader = Offloader::open(&settings).unwrap();
+        let count = if disk { 90 } else { 50 };
+        let names: Vec<String> = (0..count).map(|number| format!("layer.{number}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            block_on(offloader.offload(name, &tensor(number, 150_000))).unwrap();
+        }
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(block_on(offloader.load(name)).unwrap()[..], tensor(number, 150_000), "{name}");
+        }
+        let levels = offloader.levels();
+        let media: Vec<Medium> = levels.iter().map(|level| level.medium).collect();
+        assert_eq!(media, if disk { vec![Medium::Device, Medium::Disk] } else { vec![Medium::Device] });
+        assert!(levels.iter().all(|level| level.read > 0 && level.used <= level.budget), "{levels:?}");
+        assert_eq!(offloader.stats().faults, 0);
+        drop(offloader);
+        let _ = std::fs::remove_dir_all(&path);
+    }
 }

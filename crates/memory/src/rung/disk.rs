@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::{Blob, Defect, Parcel, Rung, RungError, STRIDE, Stop};
+use super::{Defect, Medium, Parcel, Rung, RungError, STRIDE, Stop};
 use crate::buffers::BLOCK;
 use crate::files::Files;
 use crate::{Buffer, Key};
@@ -86,10 +86,10 @@ impl<F: Files> DiskRung<F> {
     }
 
     /// Writes one object under its temporary name, and syncs it.
-    fn write(&self, Parcel { key, blob }: &Parcel) -> Result<(), RungError> {
+    fn write(&self, parcel: &Parcel<'_>) -> Result<(), RungError> {
+        let key = parcel.key;
         let name = format!("{key}{UNFINISHED}");
-        let header = header(*key, blob);
-        let write = self.files.write(&name, [&header.0, blob.bytes.padded()]);
+        let write = self.files.write(&name, [&header(parcel).0, parcel.bytes.padded()]);
         let done = write.map_err(|error| self.failed("write", &name, &error)).and_then(|()| {
             self.files.sync(&name).map_err(|error| self.failed("sync", &name, &error))?;
             let whole = format!("{key}{ENDING}");
@@ -146,7 +146,7 @@ fn failed(act: &'static str, place: String, error: &io::Error) -> RungError {
     RungError::Failed { act, place, cause: error.to_string() }
 }
 
-fn header(key: Key, Blob { note, bytes }: &Blob) -> Box<Block> {
+fn header(&Parcel { key, note, bytes }: &Parcel<'_>) -> Box<Block> {
     let mut block = Box::new(Block([0; BLOCK]));
     let note = &note[..note.len().min(MAX_NOTE_BYTES)];
     let mut at = 0;
@@ -171,11 +171,15 @@ impl<F: Files> Rung for DiskRung<F> {
         self.files.place()
     }
 
+    fn medium(&self) -> Medium {
+        Medium::Disk
+    }
+
     fn footprint(&self, bytes: usize) -> usize {
         HEADER_BYTES + bytes.next_multiple_of(BLOCK)
     }
 
-    fn keep(&self, parcels: &[Parcel]) -> Vec<Result<(), RungError>> {
+    fn keep(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), RungError>> {
         let mut outcomes: Vec<_> = parcels.iter().map(|parcel| self.write(parcel)).collect();
         if outcomes.iter().any(Result::is_ok)
             && let Err(error) = self.files.sync_names()

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Blob, Parcel, Rung, RungError, Stop};
+use super::{Medium, Parcel, Rung, RungError, Stop};
 use crate::{Buffer, Key};
 
 /// A rung in the memory of the process.
@@ -35,15 +35,18 @@ impl Rung for HostRung {
         "memory".to_owned()
     }
 
+    fn medium(&self) -> Medium {
+        Medium::Host
+    }
+
     fn footprint(&self, bytes: usize) -> usize {
         bytes.max(1)
     }
 
-    fn keep(&self, parcels: &[Parcel]) -> Vec<Result<(), RungError>> {
+    fn keep(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), RungError>> {
         let mut objects = self.objects();
-        let mut keep = |parcel: &Parcel| {
-            let Blob { note, bytes } = &*parcel.blob;
-            let kept = Kept { note: note.clone(), bytes: bytes[..].into() };
+        let mut keep = |parcel: &Parcel<'_>| {
+            let kept = Kept { note: parcel.note.into(), bytes: parcel.bytes[..].into() };
             let before = objects.insert(parcel.key, kept);
             assert!(before.is_none(), "{} is kept twice", parcel.key);
             Ok(())

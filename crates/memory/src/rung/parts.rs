@@ -3,7 +3,7 @@
 //! Their owner knows where they are and what they add up to. What is read is compared with that each time, and read once
 //! more where it differs, because between a sound disk and memory there is more that may go wrong than the disk.
 
-use super::{Defect, Parcel, Rung, RungError, STRIDE, Stop};
+use super::{Defect, Medium, Parcel, Rung, RungError, STRIDE, Stop};
 use crate::buffers::BLOCK;
 use crate::files::Files;
 use crate::{Buffer, Key};
@@ -80,11 +80,15 @@ impl<F: Files> Rung for PartsRung<F> {
         format!("{}/{}", self.files.place(), self.name)
     }
 
+    fn medium(&self) -> Medium {
+        Medium::Disk
+    }
+
     fn footprint(&self, bytes: usize) -> usize {
         bytes.next_multiple_of(BLOCK)
     }
 
-    fn keep(&self, parcels: &[Parcel]) -> Vec<Result<(), RungError>> {
+    fn keep(&self, parcels: &[Parcel<'_>]) -> Vec<Result<(), RungError>> {
         parcels.iter().map(|_| Err(self.refusal("write to", "it is only read"))).collect()
     }
 

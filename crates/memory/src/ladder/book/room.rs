@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Below, Book, Hungry, Job, LadderError, Lowering, Priority, Reserved, Stay};
 use crate::buffers::size_class;
-use crate::rung::Parcel;
 use crate::slot::Slot;
 use crate::{Buffer, Key};
 
@@ -152,8 +151,7 @@ impl Book {
         self.entries.entry(key).and_modify(|entry| entry.bytes_below = blob.bytes.len());
         self.set_below(key, Below::Coming);
         let place = (priority, self.count());
-        let parcel = Parcel { key, blob };
-        self.jobs.insert(place, Job::Down(Lowering { parcel, evict, excess }));
+        self.jobs.insert(place, Job::Down(Lowering { key, blob, evict, excess }));
         self.work.raise();
         true
     }

@@ -131,7 +131,7 @@ impl Book {
             assert!(entry.rising.is_none() || entry.below == Below::Present, "{key} rises from nowhere");
         }
         let lowering = self.jobs.values().filter_map(|job| match job {
-            super::Job::Down(job) => Some(job.parcel.blob.bytes.footprint()),
+            super::Job::Down(job) => Some(job.blob.bytes.footprint()),
             _ => None,
         });
         assert_eq!(self.lowering, lowering.sum::<usize>(), "while nothing runs");

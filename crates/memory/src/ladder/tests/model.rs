@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::rung::tests::device::MISFORTUNES;
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -24,6 +25,8 @@ enum Act {
     Policy(usize),
     Defragment,
     Fault(u64, usize),
+    /// Of a device, by when and what.
+    Misfortune(u64, usize),
     Room(u64),
     Work,
 }
@@ -46,6 +49,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => (0usize..4).prop_map(Act::Policy),
         1 => Just(Act::Defragment),
         2 => (0u64..12, 0usize..4).prop_map(|(n, f)| Act::Fault(n, f)),
+        1 => (0u64..12, 0usize..MISFORTUNES.len()).prop_map(|(n, f)| Act::Misfortune(n, f)),
         1 => prop_oneof![(0u64..20).prop_map(Act::Room), Just(Act::Room(u64::MAX))],
         3 => Just(Act::Work),
     ]
@@ -55,20 +59,38 @@ fn acts() -> impl Strategy<Value = Act> {
 struct World {
     hands: ByHand,
     files: SimulatedFiles,
+    device: Option<SimulatedDevice>,
     /// By number: length, and whether it may go.
     put: BTreeMap<u128, (usize, Stay)>,
     held: Vec<Arc<Blob>>,
     is_faulty: bool,
 }
 
+/// Pages of the rungs below, and those of them that are a device's, if there is one.
 const BELOW: usize = 30;
+const DEVICE: usize = 7;
 
 impl World {
     fn new(seed: u64, writing: Writing) -> Self {
         let files = SimulatedFiles::new(seed);
         let settings = LadderSettings { writing, ..settings(10, BELOW) };
         let hands = ByHand::new(&settings, disk(&files));
-        Self { hands, files, put: BTreeMap::new(), held: Vec::new(), is_faulty: false }
+        Self { hands, files, device: None, put: BTreeMap::new(), held: Vec::new(), is_faulty: false }
+    }
+
+    /// With a device between memory and disk.
+    fn with_device(seed: u64, writing: Writing) -> Self {
+        let (files, device) = (SimulatedFiles::new(seed), SimulatedDevice::new(DEVICE * PAGE));
+        let upper = Step { rung: Arc::new(DeviceRung::new(device.clone())), bytes: DEVICE * PAGE };
+        let disk = DiskRung::open(files.clone()).unwrap();
+        let beside = if writing == Writing::Back { DEVICE } else { 0 };
+        let lower = Step { rung: Arc::new(disk), bytes: (BELOW - beside) * PAGE };
+        let both = Cascade::new(upper, lower, &CascadeSettings { writing, ..Default::default() }).unwrap();
+        assert_eq!(both.budget(), BELOW * PAGE);
+        let settings = LadderSettings { writing, ..settings(10, BELOW) };
+        let hands = ByHand::new(&settings, Some(Arc::new(both)));
+        let put = BTreeMap::new();
+        Self { hands, files, device: Some(device), put, held: Vec::new(), is_faulty: false }
     }
 
     fn act(&mut self, act: Act) {
@@ -114,6 +136,12 @@ impl World {
                 let fault = [Fault::Broken, Fault::Full, Fault::Short, Fault::Flipped][fault];
                 self.files.fail_at(self.files.calls() + call, fault);
             }
+            Act::Misfortune(call, which) => {
+                if let Some(device) = &self.device {
+                    self.is_faulty = true;
+                    device.fail_at(device.calls() + call, MISFORTUNES[which]);
+                }
+            }
             Act::Room(pages) => {
                 self.is_faulty = true;
                 self.files.limit(pages.saturating_mul(PAGE as u64));
@@ -133,7 +161,8 @@ impl World {
             (Ok(_), None) => panic!("{number} was removed, or never put"),
             (Err(LadderError::Absent { .. }), Some((_, Stay::Always))) => {
                 let statistics = self.hands.ladder.statistics();
-                assert!(statistics.damaged > 0, "{number} is lost");
+                let is_device_lost = self.device.as_ref().is_some_and(SimulatedDevice::is_lost);
+                assert!(statistics.damaged > 0 || is_device_lost, "{number} is lost");
                 self.put.remove(&number);
             }
             // What was on its way out when it was asked for stays after all if it could not be removed.
@@ -151,20 +180,26 @@ impl World {
         assert!(statistics.host_used <= 10 * PAGE);
         assert!(statistics.below_used <= BELOW * PAGE);
         assert!(self.is_faulty || self.files.taken() <= statistics.below_used as u64);
+        assert!(self.device.as_ref().is_none_or(|device| device.taken() <= DEVICE * PAGE));
+        for level in self.hands.ladder.levels() {
+            assert!(level.used <= level.budget, "{level:?}");
+        }
         self.hands.ladder.shared.book.enter().check();
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn contents_are_exact_budgets_hold_and_nothing_is_lost(
         seed in any::<u64>(),
         through in any::<bool>(),
+        device in any::<bool>(),
         acts in prop::collection::vec(acts(), 1..80),
     ) {
-        let mut world = World::new(seed, if through { Writing::Through } else { Writing::Back });
+        let world = if device { World::with_device } else { World::new };
+        let mut world = world(seed, if through { Writing::Through } else { Writing::Back });
         for act in acts {
             world.act(act);
             world.check();
@@ -186,6 +221,7 @@ proptest! {
         prop_assert_eq!(statistics.host_fragments, 1);
         if !world.is_faulty {
             prop_assert_eq!((statistics.below_used, world.files.taken(), statistics.faults), (0, 0, 0));
+            prop_assert!(ladder.levels().iter().all(|level| (level.used, level.objects) == (0, 0)));
         }
     }
 }
