@@ -1,8 +1,10 @@
-//! Tensors put away in memory and on the disk, and brought back.
+//! Tensors put away in memory, on a device and on the disk, and brought back.
 
 use std::path::PathBuf;
 
+use memory::devices::DeviceChoice;
 use memory::eviction::{Policy, PolicyChoice};
+use memory::rung::Medium;
 use memory::{Buffer, Loaded, OffloadError, OffloaderSettings, Residency};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
@@ -88,6 +90,15 @@ fn policy(name: &str) -> PyResult<PolicyChoice> {
     known.map_err(|error| errors::exception("InvalidRequestError", error, &[]))
 }
 
+/// The device, by a number or a name, and how many bytes of its memory.
+fn device(settings: &Bound<'_, PyDict>) -> PyResult<Option<(DeviceChoice, usize)>> {
+    let asked: Option<(String, usize)> = setting(settings, "device")?;
+    Ok(asked.map(|(name, bytes)| {
+        let Ok(choice) = name.parse::<DeviceChoice>();
+        (choice, bytes)
+    }))
+}
+
 #[pymethods]
 impl Offloader {
     /// Opens one with those settings; what its folder holds of an earlier one is removed.
@@ -101,6 +112,7 @@ impl Offloader {
             memory: setting(settings, "memory")?.unwrap_or(defaults.memory),
             threshold: setting(settings, "threshold")?.unwrap_or(defaults.threshold),
             items: setting(settings, "items")?,
+            device: device(settings)?,
             disk,
             policy: chosen.unwrap_or(defaults.policy),
             residency: match setting(settings, "locked")? {
@@ -175,13 +187,21 @@ impl Offloader {
     /// What it holds and has done, as JSON.
     fn stats(&self) -> String {
         let stats = self.offloader.stats();
+        let levels = self.offloader.levels();
+        let at = |medium| levels.iter().find(|level| level.medium == medium);
+        let (device, disk) = (at(Medium::Device), at(Medium::Disk));
         json!({
             "memory_used": stats.host_used,
             "memory_budget": stats.host_budget,
             "memory_items": stats.host_objects,
             "memory_locked": stats.host_locked,
-            "disk_used": stats.below_used,
-            "disk_items": stats.below_objects,
+            "device": device.map(|level| &level.place),
+            "device_used": device.map_or(0, |level| level.used),
+            "device_items": device.map_or(0, |level| level.objects),
+            "device_bytes_written": device.map_or(0, |level| level.written),
+            "device_bytes_read": device.map_or(0, |level| level.read),
+            "disk_used": disk.map_or(0, |level| level.used),
+            "disk_items": disk.map_or(0, |level| level.objects),
             "hits": stats.hits,
             "read_from_disk": stats.raises,
             "written_to_disk": stats.lowered,

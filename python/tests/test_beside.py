@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import pickle
 import threading
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from tidegate import (
     GPUOffloader,
     InvalidRequestError,
     OffloadConfig,
+    OffloadFailedError,
     TrainingConfig,
     TrainingIntegration,
     mixed_precision,
@@ -169,6 +171,24 @@ async def test_example_cpu_gpu_offloading(tmp_path: Path) -> None:
         await small.offload_to_cpu("text")
     with pytest.raises(tidegate.TidegateError):
         await small.offload_to_cpu(numpy.zeros(8 << 20, dtype="uint8"))
+
+
+async def test_tensors_go_to_a_device_before_they_go_to_the_disk() -> None:
+    numpy = pytest.importorskip("numpy")
+    with pytest.raises(OffloadFailedError, match="none such|no OpenCL|no device"):
+        GPUOffloader(OffloadConfig(device="none such"))
+    try:
+        offloader = GPUOffloader(OffloadConfig(memory_bytes=4 << 20, device=0, device_bytes=8 << 20))
+    except OffloadFailedError:
+        if "REQUIRE_OPENCL" in os.environ:
+            raise
+        pytest.skip("there is no OpenCL device")
+    many = [await offloader.offload_to_cpu(numpy.full(1 << 18, number, dtype="float32")) for number in range(20)]
+    for number, tensor in enumerate(many):
+        assert (await offloader.load_to_gpu(tensor) == number).all()
+    stats = offloader.get_stats()
+    assert stats["device"] and stats["device_bytes_read"] > 0
+    assert 6 << 20 <= stats["device_used"] <= 8 << 20 and stats["disk_items"] >= 4
 
 
 async def test_tensors_give_way_where_memory_is_short(tmp_path: Path) -> None:

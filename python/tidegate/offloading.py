@@ -22,7 +22,10 @@ class OffloadConfig:
 
     ``memory_bytes`` of memory hold what is put away; above ``memory_threshold`` of them, or above ``cache_size`` tensors,
     the tensors that ``policy`` names go to files in ``disk_path`` (a temporary folder where nothing is said), at most
-    ``disk_bytes`` of them. With ``prefetch_enabled``, loading one brings up those that were put away after it.
+    ``disk_bytes`` of them. ``device`` names a device that OpenCL reaches, such as a GPU that does something else: its number, a
+    part of its name, or ``"auto"`` for the first that is not the processor. Then they go to ``device_bytes`` of its memory first.
+
+    With ``prefetch_enabled``, loading one brings up those that were put away after it.
     ``pinned`` asks for memory that is never swapped out, which transfers to a device need to be quick.
 
     From ``system_threshold`` of the memory on, of the machine or of the control group, tensors give way to whatever else
@@ -35,6 +38,8 @@ class OffloadConfig:
     memory_bytes: int = 1 << 30
     disk_path: str | os.PathLike[str] | None = None
     disk_bytes: int = 64 << 30
+    device: str | int | None = None
+    device_bytes: int = 1 << 30
     policy: Literal["lru", "lfu", "lirs", "cost", "presence", "once"] = "lru"
     pinned: bool = False
     system_threshold: float = 0.9
@@ -78,6 +83,7 @@ class GPUOffloader:
                 "memory": self.config.memory_bytes,
                 "threshold": self.config.memory_threshold,
                 "items": self.config.cache_size,
+                "device": None if self.config.device is None else (str(self.config.device), self.config.device_bytes),
                 "disk": (os.fspath(folder), self.config.disk_bytes),
                 "policy": self.config.policy,
                 "locked": self.config.pinned,
@@ -110,11 +116,11 @@ class GPUOffloader:
         return _tensor_of(data if writable else data.toreadonly(), offloaded)
 
     def prefetch(self, tensors: Iterable[OffloadedTensor]) -> int:
-        """Brings tensors up from the disk before they are loaded; answers how many are in memory or on their way."""
+        """Brings tensors up from below before they are loaded; answers how many are in memory or on their way."""
         return self._native.prefetch([tensor.name for tensor in tensors])
 
     def get_stats(self) -> dict[str, Any]:
-        """Bytes and tensors in memory and on the disk, hits, and what was transferred."""
+        """Bytes and tensors in memory, on the device and on the disk, hits, and what was transferred."""
         stats: dict[str, Any] = json.loads(self._native.stats())
         return stats
 

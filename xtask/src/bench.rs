@@ -23,7 +23,8 @@ pub(crate) struct Options {
 enum Part {
     /// Queues, pipelines, graphs, the scheduler, metrics and the durable store, beside their peers.
     Flow,
-    /// Eviction policies beside those of other caches and beside the optimum; `-- FILE` adds a recorded trace.
+    /// Eviction policies beside those of other caches and beside the optimum, to which `-- FILE` adds a recorded trace; rungs
+    /// of the ladder beside a copy in memory.
     Memory,
 }
 

@@ -11,6 +11,7 @@ use flow::queue::{Denial, Denied};
 use flow::{Capacity, Gate};
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
+use memory::rung::Medium;
 use models::generation::GenerationDefaults;
 use models::{LoadedModel, Pooling};
 use protocol::status::{Load, MemoryPlan, ModelStatus, PidState, TierStatus};
@@ -239,9 +240,8 @@ impl Engine {
         let Some(tier) = &self.settings.tier else { return TierStatus::default() };
         let (held, meters) = (tier.statistics(), &self.shared.meters);
         TierStatus {
-            pages: held.below_objects as u64,
-            bytes: held.below_used as u64,
-            limit_bytes: held.below_budget as u64,
+            device: tier.place(Medium::Device),
+            disk: tier.place(Medium::Disk),
             buffer_bytes: held.host_budget as u64,
             written: meters.tier_written.load(Relaxed),
             loaded: meters.tier_loaded.load(Relaxed),

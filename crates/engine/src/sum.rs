@@ -1,7 +1,7 @@
 //! Several statuses as one.
 
 use protocol::status::{
-    Counters, DeviceStatus, Histogram, Latencies, Load, ModelFigures, StreamedStatus, TierStatus,
+    Counters, DeviceStatus, Histogram, Latencies, Load, ModelFigures, StreamedStatus, TierPlace, TierStatus,
     VisionStatus,
 };
 use protocol::{Health, Phase, Status};
@@ -119,15 +119,23 @@ pub(crate) fn add_streamed(sum: &mut StreamedStatus, next: StreamedStatus) {
 }
 
 fn add_tier(sum: &mut TierStatus, next: TierStatus) {
-    sum.pages += next.pages;
-    sum.bytes += next.bytes;
-    sum.limit_bytes += next.limit_bytes;
+    add_place(&mut sum.device, next.device);
+    add_place(&mut sum.disk, next.disk);
     sum.buffer_bytes += next.buffer_bytes;
     sum.written += next.written;
     sum.loaded += next.loaded;
     sum.declined += next.declined;
     sum.faults += next.faults;
     sum.last_fault = next.last_fault.or(sum.last_fault.take());
+}
+
+fn add_place(sum: &mut TierPlace, next: TierPlace) {
+    sum.pages += next.pages;
+    sum.bytes += next.bytes;
+    sum.limit_bytes += next.limit_bytes;
+    sum.written_bytes += next.written_bytes;
+    sum.read_bytes += next.read_bytes;
+    sum.faults += next.faults;
 }
 
 fn add_counters(sum: &mut Counters, next: Counters) {

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use memory::ladder::{Raise, Stay, Terms};
-use memory::rung::Blob;
+use memory::rung::{Blob, Medium};
 use memory::{Key, Ladder, LadderStatistics, PageId};
+use protocol::status::TierPlace;
 use sha2::{Digest, Sha256};
 use tensor::PAGE_TOKENS;
 
@@ -49,6 +50,19 @@ impl KvTier {
     /// What it holds and has done.
     pub fn statistics(&self) -> LadderStatistics {
         self.ladder.statistics()
+    }
+
+    /// What is in places of that kind.
+    pub(crate) fn place(&self, medium: Medium) -> TierPlace {
+        let level = self.ladder.levels().into_iter().find(|level| level.medium == medium);
+        level.map_or_else(TierPlace::default, |level| TierPlace {
+            pages: level.objects as u64,
+            bytes: level.used as u64,
+            limit_bytes: level.budget as u64,
+            written_bytes: level.written,
+            read_bytes: level.read,
+            faults: level.faults,
+        })
     }
 
     #[cfg(test)]

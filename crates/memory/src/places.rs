@@ -10,7 +10,7 @@ use crate::ladder::{OpenError, Watermarks, Writing};
 use crate::rung::{Cascade, CascadeSettings, DeviceRung, DiskRung, Rung, Step};
 
 /// Where objects go that memory has no room for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// A device, and how many bytes of its memory.
     pub device: Option<(DeviceChoice, usize)>,

@@ -331,12 +331,11 @@ pub struct StreamedStatus {
 /// Keys and values that went where memory has no room for them, or were there from an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TierStatus {
-    /// Pages there.
-    pub pages: u64,
-    /// Bytes that they take.
-    pub bytes: u64,
-    /// Bytes that they may take; 0 if there is no such place.
-    pub limit_bytes: u64,
+    /// Those in the memory of a device.
+    #[serde(default)]
+    pub device: TierPlace,
+    /// Those on the disk; what is on a device may be there as well.
+    pub disk: TierPlace,
     /// Memory for pages on their way.
     pub buffer_bytes: u64,
     /// Pages that were given out of memory to be written.
@@ -349,6 +348,23 @@ pub struct TierStatus {
     pub faults: u64,
     /// What went wrong last.
     pub last_fault: Option<String>,
+}
+
+/// A place to which keys and values go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TierPlace {
+    /// Pages there.
+    pub pages: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Bytes that they may take; 0 if there is no such place.
+    pub limit_bytes: u64,
+    /// Bytes that were written there.
+    pub written_bytes: u64,
+    /// Bytes that were read from there.
+    pub read_bytes: u64,
+    /// Transfers that failed, damage included.
+    pub faults: u64,
 }
 
 /// The controller of the engine's steps.

@@ -329,17 +329,26 @@ impl<'a> Page<'_, 'a> {
     }
 
     fn tier(&mut self, tier: &status::TierStatus) -> fmt::Result {
-        self.gauge("kv_disk_pages", "KV pages on the disk", tier.pages as f64)?;
-        self.gauge("kv_disk_bytes", "Bytes that KV pages take on the disk", tier.bytes as f64)?;
+        let status::TierPlace { pages, bytes, limit_bytes, written_bytes, read_bytes, faults } = tier.device;
+        self.gauge("kv_device_pages", "KV pages in the memory of a device", pages as f64)?;
+        self.gauge("kv_device_bytes", "Bytes that KV pages take of a device's memory", bytes as f64)?;
+        let help = "Bytes that KV pages may take of a device's memory; 0 if none are kept there";
+        self.gauge("kv_device_limit_bytes", help, limit_bytes as f64)?;
+        self.counter("kv_device_written_bytes", "Bytes of KV pages copied to a device", written_bytes)?;
+        self.counter("kv_device_read_bytes", "Bytes of KV pages copied from a device", read_bytes)?;
+        let help = "Transfers of KV pages from and to a device that failed";
+        self.counter("kv_device_faults", help, faults)?;
+        self.gauge("kv_disk_pages", "KV pages on the disk", tier.disk.pages as f64)?;
+        self.gauge("kv_disk_bytes", "Bytes that KV pages take on the disk", tier.disk.bytes as f64)?;
         let help = "Bytes that KV pages may take on the disk; 0 if none are kept there";
-        self.gauge("kv_disk_limit_bytes", help, tier.limit_bytes as f64)?;
+        self.gauge("kv_disk_limit_bytes", help, tier.disk.limit_bytes as f64)?;
         self.counter("kv_disk_pages_written", "KV pages given out of memory to be written", tier.written)?;
-        let help = "KV pages that came back from the disk, so that they were not computed";
+        let help = "KV pages that came back from the disk or a device, so that they were not computed";
         self.counter("kv_disk_pages_loaded", help, tier.loaded)?;
-        let help = "KV pages found on the disk and computed all the same, because that was faster";
+        let help = "KV pages found there and computed all the same, because that was faster";
         self.counter("kv_disk_pages_declined", help, tier.declined)?;
         let help = "Transfers of KV pages from and to the disk that failed";
-        self.counter("kv_disk_faults", help, tier.faults)
+        self.counter("kv_disk_faults", help, tier.disk.faults)
     }
 
     fn reuse(&mut self, reuse: &status::ReuseStatus) -> fmt::Result {

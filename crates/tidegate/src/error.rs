@@ -89,6 +89,14 @@ pub enum OpenError {
         /// Why not.
         source: Box<memory::ladder::OpenError>,
     },
+    /// The device for keys and values cannot be used.
+    #[error("cannot keep keys and values on the device '{device}': {source}")]
+    KvDevice {
+        /// Which device.
+        device: memory::devices::DeviceChoice,
+        /// Why not.
+        source: Box<memory::ladder::OpenError>,
+    },
     /// The folder for features of pictures cannot be used.
     #[error("cannot keep features of images in {}: {source}; give --vision-dir a folder that this process alone writes to", path.display())]
     VisionDir {

@@ -1,16 +1,11 @@
-//! Where keys, values and features of pictures go that memory has no room for: folders for each model.
-
-use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
-use std::sync::Arc;
+//! Where keys, values and features of pictures go that memory has no room for: a device, and folders for each model.
 
 use engine::trace::{Entry, Recorder, Use};
 use engine::{FeatureTier, KvTier};
-use memory::files::Folder;
 use memory::ladder::{Leftovers, OpenError as LadderOpenError, Writing};
-use memory::rung::{DiskRung, Rung};
-use memory::{Ladder, LadderSettings, PolicyChoice, replay};
+use memory::{Ladder, LadderSettings, Places, PolicyChoice, replay};
 use models::LoadedModel;
+use std::hash::{BuildHasher, RandomState};
 use tensor::Isa;
 
 use crate::OpenError;
@@ -28,24 +23,38 @@ pub(crate) fn kv_tier(
     model: &LoadedModel,
     (name, isa): (&str, Isa),
 ) -> Result<Option<KvTier>, OpenError> {
-    let Some(folder) = &settings.kv_dir else { return Ok(None) };
+    let folder = settings.kv_dir.as_ref().map(|folder| folder.join(format!("kv-{}", plain(name))));
+    let places = Places {
+        device: settings.kv_device.clone().map(|device| (device, size(settings.kv_device_memory))),
+        disk: folder.map(|path| (path, size(settings.kv_disk))),
+    };
+    if places == Places::default() {
+        return Ok(None);
+    }
     let Some(identity) = &model.identity else {
-        tracing::warn!(model = name, "its files do not tell which model it is, so --kv-dir is of no use");
+        let cause = "its files do not tell which model it is, so --kv-dir and --kv-device are of no use";
+        tracing::warn!(model = name, cause);
         return Ok(None);
     };
     let layout = model.model.shape().kv;
-    let path = folder.join(format!("kv-{}", plain(name)));
     let settings = LadderSettings {
         host_bytes: BUFFERS.max(BUFFERED_PAGES * layout.page_bytes()),
-        below_bytes: usize::try_from(settings.kv_disk.0).unwrap_or(usize::MAX),
         writing: Writing::Through,
         policy: PolicyChoice::Known(settings.kv_policy),
         leftovers: Leftovers::Keep,
         recorder: recorder.map(uses),
         ..LadderSettings::default()
     };
-    let ladder =
-        open(&path, &settings).map_err(|source| OpenError::KvDir { path, source: Box::new(source) })?;
+    let ladder = open(&places, settings).map_err(|source| match (source, places) {
+        (source @ LadderOpenError::Device(_), Places { device: Some((device, _)), .. })
+        | (source, Places { device: Some((device, _)), disk: None }) => {
+            OpenError::KvDevice { device, source: Box::new(source) }
+        }
+        (source, Places { disk, .. }) => {
+            let path = disk.map(|(path, _)| path).unwrap_or_default();
+            OpenError::KvDir { path, source: Box::new(source) }
+        }
+    })?;
     // The same sums are made in another order on another instruction set.
     Ok(Some(KvTier::new(ladder, &format!("{identity} {isa} {layout:?}"))))
 }
@@ -69,15 +78,14 @@ pub(crate) fn feature_tier(
         return Ok(None);
     };
     let path = folder.join(format!("vision-{}", plain(name)));
-    let size = |bytes: ByteSize| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    let places = Places { device: None, disk: Some((path.clone(), size(settings.vision_disk))) };
     let settings = LadderSettings {
         host_bytes: BUFFERS.max(size(settings.vision_cache) / 4),
-        below_bytes: size(settings.vision_disk),
         writing: Writing::Through,
         ..LadderSettings::default()
     };
     let ladder =
-        open(&path, &settings).map_err(|source| OpenError::VisionDir { path, source: Box::new(source) })?;
+        open(&places, settings).map_err(|source| OpenError::VisionDir { path, source: Box::new(source) })?;
     Ok(Some(FeatureTier::new(ladder)))
 }
 
@@ -87,9 +95,12 @@ fn plain(name: &str) -> String {
     name.chars().take(100).map(plain).collect()
 }
 
-fn open(path: &Path, settings: &LadderSettings) -> Result<Ladder, LadderOpenError> {
-    let unusable = |source| LadderOpenError::Folder { place: path.display().to_string(), source };
-    let files = Folder::open(path, None).map_err(unusable)?;
-    let rung: Arc<dyn Rung> = Arc::new(DiskRung::open(files)?);
-    Ladder::open(settings, Some(rung))
+fn size(bytes: ByteSize) -> usize {
+    usize::try_from(bytes.0).unwrap_or(usize::MAX)
+}
+
+fn open(places: &Places, settings: LadderSettings) -> Result<Ladder, LadderOpenError> {
+    let (rung, below_bytes) = places.open(settings.writing, &settings.policy)?.unzip();
+    let below_bytes = below_bytes.unwrap_or(0);
+    Ladder::open(&LadderSettings { below_bytes, ..settings }, rung)
 }

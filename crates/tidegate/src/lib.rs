@@ -64,15 +64,17 @@ pub mod in_memory {
     pub use tensor::stored::{FileBytes, Tensors};
 }
 
-/// Tensors put away in memory and on the disk, by name, and brought back bit for bit; and the ladder that they stand on.
+/// Tensors put away in memory, on a device and on the disk, by name, and brought back bit for bit; and the ladder of these places.
 /// `examples/offload.rs` is a program that does it.
 pub mod memory {
     pub use crate::heed::heed;
     pub use crate::memory_watch::MemoryWatch;
     pub use flow::scheduler::{Reading, Watermarks};
+    pub use memory::devices::{Description, DeviceChoice, DeviceError, Kind, devices};
     pub use memory::eviction::{Eviction, Facts, POLICIES, Policy};
     pub use memory::ladder::OpenError as OffloaderError;
     pub use memory::replay;
+    pub use memory::rung::{Level, Medium};
     pub use memory::{
         Buffer, BufferPool, LadderError, LadderStatistics, Loaded, OffloadError, Offloader,
         OffloaderSettings, PolicyChoice, Residency,

@@ -105,6 +105,8 @@ pub const KEYS: &[Key] = &[
     Key { id: "prefix_cache", section: "memory", name: "prefix_cache", unset: "" },
     Key { id: "kv_dir", section: "memory", name: "kv_dir", unset: "nothing is kept" },
     Key { id: "kv_disk", section: "memory", name: "kv_disk", unset: "" },
+    Key { id: "kv_device", section: "memory", name: "kv_device", unset: "none" },
+    Key { id: "kv_device_memory", section: "memory", name: "kv_device_memory", unset: "" },
     Key { id: "kv_policy", section: "memory", name: "kv_policy", unset: "" },
     Key { id: "cache_dir", section: "cache", name: "dir", unset: "tidegate in the user's cache folder" },
     Key { id: "cache_size", section: "cache", name: "size", unset: "" },

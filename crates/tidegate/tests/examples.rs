@@ -1,5 +1,8 @@
 //! The examples are programs that run: they say what they show by asserting it.
 
+#[path = "command/opencl.rs"]
+mod opencl;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,9 +24,18 @@ fn user_model() {
 
 #[test]
 fn offload() {
-    let output = Command::new(example("offload")).output().expect("cargo has built the example");
-    assert!(output.status.success(), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("nothing is offloaded under the name 'layer.99.weight'"), "{said}");
-    assert!(said.contains("32 layers of 1048576 bytes through 8388608 of memory"), "{said}");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(example("offload")).args(arguments).output();
+        let output = output.expect("cargo has built the example");
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("nothing is offloaded under the name 'layer.99.weight'"), "{said}");
+        assert!(said.contains("32 layers of 1048576 bytes through 8388608 of memory"), "{said}");
+        said
+    };
+    assert!(!run(&[]).contains("device "));
+    if opencl::is_there() {
+        let said = run(&["0"]);
+        assert!(said.contains("\ndevice ") && said.contains(" of 8388608 in use"), "{said}");
+    }
 }

@@ -211,6 +211,7 @@ impl Machine {
         let part = part_of(whole, self.places.len());
         let mut below = self.settings.memory.clone();
         below.kv_disk.0 /= self.places.len() as u64;
+        below.kv_device_memory.0 /= self.places.len() as u64;
         let mut sight = self.settings.vision.clone();
         sight.vision_disk.0 /= self.places.len() as u64;
         let models = self.replicas(repository, model, (LoadedModel::twin, Self::read_onto))?;

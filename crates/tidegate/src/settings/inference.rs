@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 use flow::scheduler::Watermarks;
+use memory::devices::DeviceChoice;
 use memory::eviction::Policy;
 use models::{PackedCache, Pooling, Quantisation};
 use tensor::{Dtype, Isa, KvDtype};
@@ -199,6 +200,14 @@ pub struct MemorySettings {
     /// Most that keys and values may take there, for each model.
     #[arg(long, env = "TIDEGATE_KV_DISK", value_name = "BYTES", default_value_t = Self::default().kv_disk)]
     pub kv_disk: ByteSize,
+    /// A device such as a GPU to whose memory they go before they go to the disk: auto for the first that is not the processor, a
+    /// number, or a part of its name; any name that there is not lists those that there are. OpenCL reaches it, which its
+    /// driver brings. Beside --kv-dir all of them are on the disk too; alone, they are gone when the process ends.
+    #[arg(long, env = "TIDEGATE_KV_DEVICE", value_name = "DEVICE")]
+    pub kv_device: Option<DeviceChoice>,
+    /// Most that they may take of the device's memory, for each model.
+    #[arg(long, env = "TIDEGATE_KV_DEVICE_MEMORY", value_name = "BYTES", default_value_t = Self::default().kv_device_memory)]
+    pub kv_device_memory: ByteSize,
     /// Which of them go first when that is full: lru, lfu, lirs, cost, presence or once. `tidegate sim --eviction` says for a
     /// recorded trace what each of them would have kept.
     #[arg(long, env = "TIDEGATE_KV_POLICY", value_name = "POLICY", default_value_t = Self::default().kv_policy)]
@@ -216,6 +225,8 @@ impl Default for MemorySettings {
             prefix_cache: Switch::On,
             kv_dir: None,
             kv_disk: ByteSize(8 << 30),
+            kv_device: None,
+            kv_device_memory: ByteSize(1 << 30),
             kv_policy: Policy::OF_PAGES,
         }
     }

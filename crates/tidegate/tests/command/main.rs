@@ -6,6 +6,7 @@ mod config;
 mod embed;
 mod interrupted;
 mod loading;
+mod opencl;
 mod pages;
 mod pressure;
 mod program;

@@ -174,11 +174,13 @@ fn keys_are_needed_where_set() {
     assert_eq!(server.ask("GET", "/readyz", "", "").0, 200);
 }
 
-/// Asks for what follows a long text; returns the text of the answer, how much of the prompt was not computed, and how many
+/// A sentence that makes a long text.
+const TIDE: &str = "The tide comes in and the tide goes out. ";
+
+/// Asks for what follows a sentence that is said thirty times; returns the text of the answer, how much of the prompt was not computed, and how many
 /// tokens have keys and values in the end.
-fn continue_long_text(server: &Server) -> (String, u64, u64) {
-    let prompt = "The tide comes in and the tide goes out. ".repeat(30);
-    let body = json!({ "prompt": prompt, "max_tokens": 8, "temperature": 0 });
+fn continue_text(server: &Server, sentence: &str) -> (String, u64, u64) {
+    let body = json!({ "prompt": sentence.repeat(30), "max_tokens": 8, "temperature": 0 });
     let (status, answer) = server.ask("POST", "/v1/completions", "", &body.to_string());
     assert_eq!(status, 200, "{answer}");
     let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -192,7 +194,7 @@ fn continue_long_text(server: &Server) -> (String, u64, u64) {
 fn after_a_kill_a_known_beginning_is_read_from_the_disk_and_the_answer_is_the_same() {
     let folder = Folder::new();
     let server = Server::start(&folder, &["--kv-dir", "kv"]);
-    let (answer, cached, computed) = continue_long_text(&server);
+    let (answer, cached, computed) = continue_text(&server, TIDE);
     assert_eq!(cached, 0);
     let kept = |server: &Server| {
         let page = server.ask("GET", "/metrics", "", "").1;
@@ -208,11 +210,45 @@ fn after_a_kill_a_known_beginning_is_read_from_the_disk_and_the_answer_is_the_sa
     signal(&server.child, "KILL");
     drop(server);
     let server = Server::start(&folder, &["--kv-dir", "kv"]);
-    let (after, cached, _) = continue_long_text(&server);
+    let (after, cached, _) = continue_text(&server, TIDE);
     assert_eq!(after, answer);
     assert!(cached >= 64 && cached.is_multiple_of(32), "{cached}");
     let server = Server::start(&folder, &[]);
-    assert_eq!(continue_long_text(&server), (answer, 0, computed), "without the disk it is the same");
+    assert_eq!(continue_text(&server, TIDE), (answer, 0, computed), "without the disk it is the same");
+}
+
+#[test]
+fn keys_and_values_go_to_a_device_and_come_back() {
+    let folder = Folder::new();
+    let unknown = ["error: cannot keep keys and values on the device 'none such': "];
+    let arguments = ["run", "--kv-device", "none such", "Hello"];
+    check_in(&folder, &Case { arguments: &arguments, exit: 1, stderr: &unknown, ..Case::default() });
+    if !crate::opencl::is_there() {
+        return;
+    }
+    let device = ["--kv-device", "0", "--kv-device-memory", "128MiB"];
+    let figure = |server: &Server, name: &str| {
+        let page = server.ask("GET", "/metrics", "", "").1;
+        let value = page.lines().find_map(|line| line.strip_prefix(&format!("tidegate_kv_{name} ")));
+        value.unwrap_or_else(|| panic!("{name} in {page}")).parse::<f64>().unwrap()
+    };
+    // Memory for keys and values holds one text or two, that for pages on their way 64 MiB.
+    let server = Server::start(&folder, &[&device[..], &["--kv-memory", "1MiB"]].concat());
+    let ask = |number: usize| continue_text(&server, &format!("Ship {number} goes out with the tide. "));
+    let answers: Vec<_> = (0..160).map(|number| ask(number).0).collect();
+    assert_eq!(figure(&server, "device_read_bytes_total"), 0.0);
+    // They come back where that is measured to be quicker than to compute them, which one moment does not decide.
+    let again: Vec<_> = (0..10).map(ask).collect();
+    assert!(again.iter().map(|(answer, ..)| answer).eq(&answers[..10]));
+    assert!(again.iter().any(|(_, cached, _)| *cached >= 64), "{again:?}");
+    assert!(figure(&server, "device_read_bytes_total") > 0.0);
+    assert!(figure(&server, "device_bytes") <= figure(&server, "device_limit_bytes"));
+    assert_eq!((figure(&server, "device_faults_total"), figure(&server, "disk_limit_bytes")), (0.0, 0.0));
+    drop(server);
+    let server = Server::start(&folder, &[&device[..], &["--kv-dir", "kv"]].concat());
+    let computed = continue_text(&server, TIDE).2;
+    let is_there = |place: &str| figure(&server, place) >= (computed / 32) as f64;
+    while !is_there("device_pages") || !is_there("disk_pages") {}
 }
 
 #[test]
