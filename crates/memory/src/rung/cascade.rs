@@ -203,7 +203,8 @@ impl Cascade {
             let State { objects, policy, .. } = &mut *state;
             let mut is_copy =
                 |key| objects.get(&key).is_some_and(|object| !object.is_busy && object.on[LOWER]);
-            let copy = if at == UPPER { policy.victim(&mut is_copy) } else { None };
+            let would_help = at == UPPER && footprint <= *bytes;
+            let copy = if would_help { policy.victim(&mut is_copy) } else { None };
             let Some(key) = copy else {
                 let cause = format!("{} of {bytes} bytes are in use", state.counts[at].used);
                 return Err(RungError::Full { place: rung.place(), cause });
