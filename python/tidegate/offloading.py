@@ -62,7 +62,7 @@ class OffloadedTensor:
 class GPUOffloader:
     """Puts tensors of numpy, torch, or anything that speaks DLPack away, and brings them back bit by bit the same.
 
-    Where there is no GPU, memory is the top of the ladder and the disk the bottom. A tensor is copied once each way: from
+    Memory is the top of the ladder and the disk the bottom, with a device between them if one is named. A tensor is copied once each way: from
     where it is into the memory of the offloader, and from there into the tensor that is handed out. That one takes of the
     offloader's memory, too, as long as it lives and where there is room; what is only read need not be copied at all.
     """

@@ -3,7 +3,7 @@
 mod opencl;
 mod simulated;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::fmt;
 

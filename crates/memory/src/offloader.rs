@@ -102,12 +102,12 @@ impl Offloader {
     /// When the memory is refused, there is no such device, or the folder cannot be used or is in use.
     pub fn open(settings: &OffloaderSettings) -> Result<Self, OpenError> {
         let places = Places { device: settings.device.clone(), disk: settings.disk.clone() };
-        let (rung, below_bytes) = places.open(Writing::Back, &settings.policy)?.unzip();
+        let below = places.open(Writing::Back, &settings.policy)?;
         let high = settings.threshold.clamp(0.0, 1.0);
         let ladder = LadderSettings {
             host_bytes: settings.memory,
             host_items: settings.items.unwrap_or(usize::MAX),
-            below_bytes: below_bytes.unwrap_or(0),
+            below_bytes: below.as_ref().map_or(0, |step| step.bytes),
             watermarks: Watermarks { high, low: high * 0.75 },
             policy: settings.policy.clone(),
             residency: settings.residency,
@@ -115,7 +115,7 @@ impl Offloader {
             recorder: settings.recorder.clone(),
             ..LadderSettings::default()
         };
-        Ok(Self { ladder: Ladder::open(&ladder, rung)?, names: Arc::default() })
+        Ok(Self { ladder: Ladder::open(&ladder, below.map(|step| step.rung))?, names: Arc::default() })
     }
 
     /// Puts a copy of the bytes away under a name, in place of what had it. Completes when there is room in memory; it goes

@@ -19,16 +19,12 @@ pub struct Places {
 }
 
 impl Places {
-    /// The places as a rung for a ladder, and how many bytes may be there. With both, objects go to the device first;
+    /// The places as a rung for a ladder, with how many bytes may be there, if there are any. With both, objects go to the device first;
     /// `writing` says whether they are written to the disk at once, so that they survive the process.
     ///
     /// # Errors
     /// When there is no such device or it is too small, or the folder cannot be used or is in use.
-    pub fn open(
-        &self,
-        writing: Writing,
-        policy: &PolicyChoice,
-    ) -> Result<Option<(Arc<dyn Rung>, usize)>, OpenError> {
+    pub fn open(&self, writing: Writing, policy: &PolicyChoice) -> Result<Option<Step>, OpenError> {
         let device = self.device.as_ref().map(|(choice, bytes)| {
             let rung: Arc<dyn Rung> = Arc::new(DeviceRung::new(OpenCl::open(choice, *bytes)?));
             Ok::<_, OpenError>(Step { rung, bytes: *bytes })
@@ -44,10 +40,9 @@ impl Places {
                     CascadeSettings { writing, policy: policy.clone(), watermarks: Watermarks::default() };
                 let both = Cascade::new(device, disk, &settings)?;
                 let bytes = both.budget();
-                Some((Arc::new(both), bytes))
+                Some(Step { rung: Arc::new(both), bytes })
             }
-            (Some(step), None) | (None, Some(step)) => Some((step.rung, step.bytes)),
-            (None, None) => None,
+            (device, disk) => device.or(disk),
         })
     }
 }

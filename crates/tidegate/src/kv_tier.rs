@@ -1,11 +1,12 @@
 //! Where keys, values and features of pictures go that memory has no room for: a device, and folders for each model.
 
+use std::hash::{BuildHasher, RandomState};
+
 use engine::trace::{Entry, Recorder, Use};
 use engine::{FeatureTier, KvTier};
 use memory::ladder::{Leftovers, OpenError as LadderOpenError, Writing};
 use memory::{Ladder, LadderSettings, Places, PolicyChoice, replay};
 use models::LoadedModel;
-use std::hash::{BuildHasher, RandomState};
 use tensor::Isa;
 
 use crate::OpenError;
@@ -32,8 +33,10 @@ pub(crate) fn kv_tier(
         return Ok(None);
     }
     let Some(identity) = &model.identity else {
-        let cause = "its files do not tell which model it is, so --kv-dir and --kv-device are of no use";
-        tracing::warn!(model = name, cause);
+        tracing::warn!(
+            model = name,
+            "its files do not tell which model it is, so --kv-dir and --kv-device are of no use"
+        );
         return Ok(None);
     };
     let layout = model.model.shape().kv;
@@ -100,7 +103,7 @@ fn size(bytes: ByteSize) -> usize {
 }
 
 fn open(places: &Places, settings: LadderSettings) -> Result<Ladder, LadderOpenError> {
-    let (rung, below_bytes) = places.open(settings.writing, &settings.policy)?.unzip();
-    let below_bytes = below_bytes.unwrap_or(0);
-    Ladder::open(&LadderSettings { below_bytes, ..settings }, rung)
+    let below = places.open(settings.writing, &settings.policy)?;
+    let below_bytes = below.as_ref().map_or(0, |step| step.bytes);
+    Ladder::open(&LadderSettings { below_bytes, ..settings }, below.map(|step| step.rung))
 }

@@ -111,24 +111,26 @@ impl Device for SimulatedDevice {
         let mut held = lock(&region.bytes);
         let held = &mut held[offset..offset + bytes.len()];
         held.copy_from_slice(bytes);
-        flip(held, is_flipped);
+        if is_flipped {
+            flip(held);
+        }
         Ok(())
     }
 
     fn read(&self, region: &SimulatedRegion, offset: usize, into: &mut [u8]) -> Result<(), DeviceFault> {
         let is_flipped = lock(&self.state).begin()?;
         into.copy_from_slice(&lock(&region.bytes)[offset..offset + into.len()]);
-        flip(into, is_flipped);
+        if is_flipped {
+            flip(into);
+        }
         Ok(())
     }
 }
 
-/// Makes a bit in the middle another, if it is to be.
-fn flip(bytes: &mut [u8], is_flipped: bool) {
+/// Makes a bit in the middle another.
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
-    if let Some(byte) = bytes.get_mut(middle).filter(|_| is_flipped) {
-        *byte ^= 0x10;
-    }
+    bytes.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 0x10);
 }
 
 impl Drop for SimulatedRegion {

@@ -1,17 +1,7 @@
 //! Choosing a device, and a real one where there is one.
 
 use super::*;
-
-/// A device of this machine, a GPU if there is one. Where there is none, this says so and the test that asks shows nothing;
-/// it fails where `REQUIRE_OPENCL` says that there has to be one.
-#[expect(clippy::disallowed_methods, reason = "a switch for whoever runs the tests, not configuration")]
-pub(crate) fn opencl(bytes: usize) -> Option<OpenCl> {
-    let opened = OpenCl::open(&DeviceChoice::Auto, bytes)
-        .or_else(|_| OpenCl::open(&DeviceChoice::Index(0), bytes))
-        .inspect_err(|error| println!("nothing is shown on a real device: {error}"));
-    assert!(opened.is_ok() || std::env::var_os("REQUIRE_OPENCL").is_none(), "{opened:?}");
-    opened.ok()
-}
+use crate::rung::tests::device::opencl;
 
 #[test]
 fn choices_are_read_as_they_are_written() {

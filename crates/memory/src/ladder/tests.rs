@@ -5,9 +5,9 @@ mod model;
 use super::*;
 use crate::PolicyChoice;
 use crate::devices::SimulatedDevice;
-use crate::devices::tests::opencl;
 use crate::eviction::{Eviction, Facts};
 use crate::files::{Fault, SimulatedFiles};
+use crate::rung::tests::device::opencl;
 use crate::rung::{Cascade, CascadeSettings, DeviceRung, DiskRung, HostRung, Step};
 
 /// A ladder without threads.

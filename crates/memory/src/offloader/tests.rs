@@ -78,7 +78,7 @@ fn without_a_disk_what_does_not_fit_is_refused_and_nothing_is_lost() {
 #[test]
 fn tensors_go_to_a_device_before_they_go_to_the_disk() {
     const DEVICE: usize = 8 << 20;
-    let Some(device) = crate::devices::tests::opencl(DEVICE) else { return };
+    let Some(device) = crate::rung::tests::device::opencl(DEVICE) else { return };
     let choice = DeviceChoice::Index(device.description().index);
     for disk in [false, true] {
         let path = crate::rung::tests::folder("offloader-device");

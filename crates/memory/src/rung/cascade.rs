@@ -118,7 +118,7 @@ impl Cascade {
                 let mut state = cascade.state();
                 state.objects.entry(key).or_default().bytes = bytes;
                 state.counts[at].used += cascade.steps[at].rung.footprint(bytes);
-                cascade.note(&mut state, key, at, true);
+                cascade.note(&mut state, key, |on| on[at] = true);
             }
         }
         Ok(cascade)
@@ -161,25 +161,28 @@ impl Cascade {
         self.released.notify_all();
     }
 
-    /// Notes that an object is on a rung, or not any more; its room there has been taken, or is given back.
-    fn note(&self, state: &mut State, key: Key, at: usize, is_there: bool) {
+    /// Notes that an object comes to a rung, where its room has been taken, or leaves one, where it is given back.
+    fn note(&self, state: &mut State, key: Key, change: impl FnOnce(&mut [bool; 2])) {
         let State { objects, counts, policy, single, .. } = state;
         let Some(object) = objects.get_mut(&key) else { return };
-        let footprint = |at: usize| self.steps[at].rung.footprint(object.bytes);
-        let weight = |on: [bool; 2]| if on == [true, false] { footprint(UPPER) } else { 0 };
-        let mut on = object.on;
-        on[at] = is_there;
-        *single = *single + weight(on) - weight(object.on);
-        if is_there {
-            counts[at].objects += 1;
-        } else {
-            counts[at].objects -= 1;
-            counts[at].used -= footprint(at);
+        let was = object.on;
+        change(&mut object.on);
+        let footprints = self.steps.each_ref().map(|step| step.rung.footprint(object.bytes));
+        let weight = |on: [bool; 2]| if on == [true, false] { footprints[UPPER] } else { 0 };
+        *single = *single + weight(object.on) - weight(was);
+        for at in [UPPER, LOWER] {
+            match (was[at], object.on[at]) {
+                (false, true) => counts[at].objects += 1,
+                (true, false) => {
+                    counts[at].objects -= 1;
+                    counts[at].used -= footprints[at];
+                }
+                _ => {}
+            }
         }
-        object.on = on;
-        match (at, is_there) {
-            (UPPER, true) => policy.insert(key, Facts { bytes: object.bytes, cost: 0.0 }),
-            (UPPER, false) => policy.remove(key),
+        match (was[UPPER], object.on[UPPER]) {
+            (false, true) => policy.insert(key, Facts { bytes: object.bytes, cost: 0.0 }),
+            (true, false) => policy.remove(key),
             _ => {}
         }
     }
@@ -189,7 +192,7 @@ impl Cascade {
         let outcome = self.steps[at].rung.remove(key);
         let mut state = self.state();
         match &outcome {
-            Ok(()) => self.note(&mut state, key, at, false),
+            Ok(()) => self.note(&mut state, key, |on| on[at] = false),
             Err(_) => state.counts[at].faults += 1,
         }
         outcome
@@ -240,7 +243,7 @@ impl Cascade {
             let bytes = parcel.bytes.len();
             if outcome.is_ok() {
                 written += bytes;
-                self.note(&mut state, parcel.key, at, true);
+                self.note(&mut state, parcel.key, |on| on[at] = true);
             } else {
                 state.counts[at].used -= rung.footprint(bytes);
                 state.counts[at].faults += 1;

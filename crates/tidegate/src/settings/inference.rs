@@ -201,8 +201,8 @@ pub struct MemorySettings {
     #[arg(long, env = "TIDEGATE_KV_DISK", value_name = "BYTES", default_value_t = Self::default().kv_disk)]
     pub kv_disk: ByteSize,
     /// A device such as a GPU to whose memory they go before they go to the disk: auto for the first that is not the processor, a
-    /// number, or a part of its name; any name that there is not lists those that there are. OpenCL reaches it, which its
-    /// driver brings. Beside --kv-dir all of them are on the disk too; alone, they are gone when the process ends.
+    /// number, or a part of its name; an unknown one lists those that there are. OpenCL reaches it, which its driver brings.
+    /// Beside --kv-dir all of them are on the disk too; alone, they are gone when the process ends.
     #[arg(long, env = "TIDEGATE_KV_DEVICE", value_name = "DEVICE")]
     pub kv_device: Option<DeviceChoice>,
     /// Most that they may take of the device's memory, for each model.

@@ -1,7 +1,18 @@
 //! What the device rung notices, and the contract on a real device.
 
 use super::*;
-use crate::devices::{Misfortune, tests::opencl};
+use crate::devices::{DeviceChoice, Misfortune, OpenCl};
+
+/// A device of this machine, a GPU if there is one. Where there is none, this says so and the test that asks shows nothing;
+/// it fails where `REQUIRE_OPENCL` says that there has to be one.
+#[expect(clippy::disallowed_methods, reason = "a switch for whoever runs the tests, not configuration")]
+pub(crate) fn opencl(bytes: usize) -> Option<OpenCl> {
+    let opened = OpenCl::open(&DeviceChoice::Auto, bytes)
+        .or_else(|_| OpenCl::open(&DeviceChoice::Index(0), bytes))
+        .inspect_err(|error| println!("nothing is shown on a real device: {error}"));
+    assert!(opened.is_ok() || std::env::var_os("REQUIRE_OPENCL").is_none(), "{opened:?}");
+    opened.ok()
+}
 
 #[test]
 fn a_real_device_gives_back_what_it_was_given() {
