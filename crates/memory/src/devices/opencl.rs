@@ -8,7 +8,7 @@ mod library;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Device, DeviceFault};
 use library::{Code, DeviceId, Owned, Platform};
@@ -17,9 +17,19 @@ use library::{Code, DeviceId, Owned, Platform};
 pub struct OpenCl {
     description: Description,
     device: DeviceId,
-    /// Queues that no transfer uses just now; before the context, which goes last.
+    /// Queues that no transfer uses just now.
     queues: Mutex<Vec<Owned>>,
-    context: Owned,
+    context: &'static Owned,
+}
+
+/// A context for each device that was ever opened. They stay: PoCL shuts its device down with the last one, and crashes when
+/// another is made meanwhile. Held by whoever asks a driver what may initialise it, which none expects from two threads.
+static CONTEXTS: Mutex<Contexts> = Mutex::new(Vec::new());
+
+type Contexts = Vec<(DeviceId, &'static Owned)>;
+
+fn contexts() -> MutexGuard<'static, Contexts> {
+    CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a device is.
@@ -166,10 +176,10 @@ fn told(code: Code) -> String {
 /// # Errors
 /// When there is no OpenCL, or it knows of no device.
 pub fn devices() -> Result<Vec<Description>, DeviceError> {
-    Ok(all()?.into_iter().map(|(description, _)| description).collect())
+    Ok(all(&contexts())?.into_iter().map(|(description, _)| description).collect())
 }
 
-fn all() -> Result<Vec<(Description, DeviceId)>, DeviceError> {
+fn all(_alone: &Contexts) -> Result<Vec<(Description, DeviceId)>, DeviceError> {
     let refused = |code| DeviceError::Refused { act: "list the devices", code };
     let platforms = match Platform::all().map_err(|cause| DeviceError::NoLoader { cause })? {
         Err(library::PLATFORM_NOT_FOUND) => Vec::new(),
@@ -228,7 +238,8 @@ impl OpenCl {
     /// # Errors
     /// When there is no such device, it has less memory, or its driver refuses.
     pub fn open(choice: &DeviceChoice, bytes: usize) -> Result<Self, DeviceError> {
-        let mut found = all()?;
+        let mut contexts = contexts();
+        let mut found = all(&contexts)?;
         let Some(at) = found.iter().position(|(description, _)| choice.is(description)) else {
             let found = found.into_iter().map(|(description, _)| description).collect();
             return Err(DeviceError::Unknown { choice: choice.clone(), found });
@@ -237,8 +248,15 @@ impl OpenCl {
         if bytes as u64 > description.memory {
             return Err(DeviceError::TooSmall { device: description, bytes });
         }
-        let context =
-            device.context().map_err(|code| DeviceError::Refused { act: "open the device", code })?;
+        let context = match contexts.iter().find(|(other, _)| *other == device) {
+            Some((_, context)) => context,
+            None => {
+                let refused = |code| DeviceError::Refused { act: "open the device", code };
+                let context = &*Box::leak(Box::new(device.context().map_err(refused)?));
+                contexts.push((device, context));
+                context
+            }
+        };
         Ok(Self { description, device, queues: Mutex::default(), context })
     }
 
@@ -250,7 +268,7 @@ impl OpenCl {
     fn transfer(&self, transfer: impl FnOnce(&Owned) -> Result<(), Code>) -> Result<(), Code> {
         let queues = || self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let free = queues().pop();
-        let queue = free.map_or_else(|| self.device.queue(&self.context), Ok)?;
+        let queue = free.map_or_else(|| self.device.queue(self.context), Ok)?;
         transfer(&queue)?;
         // One on which something failed may be of no use any more.
         queues().push(queue);
@@ -266,7 +284,7 @@ impl Device for OpenCl {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Region, DeviceFault> {
-        self.device.buffer(&self.context, bytes).map(Region).map_err(|code| fault(code, "allocate"))
+        self.device.buffer(self.context, bytes).map(Region).map_err(|code| fault(code, "allocate"))
     }
 
     fn write(&self, region: &Region, offset: usize, bytes: &[u8]) -> Result<(), DeviceFault> {

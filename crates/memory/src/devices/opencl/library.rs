@@ -195,6 +195,12 @@ pub(super) struct DeviceId {
     id: Raw,
 }
 
+impl PartialEq for DeviceId {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
 // SAFETY: devices are shared by all threads of a process, says the specification; so are contexts, queues and buffers, whose
 // functions are safe to call from several threads at once.
 unsafe impl Send for DeviceId {}
