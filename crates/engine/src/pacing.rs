@@ -36,6 +36,9 @@ pub(crate) struct Pacing {
 /// The tower has at least so much of a step, also before it is known how long one takes.
 const LEAST_SLICE: Duration = Duration::from_millis(1);
 
+/// Prompts with pictures have at least so many tokens of a step.
+const LEAST_SEEING: usize = 16;
+
 impl Pacing {
     /// For steps of at most so many tokens.
     pub(crate) fn new(settings: PidSettings, most: usize) -> Self {
@@ -73,6 +76,19 @@ impl RunLoop {
         (all - self.tower_tokens(all - streams.min(all))).max(self.running.len()).max(1)
     }
 
+    /// The most prompt tokens of a step that belong to those who see. Where nothing is aimed at, texts may fill a step beside
+    /// streams, but a picture is hundreds of tokens for one of a conversation: these take as long as the streams' own part, as
+    /// its reading by the tower does.
+    pub(crate) fn seeing_tokens(&self) -> usize {
+        match self.streams() {
+            streams if streams > 0 && self.pacing.pid.is_none() => {
+                let own = self.sampled_time.step(streams);
+                ((own / self.step_time.row()) as usize).max(LEAST_SEEING)
+            }
+            _ => usize::MAX,
+        }
+    }
+
     fn streams(&self) -> usize {
         self.running.iter().filter(|sequence| !sequence.is_reading()).count()
     }
@@ -96,6 +112,8 @@ impl RunLoop {
         self.seen = Seen::default();
         let streams = self.streams();
         let reads: usize = self.plan.work.iter().map(|work| work.rows).sum::<usize>().saturating_sub(streams);
+        let who_see = self.plan.work.iter().filter(|work| self.slots[work.index].sees);
+        let seeing: usize = who_see.map(|work| work.rows - 1).sum();
         let (prompt, target) = match &self.pacing.pid {
             Some(pid) if streams > 0 => (pid.tokens(), Some(pid.target())),
             _ => (self.width.tokens.saturating_sub(streams), None),
@@ -105,10 +123,11 @@ impl RunLoop {
         let time = match target {
             Some(target) => Some(target.mul_f64(if reads > 0 { gallery.share } else { 0.5 })),
             // Nothing is aimed at, but a picture can take as long as hundreds of steps: with one as long as their own
-            // beside each, streams get half the time, and all together is done no later.
+            // beside each, streams get half the time, and all together is done no later. What the plan has given to
+            // those who see already is part of that.
             None if streams > 0 => {
-                let own = Duration::from_secs_f64(self.sampled_time.step(streams));
-                Some(own.max(LEAST_SLICE))
+                let own = self.sampled_time.step(streams) - self.step_time.row() * seeing as f64;
+                Some(Duration::from_secs_f64(own.max(0.0)).max(LEAST_SLICE))
             }
             None => None,
         };

@@ -19,6 +19,8 @@ pub(crate) struct Slot {
     pub(crate) pages: usize,
     /// Pages of these that come free with it, once all behind it have given theirs back.
     pub(crate) own_pages: usize,
+    /// Whether there are pictures in its prompt.
+    pub(crate) sees: bool,
 }
 
 /// What there is to give.
@@ -30,6 +32,8 @@ pub(crate) struct Room {
     pub(crate) page_tokens: usize,
     /// The most tokens of one step; at least `sequences`.
     pub(crate) tokens: usize,
+    /// The most tokens of those who see in one step, beside one for each.
+    pub(crate) seeing: usize,
     /// The most sequences that run at once.
     pub(crate) sequences: usize,
 }
@@ -116,14 +120,17 @@ pub(crate) fn plan(running: &[Slot], room: Room, out: &mut StepPlan) {
     out.work.clear();
     let mut free = room.free_pages;
     out.keep = one_token_each(running, room, &mut free, &mut out.work);
-    let mut budget = room.tokens.saturating_sub(out.work.len());
+    let (mut budget, mut seeing) = (room.tokens.saturating_sub(out.work.len()), room.seeing);
     let reading = out.work.iter().filter(|work| running[work.index].remaining() > 1).count();
     let share = budget.div_ceil(2 * reading.max(1));
     for limit in [share, usize::MAX] {
         for work in &mut out.work {
             let slot = running[work.index];
+            let limit = if slot.sees { limit.min(seeing) } else { limit };
             let more = slot.remaining().saturating_sub(work.rows).min(limit).min(budget);
-            budget -= grow(work, slot, more, (room.page_tokens, &mut free));
+            let added = grow(work, slot, more, (room.page_tokens, &mut free));
+            budget -= added;
+            seeing -= if slot.sees { added } else { 0 };
         }
     }
 }
@@ -186,11 +193,12 @@ mod tests {
     const PAGE: usize = 4;
 
     fn slots() -> impl Strategy<Value = Vec<Slot>> {
-        let slot = (0u8..3, 1usize..40, 0usize..40, 0usize..3).prop_map(|(band, known, computed, shared)| {
+        let slot = (0u8..3, 1usize..40, 0usize..40, 0usize..3, any::<bool>());
+        let slot = slot.prop_map(|(band, known, computed, shared, sees)| {
             let computed = computed.min(known - 1);
             let pages = computed.div_ceil(PAGE);
             let band = [Priority::High, Priority::Normal, Priority::Low][usize::from(band)];
-            Slot { band, known, computed, pages, own_pages: pages.saturating_sub(shared) }
+            Slot { band, known, computed, pages, own_pages: pages.saturating_sub(shared), sees }
         });
         prop::collection::vec(slot, 0..12).prop_map(|mut slots| {
             slots.sort_by_key(|slot| slot.band);
@@ -206,9 +214,10 @@ mod tests {
             slots in slots(),
             free_pages in 0usize..30,
             extra in 0usize..50,
+            seeing in prop::option::of(0usize..50),
         ) {
-            let sequences = slots.len().max(1);
-            let room = Room { free_pages, page_tokens: PAGE, tokens: sequences + extra, sequences };
+            let (sequences, seeing) = (slots.len().max(1), seeing.unwrap_or(usize::MAX));
+            let room = Room { free_pages, page_tokens: PAGE, tokens: sequences + extra, seeing, sequences };
             let mut plan = StepPlan::default();
             super::plan(&slots, room, &mut plan);
 
@@ -230,8 +239,12 @@ mod tests {
                 let needed = upto.iter().filter(|slot| slot.needs_page(PAGE)).count();
                 prop_assert!(needed > free_pages + without, "nobody gives way without need");
             }
+            let who_see = plan.work.iter().filter(|w| slots[w.index].sees);
+            let seen = who_see.map(|w| w.rows - 1).sum::<usize>();
+            prop_assert!(seen <= seeing);
             // Rows are left over only if nobody could use them.
-            let idle = plan.work.iter().any(|w| w.rows < slots[w.index].remaining());
+            let may_more = |w: &&Work| !slots[w.index].sees || seen < seeing;
+            let idle = plan.work.iter().filter(may_more).any(|w| w.rows < slots[w.index].remaining());
             prop_assert!(rows == room.tokens || !idle || taken == free_pages + freed);
         }
 
@@ -240,7 +253,7 @@ mod tests {
             slots in slots(),
             (free_pages, known) in (0usize..60, 1usize..60),
         ) {
-            let room = Room { free_pages, page_tokens: PAGE, tokens: 100, sequences: 8 };
+            let room = Room { free_pages, page_tokens: PAGE, tokens: 100, seeing: usize::MAX, sequences: 8 };
             let head = Head { band: Priority::Normal, known, lent_pages: 0, lent_by_peers: 0 };
             let promised: usize = slots.iter().map(|s| s.known.div_ceil(PAGE) - s.pages).sum();
             match admission(head, &slots, room) {

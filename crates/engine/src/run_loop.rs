@@ -343,6 +343,7 @@ impl RunLoop {
             free_pages: self.pages.pool().available(),
             page_tokens: PAGE_TOKENS,
             tokens: self.step_tokens(),
+            seeing: self.seeing_tokens(),
             sequences: self.width.sequences,
         }
     }

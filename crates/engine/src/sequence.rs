@@ -92,6 +92,7 @@ impl Sequence {
             computed: self.computed,
             pages: self.pages.len(),
             own_pages: 0,
+            sees: self.parameters.view.is_some(),
         }
     }
 

@@ -164,6 +164,39 @@ fn pictures_beside_others_give_the_same_bits_as_alone() {
     assert_ne!(said[0].said, said[1].said, "another picture in the same text is another prompt");
 }
 
+/// The most prompt tokens of a step in which a stream writes, beside which a long prompt with or without a picture comes in.
+fn most_beside_a_stream(images: &[Image], streams: usize) -> u64 {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let take = Arc::clone(&taken);
+    let recorder = Recorder::new(move |entry| take.lock().unwrap().push(entry));
+    let mut bench = bench(load(), EngineSettings { recorder: Some(recorder), ..settings(60, 100, 8) });
+    let mut stream = showing(&[], 0);
+    stream.limits.max_tokens = Some(40);
+    let streams: Vec<_> = (0..streams).map(|_| bench.show(stream.clone()).unwrap()).collect();
+    (0..3).for_each(|_| bench.step());
+    let mut long = showing(images, 4);
+    let Prompt::Tokens(ids) = &mut long.prompt else { panic!("tokens") };
+    ids.extend((0..80).map(|at| at % 300));
+    let asked = bench.show(long).unwrap();
+    bench.finish();
+    drop((streams, asked));
+    let taken = taken.lock().unwrap();
+    let steps = taken.iter().filter_map(|entry| match entry {
+        Entry::Step(step) => Some(step.prompt),
+        _ => None,
+    });
+    steps.max().unwrap()
+}
+
+#[test]
+fn a_prompt_with_pictures_comes_in_parts_beside_streams() {
+    let image = [picture(16, 16, 1)];
+    assert!(most_beside_a_stream(&[], 1) >= 80, "a text may fill a step");
+    assert!(most_beside_a_stream(&image, 0) >= 80, "nobody waits for a small one");
+    let parts = most_beside_a_stream(&image, 1);
+    assert!(parts <= 17, "{parts} tokens in a step while nothing is known of its time");
+}
+
 /// A request about pictures and clips, in this order.
 fn watching(images: &[Image], clips: &[Clip]) -> GenerateRequest {
     let part = |kind: &str, text: Option<&str>| Part {
