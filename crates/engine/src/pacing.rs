@@ -7,6 +7,7 @@ use models::vision::Features;
 
 use crate::meters::micros;
 use crate::pid::{Pid, PidSettings};
+use crate::plan::Work;
 use crate::request::Request;
 use crate::run_loop::RunLoop;
 use crate::simulation::attended;
@@ -31,19 +32,28 @@ pub(crate) struct Pacing {
     settings: PidSettings,
     most: usize,
     pid: Option<Pid>,
+    /// Seconds that a token of a prompt with pictures takes beside streams, once one was read.
+    seeing: Option<f64>,
 }
 
 /// The tower has at least so much of a step, also before it is known how long one takes.
 const LEAST_SLICE: Duration = Duration::from_millis(1);
 
-/// Prompts with pictures have at least so many tokens of a step.
+/// Prompts with pictures have at least so many tokens of a step, and as many before it is known how long one takes.
 const LEAST_SEEING: usize = 16;
+
+/// They are held to have taken at least this share of a step, however quick it was: so from step to step no more than four times
+/// as many are read.
+const LEAST_PART: f64 = 0.25;
+
+/// How much of what is known of them a new step replaces.
+const NEWS: f64 = 0.5;
 
 impl Pacing {
     /// For steps of at most so many tokens.
     pub(crate) fn new(settings: PidSettings, most: usize) -> Self {
         let pid = settings.target.map(|target| Pid::new(target, settings.gains, most));
-        Self { settings, most, pid }
+        Self { settings, most, pid, seeing: None }
     }
 }
 
@@ -83,10 +93,29 @@ impl RunLoop {
         match self.streams() {
             streams if streams > 0 && self.pacing.pid.is_none() => {
                 let own = self.sampled_time.step(streams);
-                ((own / self.step_time.row()) as usize).max(LEAST_SEEING)
+                self.pacing.seeing.map_or(0, |token| (own / token) as usize).max(LEAST_SEEING)
             }
             _ => usize::MAX,
         }
+    }
+
+    /// How many tokens of prompts with pictures are in the plan, beside one for each.
+    fn seeing(&self) -> usize {
+        let who_see = self.plan.work.iter().filter(|work| self.slots[work.index].sees);
+        who_see.map(|work| work.rows - 1).sum()
+    }
+
+    /// Learns how long prompts with pictures take beside so many streams from a step in which nobody else reads.
+    fn observe_seeing(&mut self, streams: u64, took: f64) {
+        let sees = |work: &Work| work.rows == 1 || self.slots[work.index].sees;
+        let seeing = self.seeing();
+        if streams == 0 || seeing == 0 || !self.plan.work.iter().all(sees) {
+            return;
+        }
+        let own = self.sampled_time.step(streams as usize);
+        let news = (took - own).max(LEAST_PART * took) / seeing as f64;
+        let known = &mut self.pacing.seeing;
+        *known = Some(known.map_or(news, |known| known + NEWS * (news - known)));
     }
 
     fn streams(&self) -> usize {
@@ -112,8 +141,7 @@ impl RunLoop {
         self.seen = Seen::default();
         let streams = self.streams();
         let reads: usize = self.plan.work.iter().map(|work| work.rows).sum::<usize>().saturating_sub(streams);
-        let who_see = self.plan.work.iter().filter(|work| self.slots[work.index].sees);
-        let seeing: usize = who_see.map(|work| work.rows - 1).sum();
+        let seeing = self.seeing() as f64 * self.pacing.seeing.unwrap_or_default();
         let (prompt, target) = match &self.pacing.pid {
             Some(pid) if streams > 0 => (pid.tokens(), Some(pid.target())),
             _ => (self.width.tokens.saturating_sub(streams), None),
@@ -126,7 +154,7 @@ impl RunLoop {
             // beside each, streams get half the time, and all together is done no later. What the plan has given to
             // those who see already is part of that.
             None if streams > 0 => {
-                let own = self.sampled_time.step(streams) - self.step_time.row() * seeing as f64;
+                let own = self.sampled_time.step(streams) - seeing;
                 Some(Duration::from_secs_f64(own.max(0.0)).max(LEAST_SLICE))
             }
             None => None,
@@ -203,6 +231,7 @@ impl RunLoop {
             return;
         }
         self.step_time.observe(rows as usize, decoding.as_secs_f64());
+        self.observe_seeing(streams, decoding.as_secs_f64());
         if self.plan.work.len() == streams as usize {
             self.sampled_time.observe(rows as usize, decoding.as_secs_f64());
         }
