@@ -49,6 +49,10 @@ const LEAST_PART: f64 = 0.25;
 /// How much of what is known of them a new step replaces.
 const NEWS: f64 = 0.5;
 
+/// Where nothing is aimed at, pictures take so much of the time that streams take for themselves in a step. With all of it
+/// the time between tokens would be twice as long as without pictures; a part is left for what takes longer than expected.
+const BESIDE: f64 = 0.75;
+
 impl Pacing {
     /// For steps of at most so many tokens.
     pub(crate) fn new(settings: PidSettings, most: usize) -> Self {
@@ -87,13 +91,13 @@ impl RunLoop {
     }
 
     /// The most prompt tokens of a step that belong to those who see. Where nothing is aimed at, texts may fill a step beside
-    /// streams, but a picture is hundreds of tokens for one of a conversation: these take as long as the streams' own part, as
-    /// its reading by the tower does.
+    /// streams, but a picture is hundreds of tokens for one of a conversation: these take no longer than its reading by the
+    /// tower does.
     pub(crate) fn seeing_tokens(&self) -> usize {
         match self.streams() {
             streams if streams > 0 && self.pacing.pid.is_none() => {
-                let own = self.sampled_time.step(streams);
-                self.pacing.seeing.map_or(0, |token| (own / token) as usize).max(LEAST_SEEING)
+                let time = BESIDE * self.sampled_time.step(streams);
+                self.pacing.seeing.map_or(0, |token| (time / token) as usize).max(LEAST_SEEING)
             }
             _ => usize::MAX,
         }
@@ -150,12 +154,11 @@ impl RunLoop {
         let tokens = prompt.saturating_sub(reads).max(1);
         let time = match target {
             Some(target) => Some(target.mul_f64(if reads > 0 { gallery.share } else { 0.5 })),
-            // Nothing is aimed at, but a picture can take as long as hundreds of steps: with one as long as their own
-            // beside each, streams get half the time, and all together is done no later. What the plan has given to
-            // those who see already is part of that.
+            // Nothing is aimed at, but a picture can take as long as hundreds of steps. What the plan has given to those
+            // who see already is part of what pictures take.
             None if streams > 0 => {
-                let own = self.sampled_time.step(streams) - seeing;
-                Some(Duration::from_secs_f64(own.max(0.0)).max(LEAST_SLICE))
+                let left = BESIDE * self.sampled_time.step(streams) - seeing;
+                Some(Duration::from_secs_f64(left.max(0.0)).max(LEAST_SLICE))
             }
             None => None,
         };
