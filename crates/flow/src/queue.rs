@@ -29,6 +29,7 @@ mod lanes;
 mod lease;
 mod leases;
 pub mod line;
+mod moment;
 mod opening;
 mod overload;
 mod owners;
@@ -89,6 +90,7 @@ pub use ticket::{Capacity, Owner, Reason, Refused, Ticket, TicketId};
 
 use books::Books;
 use exchange::Exchange;
+use moment::Moment;
 use policy::PolicySettings;
 use store::Store;
 
@@ -126,11 +128,16 @@ impl Clock {
     fn now(&self) -> Duration {
         self.start.elapsed() + self.head_start
     }
+
+    #[inline]
+    fn moment(&self) -> Moment {
+        Moment::of(self.now())
+    }
 }
 
 impl<T> Shared<T> {
     fn with<R>(&self, act: impl FnOnce(&mut Books<T>) -> R) -> R {
-        self.exchange.with(self.clock.now(), act)
+        self.exchange.with(self.clock.moment(), act)
     }
 
     fn store(&self) -> Option<&dyn Store> {

@@ -20,6 +20,7 @@ use super::gone::{Adopt, Aftermath, Gone};
 use super::journal::Journal;
 use super::keys::Keys;
 use super::leases::Leases;
+use super::moment::Moment;
 use super::overload::{Overload, Service};
 use super::past::Past;
 use super::settings::Settings;
@@ -43,7 +44,7 @@ pub(super) struct Books<T> {
     pub(super) line: Line<T>,
     /// What happened to items that came back, as long as they are here; most never do.
     pub(super) pasts: HashMap<TicketId, Past>,
-    pub(super) now: Duration,
+    pub(super) now: Moment,
     pub(super) next_id: u64,
     /// Room that is taken by items which are not in the line: put off, or not yet on disk.
     outside: Load,
@@ -69,30 +70,30 @@ pub(super) struct Books<T> {
     /// Woken when the queue is closed and nothing is left in it.
     pub(super) rest: Arc<Notify>,
     /// Something falls due then, or later; never before.
-    due: Duration,
+    due: Moment,
 }
 
 /// How fast items leave, measured in steps so that taking one costs a count.
 pub(super) struct Flow {
     rate: DrainRate,
     left: u64,
-    next: Duration,
+    next: Moment,
 }
 
 impl Flow {
-    fn settle(&mut self, now: Duration) {
+    fn settle(&mut self, now: Moment) {
         if self.left > 0 {
-            self.rate.record(self.left, now);
+            self.rate.record(self.left, now.time());
             self.left = 0;
         } else {
-            self.rate.idle(now);
+            self.rate.idle(now.time());
         }
-        self.next = now.saturating_add(FLOW_STEP);
+        self.next = now.after(FLOW_STEP);
     }
 
-    pub(super) fn per_second(&mut self, now: Duration) -> Option<f64> {
+    pub(super) fn per_second(&mut self, now: Moment) -> Option<f64> {
         self.settle(now);
-        self.rate.per_second(now)
+        self.rate.per_second(now.time())
     }
 }
 
@@ -105,7 +106,7 @@ impl<T> Books<T> {
         Self {
             line: Line::new(Capacity::UNBOUNDED, settings.policy.clone()),
             pasts: HashMap::new(),
-            now: Duration::ZERO,
+            now: Moment::START,
             next_id: 0,
             outside: Load::default(),
             put_off: BTreeMap::new(),
@@ -117,14 +118,14 @@ impl<T> Books<T> {
             overload: settings.overload.map(Overload::new),
             service: Service::default(),
             tally: Tally::default(),
-            flow: Flow { rate, left: 0, next: Duration::ZERO },
+            flow: Flow { rate, left: 0, next: Moment::START },
             waits: Recorder::new(),
             journal: None,
             gone: Vec::new(),
             orphans: Vec::new(),
             adopt: None,
             rest: Arc::new(Notify::new()),
-            due: Duration::MAX,
+            due: Moment::NEVER,
             settings,
         }
     }
@@ -149,16 +150,17 @@ impl<T> Books<T> {
 
     /// Something may fall due at that time.
     pub(super) fn expect(&mut self, due: Duration) {
-        self.due = self.due.min(due);
+        self.due = self.due.min(Moment::of(due));
     }
 
     pub(super) fn stats(&mut self) -> Stats {
-        let put_off = self.put_off.values().map(|taken| self.now.saturating_sub(taken.arrived())).max();
+        let put_off =
+            self.put_off.values().map(|taken| self.now.time().saturating_sub(taken.arrived())).max();
         Stats {
             depth: self.depth(),
             cost: self.cost(),
             bytes: self.bytes(),
-            oldest: self.line.oldest_age(self.now).max(put_off),
+            oldest: self.line.oldest_age(self.now.time()).max(put_off),
             in_flight: self.in_flight,
             dead_letters: self.dead.letters.len(),
             per_second: self.flow.per_second(self.now),
@@ -175,7 +177,7 @@ impl<T> Stock for Books<T> {
     type Aftermath = Aftermath<T>;
 
     #[inline]
-    fn advance(&mut self, now: Duration) {
+    fn advance(&mut self, now: Moment) {
         self.now = self.now.max(now);
         if self.due <= self.now {
             self.let_happen_what_is_due();
@@ -209,13 +211,13 @@ impl<T> Stock for Books<T> {
         if self.line.is_closed() && self.is_at_rest() { u64::MAX } else { self.line.len() as u64 }
     }
 
-    fn due(&self) -> Duration {
+    fn due(&self) -> Moment {
         self.due
     }
 
     #[inline]
     fn is_exact(&self) -> bool {
-        self.due < Duration::MAX
+        self.due < Moment::NEVER
             || self.overload.is_some()
             || self.keys.is_some()
             || self.settings.visibility.is_some()

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
+use super::moment::Moment;
 use super::pace::{Keeper, Pace};
 use super::parting::Parting;
 use super::stock::{Progress, Stock};
@@ -23,21 +23,21 @@ use super::waiters::Waiters;
 struct Putter<O> {
     offer: O,
     is_finished: bool,
-    later: Option<Duration>,
+    later: Option<Moment>,
 }
 
 struct State<S: Stock> {
     stock: S,
     putters: Waiters<Putter<S::Offer>>,
     /// Putters that wait for their own time.
-    later: BTreeSet<(Duration, usize)>,
+    later: BTreeSet<(Moment, usize)>,
     takers: Waiters<u32>,
     /// The appetite of the takers that were called and have not looked yet.
     called_for: u64,
     pace: Pace,
     /// The task that comes back when something falls due, and when it will.
     alarm: Option<Waker>,
-    alarm_at: Duration,
+    alarm_at: Moment,
 }
 
 pub(super) struct Exchange<S: Stock> {
@@ -95,8 +95,8 @@ impl<S: Stock> State<S> {
     }
 
     /// When something falls due, in the stock or in the lines.
-    fn due(&self) -> Duration {
-        let later = self.later.first().map_or(Duration::MAX, |(due, _)| *due);
+    fn due(&self) -> Moment {
+        let later = self.later.first().map_or(Moment::NEVER, |(due, _)| *due);
         later.min(self.stock.due()).min(self.pace.tick())
     }
 
@@ -110,7 +110,7 @@ impl<S: Stock> State<S> {
         }
     }
 
-    fn postpone(&mut self, name: usize, due: Duration) {
+    fn postpone(&mut self, name: usize, due: Moment) {
         self.putters.step_aside(name);
         self.putters.what(name).later = Some(due);
         self.later.insert((due, name));
@@ -118,7 +118,7 @@ impl<S: Stock> State<S> {
 
     /// The time, as exactly as it matters.
     #[inline]
-    fn time(&mut self, clock: impl Fn() -> Duration) -> Duration {
+    fn time(&mut self, clock: impl Fn() -> Moment) -> Moment {
         if self.stock.is_exact() || !self.later.is_empty() {
             return clock();
         }
@@ -128,7 +128,7 @@ impl<S: Stock> State<S> {
 
     /// Moves time on: what was due in the stock happens, and putters whose time has come stand in line again.
     #[inline]
-    fn advance(&mut self, now: Duration) {
+    fn advance(&mut self, now: Moment) {
         self.stock.advance(now);
         while let Some(&(due, name)) = self.later.first()
             && due <= now
@@ -213,14 +213,14 @@ impl<S: Stock> Exchange<S> {
             called_for: 0,
             pace: Pace::new(),
             alarm: None,
-            alarm_at: Duration::MAX,
+            alarm_at: Moment::NEVER,
         };
         Self { state: Mutex::new(state) }
     }
 
     /// Does something under the lock, and then serves whom it can.
     #[inline]
-    fn act<R>(&self, now: Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
+    fn act<R>(&self, now: Moment, act: impl FnOnce(&mut State<S>) -> R) -> R {
         let mut state = self.lock();
         state.pace.set(now);
         Self::act_on(state, now, act)
@@ -228,7 +228,7 @@ impl<S: Stock> Exchange<S> {
 
     /// The same, at a time that is only as exact as it matters.
     #[inline]
-    fn act_at_pace<R>(&self, clock: impl Fn() -> Duration, act: impl FnOnce(&mut State<S>) -> R) -> R {
+    fn act_at_pace<R>(&self, clock: impl Fn() -> Moment, act: impl FnOnce(&mut State<S>) -> R) -> R {
         let mut state = self.lock();
         let now = state.time(clock);
         Self::act_on(state, now, act)
@@ -237,7 +237,7 @@ impl<S: Stock> Exchange<S> {
     #[inline]
     fn act_on<R>(
         mut state: MutexGuard<'_, State<S>>,
-        now: Duration,
+        now: Moment,
         act: impl FnOnce(&mut State<S>) -> R,
     ) -> R {
         state.advance(now);
@@ -256,13 +256,13 @@ impl<S: Stock> Exchange<S> {
     }
 
     /// Reads or changes the stock.
-    pub(super) fn with<R>(&self, now: Duration, act: impl FnOnce(&mut S) -> R) -> R {
+    pub(super) fn with<R>(&self, now: Moment, act: impl FnOnce(&mut S) -> R) -> R {
         self.act(now, |state| act(&mut state.stock))
     }
 
     /// The same, at a time that is only as exact as it matters.
     #[inline]
-    pub(super) fn with_at_pace<R>(&self, clock: impl Fn() -> Duration, act: impl FnOnce(&mut S) -> R) -> R {
+    pub(super) fn with_at_pace<R>(&self, clock: impl Fn() -> Moment, act: impl FnOnce(&mut S) -> R) -> R {
         self.act_at_pace(clock, |state| act(&mut state.stock))
     }
 
@@ -270,14 +270,14 @@ impl<S: Stock> Exchange<S> {
     #[inline]
     pub(super) fn unless_someone_waits<R>(
         &self,
-        clock: impl Fn() -> Duration,
+        clock: impl Fn() -> Moment,
         act: impl FnOnce(&mut S) -> R,
     ) -> Option<R> {
         self.act_at_pace(clock, |state| state.putters.first().is_none().then(|| act(&mut state.stock)))
     }
 
     /// Answers an offer that will not wait.
-    pub(super) fn offer_or_turn_away(&self, now: Duration, offer: &mut S::Offer) {
+    pub(super) fn offer_or_turn_away(&self, now: Moment, offer: &mut S::Offer) {
         self.act(now, |state| match state.putters.first() {
             None => drop(state.stock.accept(offer)),
             Some(_) => state.stock.turn_away(offer),
@@ -285,22 +285,22 @@ impl<S: Stock> Exchange<S> {
     }
 
     /// Hands out what there is, without waiting; whether that is all the taker will get.
-    pub(super) fn want_at_once(&self, clock: impl Fn() -> Duration, want: &mut S::Want) -> bool {
+    pub(super) fn want_at_once(&self, clock: impl Fn() -> Moment, want: &mut S::Want) -> bool {
         self.act_at_pace(clock, |state| state.stock.fill(want))
     }
 
     /// Brings an offer and waits for its answer.
-    pub(super) fn offer<C: Fn() -> Duration>(&self, clock: C, offer: S::Offer) -> Offering<'_, S, C> {
+    pub(super) fn offer<C: Fn() -> Moment>(&self, clock: C, offer: S::Offer) -> Offering<'_, S, C> {
         Offering { exchange: self, clock, place: OfferPlace::Here(Some(offer)) }
     }
 
     /// Waits until there is something for the want.
-    pub(super) fn want<C: Fn() -> Duration>(&self, clock: C, want: S::Want) -> Wanting<'_, S, C> {
+    pub(super) fn want<C: Fn() -> Moment>(&self, clock: C, want: S::Want) -> Wanting<'_, S, C> {
         Wanting { exchange: self, clock, want: Some(want), place: None }
     }
 
     /// Lets happen what is due, and answers when to come back; the waker is woken if that becomes earlier.
-    pub(super) fn watch(&self, now: Duration, waker: &Waker) -> Duration {
+    pub(super) fn watch(&self, now: Moment, waker: &Waker) -> Moment {
         self.act(now, |state| {
             state.alarm = None;
             state.pace.come_by(now);
@@ -342,7 +342,7 @@ pub(super) struct Offering<'a, S: Stock, C> {
 impl<S: Stock, C> Unpin for Offering<'_, S, C> {}
 impl<S: Stock, C> Unpin for Wanting<'_, S, C> {}
 
-impl<S: Stock, C: Fn() -> Duration> Future for Offering<'_, S, C> {
+impl<S: Stock, C: Fn() -> Moment> Future for Offering<'_, S, C> {
     type Output = S::Offer;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<S::Offer> {
@@ -357,7 +357,7 @@ impl<S: Stock, C> Offering<'_, S, C> {
     pub(super) fn retract(&mut self) -> Option<S::Offer> {
         match std::mem::replace(&mut self.place, OfferPlace::Here(None)) {
             OfferPlace::Here(offer) => offer,
-            OfferPlace::There(name) => Some(self.exchange.act(Duration::ZERO, |state| state.retract(name))),
+            OfferPlace::There(name) => Some(self.exchange.act(Moment::START, |state| state.retract(name))),
         }
     }
 }
@@ -369,7 +369,7 @@ impl<S: Stock, C> Drop for Offering<'_, S, C> {
                 let offer = state.retract(name);
                 state.stock.abandon(offer)
             };
-            drop(self.exchange.act(Duration::ZERO, abandon));
+            drop(self.exchange.act(Moment::START, abandon));
         }
     }
 }
@@ -382,7 +382,7 @@ pub(super) struct Wanting<'a, S: Stock, C> {
     place: Option<usize>,
 }
 
-impl<S: Stock, C: Fn() -> Duration> Future for Wanting<'_, S, C> {
+impl<S: Stock, C: Fn() -> Moment> Future for Wanting<'_, S, C> {
     type Output = S::Want;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<S::Want> {
@@ -396,7 +396,7 @@ impl<S: Stock, C: Fn() -> Duration> Future for Wanting<'_, S, C> {
 impl<S: Stock, C> Drop for Wanting<'_, S, C> {
     fn drop(&mut self) {
         if let Some(name) = self.place {
-            self.exchange.act(Duration::ZERO, |state| state.withdraw_want(name));
+            self.exchange.act(Moment::START, |state| state.withdraw_want(name));
         }
     }
 }

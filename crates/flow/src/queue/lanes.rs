@@ -17,6 +17,7 @@ use index::Index;
 use lane::Lane;
 pub(super) use run::Run;
 
+use super::moment::Moment;
 use super::packing::{Details, Rares};
 use super::{Owner, TicketId};
 
@@ -245,5 +246,5 @@ impl<T> Lanes<T> {
 
 /// A time as slots have it.
 pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    Moment::of(time).nanos()
 }

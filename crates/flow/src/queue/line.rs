@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use super::lanes::{Block, LaneCount, Lanes, Run, Slot, nanos};
+use super::lanes::{Block, LaneCount, Lanes, Run, Slot};
+use super::moment::Moment;
 use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
 use super::{Capacity, Reason, Refused, Taken, Ticket, TicketId};
@@ -51,7 +52,7 @@ pub struct Line<T> {
     /// The most that have waited since the line was empty.
     most: usize,
     next_id: u64,
-    now: Duration,
+    now: Moment,
     is_open: bool,
 }
 
@@ -72,7 +73,7 @@ impl<T> Line<T> {
             bytes: 0,
             most: 0,
             next_id: 0,
-            now: Duration::ZERO,
+            now: Moment::START,
             is_open: true,
         }
     }
@@ -85,7 +86,7 @@ impl<T> Line<T> {
     /// # Errors
     /// Gives the item back when the queue is full or closed.
     pub fn try_put(&mut self, item: T, mut ticket: Ticket, now: Duration) -> Result<TicketId, Refused<T>> {
-        self.advance(now);
+        self.advance(Moment::of(now));
         if let Some(reason) = self.objection(&ticket) {
             return Err(Refused { item, reason });
         }
@@ -104,25 +105,30 @@ impl<T> Line<T> {
 
     /// The ticket that `take` would take now, for an owner that must see whether it fits before taking it.
     pub fn next_ticket(&mut self, now: Duration) -> Option<(TicketId, Ticket)> {
-        let next = self.next(now)?;
+        let next = self.next(Moment::of(now))?;
         self.waiting(next).map(|slot| (slot.id, self.lanes.rares.ticket(slot)))
     }
 
     /// What serving the item would cost that `take` would take now.
-    pub(super) fn next_cost(&mut self, now: Duration) -> Option<u64> {
+    pub(super) fn next_cost(&mut self, now: Moment) -> Option<u64> {
         let next = self.next(now)?;
         self.waiting(next).map(|slot| self.lanes.cost(slot))
     }
 
     /// The item that `take` would take now.
     pub fn peek(&mut self, now: Duration) -> Option<&T> {
-        let next = self.next(now)?;
+        let next = self.next(Moment::of(now))?;
         self.waiting(next).map(|slot| &slot.item)
     }
 
     /// Takes the item that is next under the policy; never one whose deadline has passed. A closed queue gives out
     /// what it has.
     pub fn take(&mut self, now: Duration) -> Option<Taken<T>> {
+        self.take_at(Moment::of(now))
+    }
+
+    #[inline]
+    pub(super) fn take_at(&mut self, now: Moment) -> Option<Taken<T>> {
         let slot = self.serve(now)?;
         Some(self.unpack(slot))
     }
@@ -130,13 +136,13 @@ impl<T> Line<T> {
     /// The same, with the item still packed as it waited: unpacking it is best the last thing that is done, since then
     /// it is moved no more often than need be.
     #[inline(always)]
-    pub(super) fn serve(&mut self, now: Duration) -> Option<Slot<T>> {
+    pub(super) fn serve(&mut self, now: Moment) -> Option<Slot<T>> {
         let (lane, slot) = match self.next(now)? {
             Next::First(lane) => (lane, self.lanes.pop_first(lane)?),
             Next::Within(lane, id) => (lane, self.lanes.remove(id, lane)?),
         };
         let cost = self.note_gone(&slot);
-        self.policy.served(&Served { lane, cost, now: nanos(self.now) }, &self.lanes);
+        self.policy.served(&Served { lane, cost, now: self.now.nanos() }, &self.lanes);
         Some(slot)
     }
 
@@ -183,14 +189,14 @@ impl<T> Line<T> {
 
     /// Takes out all items whose deadline is `now` or before, in order of arrival.
     pub fn expire(&mut self, now: Duration) -> Vec<Taken<T>> {
-        self.advance(now);
+        self.advance(Moment::of(now));
         let overdue = mem::take(&mut self.overdue);
         overdue.into_values().map(|slot| self.let_go(slot)).collect()
     }
 
     /// The earliest deadline of the items that wait: the next moment at which `expire` has something to do.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.overdue.is_empty() { self.lanes.next_deadline() } else { Some(self.now) }
+        if self.overdue.is_empty() { self.lanes.next_deadline() } else { Some(self.now.time()) }
     }
 
     /// Takes out everything, in order of arrival.
@@ -247,10 +253,10 @@ impl<T> Line<T> {
 
     /// Takes in an item under its own name and arrival, whatever the bounds. What is left of the ticket is of no use.
     #[inline(always)]
-    pub(super) fn admit(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
+    pub(super) fn admit(&mut self, id: TicketId, arrived: Moment, ticket: &mut Ticket, item: T) {
         self.sort();
         self.count(id, ticket.cost, ticket.bytes);
-        let (details, arrived) = (self.lanes.rares.note(ticket), nanos(arrived));
+        let (details, arrived) = (self.lanes.rares.note(ticket), arrived.nanos());
         let lane = self.policy.lane(&ticket.owner, details);
         // Built where it is handed over, so that it is moved no more often than need be.
         self.lanes.insert(lane, Slot { id, arrived, owner: mem::take(&mut ticket.owner), details, item });
@@ -267,13 +273,13 @@ impl<T> Line<T> {
     }
 
     /// Takes in a block of new items, of which the first has that name, whatever the bounds.
-    pub(super) fn admit_block(&mut self, first: TicketId, arrived: Duration, mut block: Block<T>) {
+    pub(super) fn admit_block(&mut self, first: TicketId, arrived: Moment, mut block: Block<T>) {
         self.len += block.len();
         self.most = self.most.max(self.len);
         self.cost = self.cost.saturating_add(block.cost());
         self.bytes = self.bytes.saturating_add(block.bytes());
         self.next_id = self.next_id.max(first.0 + block.len() as u64);
-        block.name(first, nanos(arrived));
+        block.name(first, arrived.nanos());
         match self.policy.only_lane() {
             Some(lane) => self.lanes.append(lane, block),
             // What few lanes consist of is passed to and fro in any case: there it brings nothing to wait.
@@ -301,9 +307,9 @@ impl<T> Line<T> {
     }
 
     /// Takes the items that are next, as many as the run may have, up to the first that has something rare.
-    pub(super) fn take_run(&mut self, now: Duration, mut run: Run<'_, T>) -> Load {
+    pub(super) fn take_run(&mut self, now: Moment, mut run: Run<'_, T>) -> Load {
         self.advance(now);
-        let now = nanos(self.now);
+        let now = self.now.nanos();
         while run.left() > 0
             && let Some(Next::First(lane)) = self.policy.next(&self.lanes, now)
         {
@@ -343,10 +349,10 @@ impl<T> Line<T> {
 
     /// Moves time on and takes from the lanes what has become overdue.
     #[inline]
-    fn advance(&mut self, now: Duration) {
+    fn advance(&mut self, now: Moment) {
         self.sort();
         self.now = self.now.max(now);
-        while let Some((id, lane)) = self.lanes.next_overdue(nanos(self.now)) {
+        while let Some((id, lane)) = self.lanes.next_overdue(self.now.nanos()) {
             if let Some(slot) = self.lanes.remove(id, lane) {
                 self.policy.left(lane, &self.lanes);
                 self.overdue.insert(id, slot);
@@ -355,9 +361,9 @@ impl<T> Line<T> {
     }
 
     #[inline(always)]
-    fn next(&mut self, now: Duration) -> Option<Next> {
+    fn next(&mut self, now: Moment) -> Option<Next> {
         self.advance(now);
-        self.policy.next(&self.lanes, nanos(self.now))
+        self.policy.next(&self.lanes, self.now.nanos())
     }
 
     /// What waits there.

@@ -12,6 +12,7 @@ use super::dead_letters::Cause;
 use super::exchange::Exchange;
 use super::journal::Journal;
 use super::keys::First;
+use super::moment::Moment;
 use super::past::Past;
 use super::put::adoption;
 use super::settings::Settings;
@@ -65,7 +66,7 @@ impl<T: Send + 'static> Queue<T> {
         let items = items.collect::<Result<Vec<_>, _>>()?;
 
         let mut books = Books::new(settings);
-        books.now = head_start;
+        books.now = Moment::of(head_start);
         books.next_id = recovered.next_id;
         books.journal =
             Some(Journal::new(Arc::clone(&store), world.checked_sub(head_start).unwrap_or(world)));

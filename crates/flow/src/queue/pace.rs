@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::moment::Moment;
+
 /// So many acts share a reading.
 const LAP: u32 = 16;
 /// A lap that takes longer is slow enough for the clock to be read every time.
@@ -15,26 +17,26 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// The last reading, and whether it will do.
 pub(super) struct Pace {
-    last: Duration,
+    last: Moment,
     /// So many acts may still share it.
     credit: u32,
     /// How far this lap is, and when it began, while every act reads the clock.
     run: u32,
-    began: Duration,
+    began: Moment,
     /// When the reading has to go, while acts share it.
-    tick: Option<Duration>,
+    tick: Option<Moment>,
     is_used: bool,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        let (last, began) = (Duration::ZERO, Duration::ZERO);
+        let (last, began) = (Moment::START, Moment::START);
         Self { last, credit: 0, run: 0, began, tick: None, is_used: false }
     }
 
     /// The time of an act to which a little more or less makes no difference.
     #[inline]
-    pub(super) fn read(&mut self, clock: impl Fn() -> Duration, keeper: Keeper) -> Duration {
+    pub(super) fn read(&mut self, clock: impl Fn() -> Moment, keeper: Keeper) -> Moment {
         if self.credit > 0 {
             self.credit -= 1;
             return self.last;
@@ -42,8 +44,8 @@ impl Pace {
         self.look(clock(), keeper)
     }
 
-    fn look(&mut self, now: Duration, keeper: Keeper) -> Duration {
-        let lap = now.saturating_sub(self.last);
+    fn look(&mut self, now: Moment, keeper: Keeper) -> Moment {
+        let lap = now.since(self.last);
         self.set(now);
         self.is_used = true;
         if self.tick.is_some() {
@@ -58,30 +60,30 @@ impl Pace {
             self.began = self.last;
         }
         self.run = (self.run + 1) % LAP;
-        if self.run == 0 && keeper == Keeper::Listens && self.last.saturating_sub(self.began) <= QUICK {
-            (self.credit, self.tick) = (LAP - 1, Some(self.last.saturating_add(TICK)));
+        if self.run == 0 && keeper == Keeper::Listens && self.last.since(self.began) <= QUICK {
+            (self.credit, self.tick) = (LAP - 1, Some(self.last.after(TICK)));
         }
         self.last
     }
 
     /// It is exactly that time.
     #[inline]
-    pub(super) fn set(&mut self, now: Duration) {
+    pub(super) fn set(&mut self, now: Moment) {
         self.last = self.last.max(now);
         self.credit = 0;
     }
 
     /// When whoever keeps the time is to come by.
     #[inline]
-    pub(super) fn tick(&self) -> Duration {
-        self.tick.unwrap_or(Duration::MAX)
+    pub(super) fn tick(&self) -> Moment {
+        self.tick.unwrap_or(Moment::NEVER)
     }
 
     /// Whoever keeps the time comes by.
-    pub(super) fn come_by(&mut self, now: Duration) {
+    pub(super) fn come_by(&mut self, now: Moment) {
         self.set(now);
         if self.tick.is_some_and(|tick| tick <= now) {
-            self.tick = self.is_used.then(|| now.saturating_add(TICK));
+            self.tick = self.is_used.then(|| now.after(TICK));
             self.is_used = false;
         }
     }
@@ -104,7 +106,7 @@ mod tests {
     fn readings(gap: Duration, keeper: Keeper) -> (u32, Duration) {
         let (mut pace, reads, mut oldest) = (Pace::new(), Cell::new(0), Duration::ZERO);
         for act in 1..=10_000 {
-            let now = gap * act;
+            let now = Moment::of(gap * act);
             if pace.tick() <= now {
                 pace.come_by(now);
             }
@@ -115,7 +117,7 @@ mod tests {
                 },
                 keeper,
             );
-            oldest = oldest.max(now - told);
+            oldest = oldest.max(now.since(told));
         }
         (reads.get(), oldest)
     }
@@ -131,14 +133,14 @@ mod tests {
 
     #[test]
     fn when_a_rush_stops_the_next_act_reads_the_clock() {
-        let (mut pace, start) = (Pace::new(), Duration::from_secs(1));
+        let (mut pace, start) = (Pace::new(), Moment::of(Duration::from_secs(1)));
         (0..100).for_each(|_| assert_eq!(pace.read(|| start, Keeper::Listens), start));
-        assert_eq!(pace.read(|| start + TICK / 2, Keeper::Listens), start, "within a lap");
+        assert_eq!(pace.read(|| start.after(TICK / 2), Keeper::Listens), start, "within a lap");
         pace.come_by(pace.tick());
-        let later = start + Duration::from_secs(9);
+        let later = start.after(Duration::from_secs(9));
         assert_eq!(pace.read(|| later, Keeper::Listens), later);
-        assert_eq!(pace.tick(), Duration::MAX, "the rush is over");
-        pace.set(later + TICK);
-        assert_eq!(pace.read(|| later, Keeper::Away), later + TICK, "time does not go back");
+        assert_eq!(pace.tick(), Moment::NEVER, "the rush is over");
+        pace.set(later.after(TICK));
+        assert_eq!(pace.read(|| later, Keeper::Away), later.after(TICK), "time does not go back");
     }
 }

@@ -47,7 +47,7 @@ impl<T: Send + 'static> Queue<T> {
     /// Puts an item in that could not be put at once.
     async fn put_patiently(&self, item: T, ticket: Ticket) -> Result<TicketId, Box<Rejected<T>>> {
         let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
-        let offer = self.shared.exchange.offer(|| self.shared.clock.now(), offer).await;
+        let offer = self.shared.exchange.offer(|| self.shared.clock.moment(), offer).await;
         self.conclude(offer).await
     }
 
@@ -66,7 +66,7 @@ impl<T: Send + 'static> Queue<T> {
         }
         let item = item.expect(KEPT);
         let mut offer = Offer::one(self.parcel(item, ticket), Patience::Hurries);
-        self.shared.exchange.offer_or_turn_away(self.shared.clock.now(), &mut offer);
+        self.shared.exchange.offer_or_turn_away(self.shared.clock.moment(), &mut offer);
         match offer.into_answer().expect(ANSWERED) {
             Answer::Taken(id) | Answer::Known(First { id, .. }, _) => Ok(id),
             Answer::Rejected(rejected) => Err(rejected),
@@ -86,7 +86,7 @@ impl<T: Send + 'static> Queue<T> {
     ) -> Result<TicketId, Box<Rejected<T>>> {
         self.keep_time();
         let offer = Offer::one(self.parcel(item, ticket), Patience::Waits);
-        let mut offering = pin!(self.shared.exchange.offer(|| self.shared.clock.now(), offer));
+        let mut offering = pin!(self.shared.exchange.offer(|| self.shared.clock.moment(), offer));
         let offer = match timeout(time, offering.as_mut()).await {
             Ok(offer) => offer,
             Err(_) => offering.as_mut().get_mut().retract().expect("an offer that waits can be taken back"),
@@ -112,7 +112,7 @@ impl<T: Send + 'static> Queue<T> {
             rest = mem::take(&mut block).into_items().chain(rest).collect();
         }
         consume_budget().await;
-        let (clock, exchange) = (|| self.shared.clock.now(), &self.shared.exchange);
+        let (clock, exchange) = (|| self.shared.clock.moment(), &self.shared.exchange);
         let put = |books: &mut Books<T>| books.take_in_block_at_once(&mut block);
         let taken = exchange.unless_someone_waits(clock, put).unwrap_or_default();
         let mut taken: Vec<_> = taken.map(TicketId).collect();
@@ -142,7 +142,7 @@ impl<T: Send + 'static> Queue<T> {
     #[inline(always)]
     fn put_at_once(&self, item: &mut Option<T>, ticket: &mut Ticket) -> Option<TicketId> {
         let put = |books: &mut Books<T>| books.take_in_at_once(item, ticket);
-        self.shared.exchange.unless_someone_waits(|| self.shared.clock.now(), put).flatten()
+        self.shared.exchange.unless_someone_waits(|| self.shared.clock.moment(), put).flatten()
     }
 
     /// An item with what the store is to keep of it.

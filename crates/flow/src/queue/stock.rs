@@ -1,6 +1,6 @@
 //! The seam between the exchange and what is exchanged.
 
-use std::time::Duration;
+use super::moment::Moment;
 
 /// What lies between putters and takers. It is synchronous and told the time.
 pub(super) trait Stock {
@@ -12,7 +12,7 @@ pub(super) trait Stock {
     type Aftermath;
 
     /// It is `now`; what was due happens.
-    fn advance(&mut self, now: Duration);
+    fn advance(&mut self, now: Moment);
 
     /// Takes in as much of the offer as there is room for.
     fn accept(&mut self, offer: &mut Self::Offer) -> Progress;
@@ -35,7 +35,7 @@ pub(super) trait Stock {
     fn on_hand(&self) -> u64;
 
     /// When something falls due, at the earliest.
-    fn due(&self) -> Duration;
+    fn due(&self) -> Moment;
 
     /// Whether what happens depends on what time it is exactly.
     fn is_exact(&self) -> bool;
@@ -54,5 +54,5 @@ pub(super) enum Progress {
     /// It waits for room, and so does everyone behind it.
     Blocked,
     /// It alone has to wait until then, at least.
-    Later(Duration),
+    Later(Moment),
 }

@@ -1,33 +1,44 @@
-//! What the exchange takes from the standard library, named here so that a model checker can put its own in place.
+//! The lock of the exchange, named here so that a model checker can put its own in place.
 
 use std::hint::spin_loop;
-use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
 
-pub(super) use std::sync::{Mutex, MutexGuard};
+pub(super) use spin::mutex::{SpinMutex as Mutex, SpinMutexGuard as MutexGuard};
 
-/// So often, each time after twice as long, a taken lock is asked for again before the thread sleeps.
+/// So often, each time after twice as long, a taken lock is asked for again before others get the processor.
 const TRIES: u32 = 6;
+/// So often they get it before the thread sleeps.
+const YIELDS: u32 = 16;
+/// For so long: whoever holds the lock has lost the processor in the middle.
+const NAP: Duration = Duration::from_micros(50);
 
-/// Takes a lock that is only ever held for less time than falling asleep and waking up take. Who finds it taken stays
-/// away for a while, in which the other one often does its next act, and the one after that, with all it needs at hand.
+/// Takes a lock that is only ever held for less time than falling asleep and waking up take; giving it back is a store,
+/// where a lock that knows its sleepers needs one more atomic instruction. Who finds it taken stays away for a while, in
+/// which the other one often does its next act, and the one after that, with all it needs at hand.
 ///
 /// Nothing that such a lock guards is left half-way when a policy or an item panics: the stock is changed last, by
 /// moves.
 #[inline]
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     match mutex.try_lock() {
-        Ok(guard) => guard,
-        Err(_) => lock_patiently(mutex),
+        Some(guard) => guard,
+        None => lock_patiently(mutex),
     }
 }
 
 #[cold]
 fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    for tries in 0..TRIES {
-        (0..16 << tries).for_each(|_| spin_loop());
-        if let Ok(guard) = mutex.try_lock() {
+    let mut tries: u32 = 0;
+    loop {
+        match tries {
+            ..TRIES => (0..16 << tries).for_each(|_| spin_loop()),
+            tries if tries < TRIES + YIELDS => thread::yield_now(),
+            _ => thread::sleep(NAP),
+        }
+        if let Some(guard) = mutex.try_lock() {
             return guard;
         }
+        tries = tries.saturating_add(1);
     }
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

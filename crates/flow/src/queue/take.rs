@@ -32,7 +32,7 @@ impl<T: Send + 'static> Queue<T> {
 
     /// Takes the item that is next on lease, if there is one now.
     pub fn try_take(&self) -> Option<Lease<T>> {
-        let clock = || self.shared.clock.now();
+        let clock = || self.shared.clock.moment();
         let goods = self.shared.exchange.with_at_pace(clock, Books::lend_at_once)?;
         Some(self.lease(goods))
     }
@@ -71,7 +71,7 @@ impl<T: Send + 'static> Queue<T> {
 
     #[inline(always)]
     fn pop_to(&self, place: &mut Option<Taken<T>>) {
-        self.shared.exchange.with_at_pace(|| self.shared.clock.now(), |books| books.pop_at_once(place));
+        self.shared.exchange.with_at_pace(|| self.shared.clock.moment(), |books| books.pop_at_once(place));
     }
 
     /// Takes as [`Queue::take_many`] does, but for good.
@@ -85,14 +85,14 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     async fn wait_for(&self, want: Want<T>) -> Want<T> {
-        self.shared.exchange.want(|| self.shared.clock.now(), want).await
+        self.shared.exchange.want(|| self.shared.clock.moment(), want).await
     }
 
     async fn wait_for_many(&self, way: Way, up_to: UpTo) -> Option<Want<T>> {
         self.keep_time();
         consume_budget().await;
         let mut want = Want::new(way, up_to);
-        if self.shared.exchange.want_at_once(|| self.shared.clock.now(), &mut want) {
+        if self.shared.exchange.want_at_once(|| self.shared.clock.moment(), &mut want) {
             return Some(want);
         }
         let waiting = self.wait_for(want);

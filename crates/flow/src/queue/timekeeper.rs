@@ -45,9 +45,9 @@ async fn keep<T: Send + 'static>(weak: Weak<Shared<T>>) {
     poll_fn(|context| {
         loop {
             let Some(shared) = presence.0.upgrade() else { return Poll::Ready(()) };
-            let now = shared.clock.now();
+            let now = shared.clock.moment();
             let due = shared.exchange.watch(now, context.waker());
-            let wait = due.saturating_sub(now).min(FAR);
+            let wait = due.since(now).min(FAR);
             drop(shared);
             timer.as_mut().reset(Instant::now() + wait);
             if timer.as_mut().poll(context).is_pending() {

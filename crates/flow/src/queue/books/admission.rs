@@ -8,6 +8,7 @@ use crate::queue::dead_letters::Cause;
 use crate::queue::gone::Why;
 use crate::queue::keys::First;
 use crate::queue::lanes::Block;
+use crate::queue::moment::Moment;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
 use crate::queue::stock::Progress;
@@ -214,7 +215,7 @@ impl<T> Books<T> {
             return Some(Obstacle::Final(Rejection::Closed));
         }
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_deref())
-            && let Some(first) = keys.seen(key, self.now)
+            && let Some(first) = keys.seen(key, self.now.time())
         {
             return Some(Obstacle::Known(first));
         }
@@ -227,20 +228,21 @@ impl<T> Books<T> {
         if self.throttle.is_open() {
             return None;
         }
-        self.throttle.pass(&ticket.owner, self.now, queueing).err().map(Obstacle::Slow)
+        self.throttle.pass(&ticket.owner, self.now.time(), queueing).err().map(Obstacle::Slow)
     }
 
     fn lateness(&self, ticket: &Ticket) -> Option<Rejection> {
         let deadline = ticket.deadline?;
-        if deadline <= self.now {
+        if deadline <= self.now.time() {
             return Some(Rejection::Expired);
         }
         let service = self.service.median()?;
-        let is_doomed = deadline < self.now.saturating_add(service);
+        let is_doomed = deadline < self.now.time().saturating_add(service);
         (is_doomed && self.settings.doomed == Doomed::Reject).then_some(Rejection::Doomed { service })
     }
 
     /// The bound under which there is no room for it. What alone is larger than a bound goes into an empty queue.
+    #[inline(always)]
     fn crowding(&self, ticket: &Ticket) -> Option<Rejection> {
         let held = Load { items: self.depth(), cost: self.cost(), bytes: self.bytes() };
         self.settings.capacity.objection(held, ticket.cost, ticket.bytes).map(Rejection::from)
@@ -262,7 +264,7 @@ impl<T> Books<T> {
     fn enter(&mut self, mut parcel: Parcel<T>) -> Taken<T> {
         self.wait_no_more(&mut parcel);
         let Parcel { item, ticket, .. } = parcel;
-        Taken::new(item, self.name(&ticket), ticket, self.now)
+        Taken::new(item, self.name(&ticket), ticket, self.now.time())
     }
 
     /// The name of an item that is taken in.
@@ -273,7 +275,7 @@ impl<T> Books<T> {
         self.tally.accepted += 1;
         if let Some((keys, key)) = self.keys.as_mut().zip(ticket.key.as_ref()) {
             let position = self.journal.as_ref().and_then(|journal| journal.last);
-            keys.remember(Arc::clone(key), First { id, position }, self.now);
+            keys.remember(Arc::clone(key), First { id, position }, self.now.time());
         }
         id
     }
@@ -295,7 +297,7 @@ impl<T> Books<T> {
             return Answer::Rejected(Box::new(self.reject(parcel, Rejection::Durable)));
         };
         let id = TicketId(self.next_id);
-        let position = match journal.accept(id, &parcel.encoded, &parcel.ticket, self.now) {
+        let position = match journal.accept(id, &parcel.encoded, &parcel.ticket, self.now.time()) {
             Ok(position) => position,
             Err(error) => return Answer::Rejected(Box::new(self.reject(parcel, error.into()))),
         };
@@ -317,16 +319,16 @@ impl<T> Books<T> {
     }
 
     fn hold_back(&mut self, parcel: &mut Parcel<T>, brake: &Brake) -> Progress {
-        let due = self.now.saturating_add(brake.wait());
+        let due = self.now.time().saturating_add(brake.wait());
         if let Brake::All(_) = brake {
             self.expect(due);
             return Progress::Blocked;
         }
         if parcel.queueing == Queueing::New {
-            self.throttle.wait(&parcel.ticket.owner, self.now);
+            self.throttle.wait(&parcel.ticket.owner, self.now.time());
             parcel.queueing = Queueing::Back;
         }
-        Progress::Later(due)
+        Progress::Later(Moment::of(due))
     }
 
     /// However its way ends, an item that waited for its owner's token waits no more.

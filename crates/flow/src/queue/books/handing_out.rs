@@ -2,7 +2,7 @@
 
 use super::{Books, Goods, Want, Way};
 use crate::queue::gone::{Gone, Why};
-use crate::queue::lanes::{Run, nanos};
+use crate::queue::lanes::Run;
 use crate::queue::policy::Discipline;
 use crate::queue::store::Entry;
 use crate::queue::{Taken, TicketId};
@@ -45,7 +45,7 @@ impl<T> Books<T> {
         if self.overload.is_some() {
             return self.take_next_in_time();
         }
-        let taken = self.line.take(self.now)?;
+        let taken = self.line.take_at(self.now)?;
         self.flow.left += 1;
         Some(taken)
     }
@@ -53,12 +53,12 @@ impl<T> Books<T> {
     /// Takes the next item that has not waited too long either.
     fn take_next_in_time(&mut self) -> Option<Taken<T>> {
         loop {
-            let taken = self.line.take(self.now)?;
+            let taken = self.line.take_at(self.now)?;
             self.flow.left += 1;
             let Some(overload) = &mut self.overload else { return Some(taken) };
-            let waited = self.now.saturating_sub(taken.arrived());
+            let waited = self.now.time().saturating_sub(taken.arrived());
             let is_back = self.pasts.contains_key(&taken.id);
-            if is_back || !overload.lets_go(waited, self.service.median(), self.now) {
+            if is_back || !overload.lets_go(waited, self.service.median(), self.now.time()) {
                 return Some(if overload.prefers_newest() { self.newest_instead_of(taken) } else { taken });
             }
             self.tally.shed += 1;
@@ -119,7 +119,7 @@ impl<T> Books<T> {
         if !self.pasts.is_empty() || self.journal.is_some() {
             return;
         }
-        let (now, waits) = (nanos(self.now), &mut self.waits);
+        let (now, waits) = (self.now.nanos(), &mut self.waits);
         let mut tell = |arrived, count| waits.record_nanos(now.saturating_sub(arrived), count);
         let count =
             self.line.take_run(self.now, Run::new(want.most, &mut want.blocks, &mut tell)).items as u64;
@@ -130,7 +130,7 @@ impl<T> Books<T> {
 
     #[inline]
     fn note_wait(&mut self, arrived: u64) {
-        self.waits.record_nanos(nanos(self.now).saturating_sub(arrived), 1);
+        self.waits.record_nanos(self.now.nanos().saturating_sub(arrived), 1);
     }
 
     /// Whether a taker gets no more than it has.
@@ -146,6 +146,7 @@ impl<T> Books<T> {
     }
 
     /// The end of an item's stay.
+    #[inline]
     pub(super) fn forget_past(&mut self, id: TicketId) {
         if !self.pasts.is_empty() {
             self.pasts.remove(&id);
@@ -178,10 +179,10 @@ impl<T> Books<T> {
         self.mention(Entry::Taken { id: taken.id, attempt });
         let lease = self.settings.visibility.as_ref().map(|visibility| {
             let copy = taken.copied(visibility.copy);
-            self.leases.grant(copy, attempt, self.now, self.now.saturating_add(visibility.time))
+            self.leases.grant(copy, attempt, self.now.time(), self.now.time().saturating_add(visibility.time))
         });
-        self.due = self.due.min(self.leases.due());
-        Goods { taken, since: self.now, attempt, history, lease, charged: None }
+        self.expect(self.leases.due());
+        Goods { taken, since: self.now.time(), attempt, history, lease, charged: None }
     }
 
     /// Lets an item go that nobody took.

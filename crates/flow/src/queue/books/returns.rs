@@ -6,6 +6,7 @@ use crate::queue::dead_letters::{Cause, DeadLetter};
 use crate::queue::gone::Why;
 use crate::queue::lease::LeaseError;
 use crate::queue::leases::Out;
+use crate::queue::moment::Moment;
 use crate::queue::past::{Attempt, Ending};
 use crate::queue::settings::Expiry;
 use crate::queue::store::{Entry, Position};
@@ -23,17 +24,17 @@ pub(in crate::queue) struct Acknowledged<T> {
 impl<T> Books<T> {
     /// Everything that was due by now.
     pub(super) fn let_happen_what_is_due(&mut self) {
-        while let Some(out) = self.leases.pop_due(self.now) {
+        while let Some(out) = self.leases.pop_due(self.now.time()) {
             self.run_out(out, Ending::RanOut);
         }
         while let Some(first) = self.put_off.first_entry()
-            && first.key().0 <= self.now
+            && first.key().0 <= self.now.time()
         {
             let taken = first.remove();
             self.outside.subtract(taken.load());
             self.put_back(taken);
         }
-        for taken in self.line.expire(self.now) {
+        for taken in self.line.expire(self.now.time()) {
             self.tally.expired += 1;
             match self.settings.expiry {
                 Expiry::Drop => self.let_go(taken, Why::Expired),
@@ -42,14 +43,14 @@ impl<T> Books<T> {
         }
         let line = self.line.next_deadline().unwrap_or(Duration::MAX);
         let put_off = self.put_off.first_key_value().map_or(Duration::MAX, |((due, _), _)| *due);
-        self.due = self.leases.due().min(line).min(put_off);
+        self.due = Moment::of(self.leases.due().min(line).min(put_off));
     }
 
     /// Lets a lease run out at another time; `false` if it has ended.
     pub(in crate::queue) fn extend(&mut self, goods: &Goods<T>, by: Duration) -> bool {
-        let due = self.now.saturating_add(by);
+        let due = self.now.time().saturating_add(by);
         let is_held = goods.lease.is_none_or(|lease| self.leases.extend(lease, due));
-        self.due = self.due.min(self.leases.due());
+        self.expect(self.leases.due());
         is_held
     }
 
@@ -61,7 +62,7 @@ impl<T> Books<T> {
         }
         let entry = Entry::Done { id: goods.taken.id };
         let position = self.journal.as_mut().map(|journal| journal.note(entry)).transpose()?;
-        self.service.record(self.now.saturating_sub(goods.since));
+        self.service.record(self.now.time().saturating_sub(goods.since));
         if let Some(cost) = goods.charged {
             self.line.charge(&goods.taken.ticket(), cost);
         }
@@ -138,7 +139,7 @@ impl<T> Books<T> {
     pub(in crate::queue) fn revive(&mut self, mut letter: DeadLetter<T>) {
         self.mention(Entry::Revived { id: letter.id() });
         self.tally.revived += 1;
-        letter.ticket.deadline = letter.ticket.deadline.filter(|deadline| *deadline > self.now);
+        letter.ticket.deadline = letter.ticket.deadline.filter(|deadline| *deadline > self.now.time());
         self.admit(letter.revive());
     }
 
@@ -151,7 +152,7 @@ impl<T> Books<T> {
     pub(in crate::queue) fn bury(&mut self, taken: Taken<T>, cause: Cause) {
         self.tally.dead += 1;
         let past = self.pasts.remove(&taken.id).unwrap_or_default();
-        let letter = DeadLetter::new(taken, past, cause, self.now);
+        let letter = DeadLetter::new(taken, past, cause, self.now.time());
         if let Some(oldest) = self.dead.bury(letter) {
             self.tally.forgotten += 1;
             self.let_go(oldest.revive(), Why::DeadLetters);
@@ -166,7 +167,7 @@ impl<T> Books<T> {
     }
 
     #[inline(always)]
-    pub(super) fn stow(&mut self, id: TicketId, arrived: Duration, ticket: &mut Ticket, item: T) {
+    pub(super) fn stow(&mut self, id: TicketId, arrived: Moment, ticket: &mut Ticket, item: T) {
         ticket.deadline.into_iter().for_each(|deadline| self.expect(deadline));
         self.line.admit(id, arrived, ticket, item);
     }
@@ -208,7 +209,7 @@ impl<T> Books<T> {
     }
 
     fn end_attempt(&mut self, id: TicketId, number: u32, began: Duration, end: Ending) {
-        let lasted = self.now.saturating_sub(began);
+        let lasted = self.now.time().saturating_sub(began);
         self.pasts.entry(id).or_default().remember(Attempt { number, began, lasted, end });
     }
 
@@ -222,7 +223,7 @@ impl<T> Books<T> {
         if after.is_zero() {
             self.put_back(taken);
         } else {
-            let due = self.now.saturating_add(after);
+            let due = self.now.time().saturating_add(after);
             self.outside.add(taken.load());
             self.put_off.insert((due, taken.id), taken);
             self.expect(due);

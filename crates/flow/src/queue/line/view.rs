@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Line;
-use crate::queue::lanes::{Slot, nanos};
+use crate::queue::lanes::Slot;
+use crate::queue::moment::Moment;
 use crate::queue::{Capacity, TicketId};
 
 impl<T> Line<T> {
@@ -15,8 +16,8 @@ impl<T> Line<T> {
 
     /// The tickets in the order in which they would be taken if nothing else came or went and no time passed.
     pub fn order(&mut self, now: Duration) -> Vec<TicketId> {
-        self.advance(now);
-        self.policy.order(&self.lanes, nanos(self.now))
+        self.advance(Moment::of(now));
+        self.policy.order(&self.lanes, self.now.nanos())
     }
 
     /// The item of a ticket that waits.

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use loom::future::block_on;
 use loom::thread;
@@ -25,6 +24,10 @@ mod sync {
 #[path = "../exchange.rs"]
 mod exchange;
 #[expect(clippy::duplicate_mod, reason = "the exchange finds it beside itself")]
+#[allow(dead_code, reason = "what has no part in waiting is not used here")]
+#[path = "../moment.rs"]
+mod moment;
+#[expect(clippy::duplicate_mod, reason = "the exchange finds it beside itself")]
 #[allow(dead_code, reason = "what is exact has no pace")]
 #[path = "../pace.rs"]
 mod pace;
@@ -43,6 +46,7 @@ mod waiters;
 mod numbers;
 
 use exchange::Exchange;
+use moment::Moment;
 use numbers::Numbers;
 
 type Shared = Arc<Exchange<Numbers>>;
@@ -51,8 +55,8 @@ fn numbers(slots: usize) -> Shared {
     Arc::new(Exchange::new(Numbers { slots, held: VecDeque::new() }))
 }
 
-fn now() -> Duration {
-    Duration::ZERO
+fn now() -> Moment {
+    Moment::START
 }
 
 fn put(exchange: &Exchange<Numbers>, number: u32) {

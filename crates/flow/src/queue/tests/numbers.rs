@@ -1,8 +1,8 @@
 //! The least that two sides can exchange: numbers in order of arrival, at most `slots` of them.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
+use super::moment::Moment;
 use super::stock::{Progress, Stock};
 
 pub(super) struct Numbers {
@@ -18,7 +18,7 @@ impl Stock for Numbers {
     type Want = Option<u32>;
     type Aftermath = ();
 
-    fn advance(&mut self, _now: Duration) {}
+    fn advance(&mut self, _now: Moment) {}
 
     fn accept(&mut self, offer: &mut Offer) -> Progress {
         if self.held.len() >= self.slots {
@@ -47,8 +47,8 @@ impl Stock for Numbers {
         self.held.len() as u64
     }
 
-    fn due(&self) -> Duration {
-        Duration::MAX
+    fn due(&self) -> Moment {
+        Moment::NEVER
     }
 
     fn is_exact(&self) -> bool {

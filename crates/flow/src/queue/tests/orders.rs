@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 #[expect(clippy::duplicate_mod, reason = "the same stock for two kinds of locks")]
 #[path = "numbers.rs"]
 mod numbers;
 
 use crate::queue::exchange::Exchange;
+use crate::queue::moment::{self, Moment};
 use crate::queue::stock;
 use numbers::Numbers;
 
@@ -91,8 +91,8 @@ struct Scene<'a> {
     again: (u32, u32),
 }
 
-fn now() -> Duration {
-    Duration::ZERO
+fn now() -> Moment {
+    Moment::START
 }
 
 impl<'a> Scene<'a> {

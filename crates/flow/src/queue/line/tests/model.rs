@@ -148,7 +148,7 @@ impl Pair {
         let (block, rest) = Block::gather(names.clone().zip(tickets.iter().map(ticket)));
         assert!(rest.is_empty(), "none of them has anything rare");
         let first = self.line.next_id;
-        self.line.admit_block(TicketId(first), self.now, block);
+        self.line.admit_block(TicketId(first), Moment::of(self.now), block);
         for (id, (name, ticket)) in (first..).zip(names.zip(tickets.iter().map(ticket))) {
             self.ids.push(TicketId(id));
             self.naive.join(Item { name, ticket, arrived: self.now, is_overdue: false });
