@@ -18,8 +18,8 @@ pub(super) type Counter = u128;
 /// Shares by owner.
 type Weights = BTreeMap<Arc<str>, NonZeroU32>;
 
-/// The accounts of those of whom something waits, and of debtors: owners of whom nothing waits and whose counter is
-/// higher than the floor of their level.
+/// The accounts of those of whom something waits, and of some of whom nothing does: of debtors, whose counter is higher
+/// than the floor of their level, and of a few others.
 #[derive(Debug)]
 pub(super) struct Accounts {
     /// Each is held by its accounts.
@@ -48,6 +48,11 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn share(&self, cost: u64) -> Counter {
         share(cost, self.weight)
+    }
+
+    /// Something waits again, with the floor as it is.
+    pub(super) fn come_back(&mut self, floor: Counter) {
+        (self.counter, self.entered) = (self.counter.max(floor), floor);
     }
 
     pub(super) fn turn(&self, lane: LaneId) -> Option<Turn> {

@@ -18,6 +18,9 @@ use crate::queue::{Ticket, TicketId};
 /// So many owners are remembered of whom nothing waits and who have had more than the floor.
 const DEBTORS: usize = 1024;
 
+/// So many are remembered although they would start at the floor, because most of them come back.
+const REMEMBERED: usize = 64;
+
 /// So many entries of a heap may be outdated, besides as many as are not, before it is built anew.
 const OUTDATED: usize = 64;
 
@@ -27,7 +30,7 @@ pub(super) struct Band {
     /// How the accounts of whom something waits stand, the smallest first, among entries that are no longer true. The
     /// first entry is true.
     turns: Turns,
-    /// The counters of debtors, the smallest first, among entries that are no longer true.
+    /// The counters of those of whom nothing waits, the smallest first, among entries that are no longer true.
     debts: BinaryHeap<Reverse<(Counter, LaneId)>>,
     floor: Counter,
     /// How many accounts there are.
@@ -97,7 +100,7 @@ impl Band {
             return;
         }
         if account.head.is_none() {
-            account.entered = self.floor;
+            account.come_back(self.floor);
             self.waiting += 1;
             self.weight += account.weight;
         }
@@ -146,6 +149,9 @@ impl Band {
             None => accounts.open(ticket.level, &ticket.owner, self),
         };
         let account = accounts.of_mut(lane);
+        if account.head.is_none() {
+            account.counter = account.counter.max(self.floor);
+        }
         let (more, less) = (actual.saturating_sub(expected), expected.saturating_sub(actual));
         let share = |cost| if cost == 0 { 0 } else { account.share(cost) };
         let counter = account.counter.saturating_add(share(more)).saturating_sub(share(less));
@@ -205,13 +211,13 @@ impl Band {
         self.known - self.waiting
     }
 
-    /// Forgets owners of whom nothing waits and who would start at the floor anyway. Of too many others, those go who
-    /// are closest to the floor, and the floor rises to them, so that they gain nothing.
+    /// Forgets owners of whom nothing waits where there are too many of them: first those who would start at the floor
+    /// anyway, then those who are closest to it, and the floor rises to them, so that they gain nothing.
     fn forget(&mut self, accounts: &mut Accounts) {
         while let Some(Reverse((counter, lane))) = self.debts.peek().copied() {
             let account = accounts.get(lane).filter(|account| account.level == self.level);
             if account.is_some_and(|account| account.head.is_none() && account.counter == counter) {
-                if counter > self.floor && self.debtors() <= DEBTORS {
+                if self.debtors() <= if counter > self.floor { DEBTORS } else { REMEMBERED } {
                     return;
                 }
                 self.floor = self.floor.max(counter);
