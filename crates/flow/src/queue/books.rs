@@ -57,6 +57,8 @@ pub(super) struct Books<T> {
     pub(super) keys: Option<Keys>,
     pub(super) throttle: Throttle,
     overload: Option<Overload>,
+    /// Whether there is overload control, a window for keys or an end of leases.
+    is_timed: bool,
     pub(super) service: Service,
     pub(super) tally: Tally,
     pub(super) flow: Flow,
@@ -116,6 +118,9 @@ impl<T> Books<T> {
             keys: settings.window.map(Keys::new),
             throttle,
             overload: settings.overload.map(Overload::new),
+            is_timed: settings.overload.is_some()
+                || settings.window.is_some()
+                || settings.visibility.is_some(),
             service: Service::default(),
             tally: Tally::default(),
             flow: Flow { rate, left: 0, next: Moment::START },
@@ -217,11 +222,7 @@ impl<T> Stock for Books<T> {
 
     #[inline]
     fn is_exact(&self) -> bool {
-        self.due < Moment::NEVER
-            || self.overload.is_some()
-            || self.keys.is_some()
-            || self.settings.visibility.is_some()
-            || !self.throttle.is_open()
+        self.due < Moment::NEVER || self.is_timed || !self.throttle.is_open()
     }
 
     #[inline]

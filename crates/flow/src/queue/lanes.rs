@@ -88,9 +88,12 @@ impl<T> Lanes<T> {
     /// Lets an item wait in that lane.
     #[inline(always)]
     pub(super) fn insert(&mut self, lane: LaneId, slot: Slot<T>) {
-        let deadline = self.rares.of(&slot).and_then(|rare| rare.deadline);
-        self.deadlines.extend(deadline.map(|deadline| (nanos(deadline), slot.id, lane)));
         let id = slot.id;
+        if slot.details.is_dated()
+            && let Some(deadline) = self.rares.of(&slot).and_then(|rare| rare.deadline)
+        {
+            self.deadlines.insert((nanos(deadline), id, lane));
+        }
         self.lane_mut(lane).insert(slot);
         if let Some(index) = &mut self.index {
             index.insert(id, lane);
@@ -157,7 +160,9 @@ impl<T> Lanes<T> {
         if let Some(index) = &mut self.index {
             index.remove(slot.id);
         }
-        if let Some(deadline) = self.rares.of(slot).and_then(|rare| rare.deadline) {
+        if slot.details.is_dated()
+            && let Some(deadline) = self.rares.of(slot).and_then(|rare| rare.deadline)
+        {
             self.deadlines.remove(&(nanos(deadline), slot.id, lane));
         }
     }
