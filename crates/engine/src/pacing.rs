@@ -50,8 +50,8 @@ const LEAST_PART: f64 = 0.25;
 const NEWS: f64 = 0.5;
 
 /// Where nothing is aimed at, pictures take so much of the time that streams take for themselves in a step. With all of it
-/// the time between tokens would be twice as long as without pictures; a part is left for what takes longer than expected.
-const BESIDE: f64 = 0.75;
+/// the time between tokens would be twice as long as without pictures, and now and then longer.
+const BESIDE: f64 = 0.5;
 
 impl Pacing {
     /// For steps of at most so many tokens.
