@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -190,19 +191,29 @@ fn continue_text(server: &Server, sentence: &str) -> (String, u64, u64) {
     (text, cached.as_u64().unwrap(), usage["total_tokens"].as_u64().unwrap() - 1)
 }
 
+/// A figure of the server about keys and values.
+fn kv_figure(server: &Server, name: &str) -> f64 {
+    let page = server.ask("GET", "/metrics", "", "").1;
+    let value = page.lines().find_map(|line| line.strip_prefix(&format!("tidegate_kv_{name} ")));
+    value.unwrap_or_else(|| panic!("{name} in {page}")).parse().unwrap()
+}
+
+/// Waits for what comes by itself, but not for ever.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+    }
+}
+
 #[test]
 fn after_a_kill_a_known_beginning_is_read_from_the_disk_and_the_answer_is_the_same() {
     let folder = Folder::new();
     let server = Server::start(&folder, &["--kv-dir", "kv"]);
     let (answer, cached, computed) = continue_text(&server, TIDE);
     assert_eq!(cached, 0);
-    let kept = |server: &Server| {
-        let page = server.ask("GET", "/metrics", "", "").1;
-        let count = page.lines().find_map(|line| line.strip_prefix("tidegate_kv_disk_pages "));
-        count.unwrap().parse::<f64>().unwrap()
-    };
     // All full pages are written once there is nothing else to do.
-    while kept(&server) < (computed / 32) as f64 {}
+    wait_until("pages on the disk", || kv_figure(&server, "disk_pages") >= (computed / 32) as f64);
     let taken = ["error: cannot keep keys and values in kv/kv-tidegate-tiny", "is used by another process"];
     let again =
         Case { arguments: &["run", "--kv-dir", "kv", "Hello"], exit: 1, stderr: &taken, ..Case::default() };
@@ -227,28 +238,27 @@ fn keys_and_values_go_to_a_device_and_come_back() {
         return;
     }
     let device = ["--kv-device", "0", "--kv-device-memory", "128MiB"];
-    let figure = |server: &Server, name: &str| {
-        let page = server.ask("GET", "/metrics", "", "").1;
-        let value = page.lines().find_map(|line| line.strip_prefix(&format!("tidegate_kv_{name} ")));
-        value.unwrap_or_else(|| panic!("{name} in {page}")).parse::<f64>().unwrap()
-    };
     // Memory for keys and values holds one text or two, that for pages on their way 64 MiB.
     let server = Server::start(&folder, &[&device[..], &["--kv-memory", "1MiB"]].concat());
     let ask = |number: usize| continue_text(&server, &format!("Ship {number} goes out with the tide. "));
     let answers: Vec<_> = (0..160).map(|number| ask(number).0).collect();
-    assert_eq!(figure(&server, "device_read_bytes_total"), 0.0);
+    assert_eq!(kv_figure(&server, "device_read_bytes_total"), 0.0);
     // They come back where that is measured to be quicker than to compute them, which one moment does not decide.
     let again: Vec<_> = (0..10).map(ask).collect();
     assert!(again.iter().map(|(answer, ..)| answer).eq(&answers[..10]));
     assert!(again.iter().any(|(_, cached, _)| *cached >= 64), "{again:?}");
-    assert!(figure(&server, "device_read_bytes_total") > 0.0);
-    assert!(figure(&server, "device_bytes") <= figure(&server, "device_limit_bytes"));
-    assert_eq!((figure(&server, "device_faults_total"), figure(&server, "disk_limit_bytes")), (0.0, 0.0));
+    assert!(kv_figure(&server, "device_read_bytes_total") > 0.0);
+    assert!(kv_figure(&server, "device_bytes") <= kv_figure(&server, "device_limit_bytes"));
+    assert_eq!(
+        (kv_figure(&server, "device_faults_total"), kv_figure(&server, "disk_limit_bytes")),
+        (0.0, 0.0)
+    );
     drop(server);
     let server = Server::start(&folder, &[&device[..], &["--kv-dir", "kv"]].concat());
     let computed = continue_text(&server, TIDE).2;
-    let is_there = |place: &str| figure(&server, place) >= (computed / 32) as f64;
-    while !is_there("device_pages") || !is_there("disk_pages") {}
+    for place in ["device_pages", "disk_pages"] {
+        wait_until(place, || kv_figure(&server, place) >= (computed / 32) as f64);
+    }
 }
 
 #[test]
