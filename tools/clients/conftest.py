@@ -48,7 +48,7 @@ class Server:
         said = self.log.read_text(errors="replace")
         if self.process.poll() is not None:
             pytest.fail(f"the server ended with {self.process.returncode}:\n{said}")
-        found = re.search(r"^listening on (http://\S+)$", said, re.MULTILINE)
+        found = re.search(r"^listening on (http://\S+)\n", said, re.MULTILINE)
         return found and found.group(1)
 
     def client(self, **options) -> openai.OpenAI:

@@ -52,7 +52,9 @@ impl Server {
             let said = fs::read_to_string(&said)?;
             ensure!(server.process.try_wait()?.is_none(), "the server ended:\n{said}");
             ensure!(began.elapsed() < PATIENCE, "the server does not say where it listens:\n{said}");
-            let address = said.lines().find_map(|line| line.strip_prefix("listening on http://"));
+            let mut lines = said.split_inclusive('\n');
+            let address =
+                lines.find_map(|line| line.strip_prefix("listening on http://")?.strip_suffix('\n'));
             server.address = address.unwrap_or_default().to_owned();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

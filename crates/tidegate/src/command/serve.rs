@@ -68,7 +68,9 @@ async fn serve(settings: &Settings, started: Instant, talk: Talk) -> anyhow::Res
         eprintln!("warning: whoever reaches {address} may use this server; --api-key closes it");
     }
     // This line stays even when quiet: with --port 0 nothing else says where the server is.
-    eprintln!("listening on http://{address}");
+    // Standard error is not buffered: what is handed over in pieces can be read in pieces, such as an address without its port.
+    let listening = format!("listening on http://{address}\n");
+    eprint!("{listening}");
     let reuse = Arc::new(Reuse::new(opened.inference, settings.reuse.reuse()));
     let (inference, watch) = watched(reuse, settings.inference.memory.watermarks())?;
     let pulse = tokio::spawn(pulse::report(Arc::clone(&inference)));
