@@ -89,6 +89,18 @@ pub enum OpenError {
         /// Why not.
         source: Box<memory::ladder::OpenError>,
     },
+    /// A place for keys and values that could hold none.
+    #[error(
+        "{option} must be room for at least two pages of keys and values of this model ({least} bytes), got {found}"
+    )]
+    KvRoom {
+        /// The option that bounds the place.
+        option: &'static str,
+        /// Bytes of two pages.
+        least: usize,
+        /// Bytes that it may take.
+        found: usize,
+    },
     /// The device for keys and values cannot be used.
     #[error("cannot keep keys and values on the device '{device}': {source}")]
     KvDevice {

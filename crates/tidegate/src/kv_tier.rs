@@ -40,6 +40,16 @@ pub(crate) fn kv_tier(
         return Ok(None);
     };
     let layout = model.model.shape().kv;
+    let least = 2 * layout.page_bytes();
+    let rooms = [
+        ("--kv-device-memory", places.device.as_ref().map(|(_, room)| *room)),
+        ("--kv-disk", places.disk.as_ref().map(|(_, room)| *room)),
+    ];
+    for (option, room) in rooms {
+        if let Some(found) = room.filter(|room| *room < least) {
+            return Err(OpenError::KvRoom { option, least, found });
+        }
+    }
     let settings = LadderSettings {
         host_bytes: BUFFERS.max(BUFFERED_PAGES * layout.page_bytes()),
         writing: Writing::Through,

@@ -231,6 +231,11 @@ fn after_a_kill_a_known_beginning_is_read_from_the_disk_and_the_answer_is_the_sa
 #[test]
 fn keys_and_values_go_to_a_device_and_come_back() {
     let folder = Folder::new();
+    for (place, room) in [(["--kv-dir", "kv"], "--kv-disk"), (["--kv-device", "0"], "--kv-device-memory")] {
+        let small = [&format!("error: {room} must be room for at least two pages")[..]];
+        let arguments = [&["run"][..], &place, &[room, "1KiB", "Hello"]].concat();
+        check_in(&folder, &Case { arguments: &arguments, exit: 1, stderr: &small, ..Case::default() });
+    }
     let unknown = ["error: cannot keep keys and values on the device 'none such': "];
     let arguments = ["run", "--kv-device", "none such", "Hello"];
     check_in(&folder, &Case { arguments: &arguments, exit: 1, stderr: &unknown, ..Case::default() });
