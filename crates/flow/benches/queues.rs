@@ -32,6 +32,8 @@ const ITEMS: u64 = 200_000;
 /// So many are put and taken in one go, where they are not alone.
 const PUT: u64 = 16;
 const TAKE: usize = 32;
+/// So often the wait at half load is measured.
+const ROUNDS: usize = 7;
 
 /// The queue under a policy, one item at a time.
 #[derive(Clone)]
@@ -276,8 +278,21 @@ fn in_batches(runtime: &Runtime) {
     }
 }
 
-/// The wait of items that come evenly, at half the rate at which one taker serves them.
+/// The wait of items that come evenly, at half the rate at which one taker serves them. A second in which the machine stands
+/// still says nothing of the queue, so the median of some rounds counts.
 fn sojourn(runtime: &Runtime) {
+    let mut rounds = [(); ROUNDS].map(|()| waits(runtime));
+    rounds.sort_unstable_by_key(|(_, late)| *late);
+    let (median, late) = rounds[ROUNDS / 2];
+    let (least, most) = (rounds[0].1, rounds[ROUNDS - 1].1);
+    let verdict = if late <= Duration::from_millis(1) { "met" } else { "MISSED" };
+    println!(
+        "\nwait at half load: median {median:?}, 99 % {late:?} ({least:?} to {most:?}); the bar is 1 ms: {verdict}"
+    );
+}
+
+/// The median and the 99th percentile of one round.
+fn waits(runtime: &Runtime) -> (Duration, Duration) {
     let queue: Queue<Message> = Queue::builder(Capacity::items(SLOTS))
         .policy("fifo".parse::<Discipline>().expect("it exists"))
         .build();
@@ -297,7 +312,7 @@ fn sojourn(runtime: &Runtime) {
             }
         });
         let start = Instant::now();
-        for number in 0..25_000 {
+        for number in 0..12_500 {
             while start.elapsed() < 2 * service * number {
                 tokio::task::yield_now().await;
             }
@@ -307,9 +322,8 @@ fn sojourn(runtime: &Runtime) {
         queue.drain(Duration::from_secs(10)).await;
         taker.await.expect("a taker does not panic");
     });
-    let (median, late) = (waits.snapshot().quantile(0.5), waits.snapshot().quantile(0.99));
-    let verdict = if late <= Duration::from_millis(1) { "met" } else { "MISSED" };
-    println!("\nwait at half load: median {median:?}, 99 % {late:?}; the bar is 1 ms: {verdict}");
+    let waits = waits.snapshot();
+    (waits.quantile(0.5), waits.quantile(0.99))
 }
 
 /// What waiting items take on top of themselves, in a queue that stores them in place.

@@ -4,18 +4,22 @@
 //! A slot takes 40 bytes besides its item, as `packing.rs` packs tickets; so a million waiting items of 1 KiB take less
 //! than 5 % more than the items.
 
+mod batch;
 mod block;
 mod index;
 mod lane;
 mod run;
+mod spares;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub(super) use block::Block;
+pub(super) use batch::Batch;
+use block::Block;
 use index::Index;
 use lane::Lane;
 pub(super) use run::Run;
+pub(super) use spares::Supply;
 
 use super::moment::Moment;
 use super::packing::{Details, Rares};
@@ -63,6 +67,23 @@ pub(super) struct Slot<T> {
     pub(super) item: T,
 }
 
+/// What is seen of an item where it waits.
+pub(super) struct Seen<'a, T> {
+    pub(super) id: TicketId,
+    pub(super) arrived: u64,
+    pub(super) owner: &'a Owner,
+    pub(super) details: Details,
+    pub(super) item: &'a T,
+}
+
+impl<T> Slot<T> {
+    #[inline(always)]
+    pub(super) fn seen(&self) -> Seen<'_, T> {
+        let Self { id, arrived, owner, details, item } = self;
+        Seen { id: *id, arrived: *arrived, owner, details: *details, item }
+    }
+}
+
 /// All that waits.
 pub(super) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
@@ -90,7 +111,7 @@ impl<T> Lanes<T> {
     pub(super) fn insert(&mut self, lane: LaneId, slot: Slot<T>) {
         let id = slot.id;
         if slot.details.is_dated()
-            && let Some(deadline) = self.rares.of(&slot).and_then(|rare| rare.deadline)
+            && let Some(deadline) = self.rares.of(slot.details).and_then(|rare| rare.deadline)
         {
             self.deadlines.insert((nanos(deadline), id, lane));
         }
@@ -123,9 +144,9 @@ impl<T> Lanes<T> {
         self.lanes.resize_with(lane.index() + 1, Lane::default);
     }
 
-    /// Lets a block of plain items, which came last, wait in that lane, which is the only one.
-    pub(super) fn append(&mut self, lane: LaneId, block: Block<T>) {
-        self.lane_mut(lane).append(block);
+    /// Lets a batch of plain items, which came last, wait in that lane, which is the only one.
+    pub(super) fn append(&mut self, lane: LaneId, batch: Batch<T>) {
+        self.lane_mut(lane).append(batch);
     }
 
     /// Takes out the first of a lane, up to `most` and to the first that has something rare.
@@ -161,7 +182,7 @@ impl<T> Lanes<T> {
             index.remove(slot.id);
         }
         if slot.details.is_dated()
-            && let Some(deadline) = self.rares.of(slot).and_then(|rare| rare.deadline)
+            && let Some(deadline) = self.rares.of(slot.details).and_then(|rare| rare.deadline)
         {
             self.deadlines.remove(&(nanos(deadline), slot.id, lane));
         }
@@ -175,11 +196,11 @@ impl<T> Lanes<T> {
         }
     }
 
-    pub(super) fn get(&self, id: TicketId) -> Option<&Slot<T>> {
+    pub(super) fn get(&self, id: TicketId) -> Option<Seen<'_, T>> {
         self.lanes[self.find(id)?.index()].get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: TicketId) -> Option<&mut Slot<T>> {
+    pub(super) fn get_mut(&mut self, id: TicketId) -> Option<&mut T> {
         let lane = self.find(id)?;
         self.lanes[lane.index()].get_mut(id)
     }
@@ -192,29 +213,29 @@ impl<T> Lanes<T> {
 
     /// The first of a lane.
     #[inline]
-    pub(super) fn first(&self, lane: LaneId) -> Option<&Slot<T>> {
+    pub(super) fn first(&self, lane: LaneId) -> Option<Seen<'_, T>> {
         self.lanes.get(lane.index())?.first()
     }
 
     /// The items of a lane, in order of arrival.
-    pub(super) fn of(&self, lane: LaneId) -> impl Iterator<Item = &Slot<T>> {
+    pub(super) fn of(&self, lane: LaneId) -> impl Iterator<Item = Seen<'_, T>> {
         self.lanes.get(lane.index()).into_iter().flat_map(Lane::iter)
     }
 
     /// What serving an item costs.
-    pub(super) fn cost(&self, slot: &Slot<T>) -> u64 {
-        self.load(slot).0
+    pub(super) fn cost(&self, details: Details) -> u64 {
+        self.load(details).0
     }
 
     /// What serving an item costs, and its bytes.
     #[inline(always)]
-    pub(super) fn load(&self, slot: &Slot<T>) -> (u64, u64) {
-        let plain = (slot.details.cost(), slot.details.bytes());
-        self.rares.of(slot).map_or(plain, |rare| (rare.cost, rare.bytes))
+    pub(super) fn load(&self, details: Details) -> (u64, u64) {
+        let plain = (details.cost(), details.bytes());
+        self.rares.of(details).map_or(plain, |rare| (rare.cost, rare.bytes))
     }
 
     /// The item that came first.
-    pub(super) fn oldest(&self) -> Option<&Slot<T>> {
+    pub(super) fn oldest(&self) -> Option<Seen<'_, T>> {
         match &self.index {
             Some(index) => self.first(index.first()?),
             None => self.lanes.iter().filter_map(Lane::first).min_by_key(|slot| slot.id),
@@ -227,7 +248,7 @@ impl<T> Lanes<T> {
     }
 
     /// All items, lane by lane.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<T>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Seen<'_, T>> {
         self.lanes.iter().flat_map(Lane::iter)
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use super::lanes::{Block, LaneCount, Lanes, Run, Slot};
+use super::lanes::{Batch, LaneCount, Lanes, Run, Seen, Slot, Supply};
 use super::moment::Moment;
 use super::policy::{Chosen, Next, PolicySettings, Served};
 use super::ticket::Load;
@@ -44,6 +44,7 @@ pub struct Line<T> {
     lanes: Lanes<T>,
     /// Items that came last, and together: not in lanes yet, and unknown to the policy.
     unsorted: Unsorted<T>,
+    pub(super) supply: Supply<T>,
     /// Items whose deadline has passed: gone from their lanes, not yet handed out.
     overdue: BTreeMap<TicketId, Slot<T>>,
     len: usize,
@@ -67,6 +68,7 @@ impl<T> Line<T> {
             settings,
             policy,
             unsorted: Unsorted::default(),
+            supply: Supply::default(),
             overdue: BTreeMap::new(),
             len: 0,
             cost: 0,
@@ -106,19 +108,19 @@ impl<T> Line<T> {
     /// The ticket that `take` would take now, for an owner that must see whether it fits before taking it.
     pub fn next_ticket(&mut self, now: Duration) -> Option<(TicketId, Ticket)> {
         let next = self.next(Moment::of(now))?;
-        self.waiting(next).map(|slot| (slot.id, self.lanes.rares.ticket(slot)))
+        self.waiting(next).map(|slot| (slot.id, self.lanes.rares.ticket(slot.owner, slot.details)))
     }
 
     /// What serving the item would cost that `take` would take now.
     pub(super) fn next_cost(&mut self, now: Moment) -> Option<u64> {
         let next = self.next(now)?;
-        self.waiting(next).map(|slot| self.lanes.cost(slot))
+        self.waiting(next).map(|slot| self.lanes.cost(slot.details))
     }
 
     /// The item that `take` would take now.
     pub fn peek(&mut self, now: Duration) -> Option<&T> {
         let next = self.next(Moment::of(now))?;
-        self.waiting(next).map(|slot| &slot.item)
+        self.waiting(next).map(|slot| slot.item)
     }
 
     /// Takes the item that is next under the policy; never one whose deadline has passed. A closed queue gives out
@@ -272,21 +274,19 @@ impl<T> Line<T> {
         self.enter(slot);
     }
 
-    /// Takes in a block of new items, of which the first has that name, whatever the bounds.
-    pub(super) fn admit_block(&mut self, first: TicketId, arrived: Moment, mut block: Block<T>) {
-        self.len += block.len();
+    /// Takes in a batch of new items, of which the first has that name, whatever the bounds.
+    pub(super) fn admit_batch(&mut self, first: TicketId, arrived: Moment, mut batch: Batch<T>) {
+        self.len += batch.len();
         self.most = self.most.max(self.len);
-        self.cost = self.cost.saturating_add(block.cost());
-        self.bytes = self.bytes.saturating_add(block.bytes());
-        self.next_id = self.next_id.max(first.0 + block.len() as u64);
-        block.name(first, arrived.nanos());
+        self.cost = self.cost.saturating_add(batch.cost());
+        self.bytes = self.bytes.saturating_add(batch.bytes());
+        self.next_id = self.next_id.max(first.0 + batch.len() as u64);
+        batch.name(first, arrived.nanos());
         match self.policy.only_lane() {
-            Some(lane) => self.lanes.append(lane, block),
+            Some(lane) => self.lanes.append(lane, batch),
             // What few lanes consist of is passed to and fro in any case: there it brings nothing to wait.
-            None if self.policy.lanes() == LaneCount::Few => {
-                block.into_slots().for_each(|slot| self.enter(slot))
-            }
-            None if self.unsorted.push(block).is_full() => self.sort_now(),
+            None if self.policy.lanes() == LaneCount::Few => self.enter_each(batch),
+            None if self.unsorted.push(batch).is_full() => self.sort_now(),
             None => {}
         }
     }
@@ -302,8 +302,13 @@ impl<T> Line<T> {
 
     fn sort_now(&mut self) {
         let mut unsorted = mem::take(&mut self.unsorted);
-        unsorted.drain().for_each(|slot| self.enter(slot));
+        unsorted.drain().for_each(|batch| self.enter_each(batch));
         self.unsorted = unsorted;
+    }
+
+    fn enter_each(&mut self, mut batch: Batch<T>) {
+        batch.give_each(|slot| self.enter(slot));
+        self.supply.take_back(batch);
     }
 
     /// Takes the items that are next, as many as the run may have, up to the first that has something rare.
@@ -367,7 +372,7 @@ impl<T> Line<T> {
     }
 
     /// What waits there.
-    fn waiting(&self, next: Next) -> Option<&Slot<T>> {
+    fn waiting(&self, next: Next) -> Option<Seen<'_, T>> {
         match next {
             Next::First(lane) => self.lanes.first(lane),
             Next::Within(_, id) => self.lanes.get(id),
@@ -392,7 +397,7 @@ impl<T> Line<T> {
     /// An item does not wait any more; the answer is its cost.
     #[inline(always)]
     fn note_gone(&mut self, slot: &Slot<T>) -> u64 {
-        let (cost, bytes) = self.lanes.load(slot);
+        let (cost, bytes) = self.lanes.load(slot.details);
         self.len -= 1;
         self.cost = self.cost.saturating_sub(cost);
         self.bytes = self.bytes.saturating_sub(bytes);

@@ -12,6 +12,7 @@ use super::dead_letters::Cause;
 use super::exchange::Exchange;
 use super::journal::Journal;
 use super::keys::First;
+use super::lanes::Supply;
 use super::moment::Moment;
 use super::past::Past;
 use super::put::adoption;
@@ -90,6 +91,7 @@ impl<T: Send + 'static> Queue<T> {
     }
 
     fn share(mut books: Books<T>, memory: Option<Memory<T>>, head_start: Duration) -> Self {
+        books.line.supply = Supply::spares();
         let rest = Arc::clone(&books.rest);
         let shared = Arc::new_cyclic(|weak: &Weak<Shared<T>>| {
             books.adopt = memory.is_some().then(|| adoption(Weak::clone(weak)));

@@ -13,7 +13,7 @@ use super::{Owner, Taken, Ticket, TicketId};
 const KEPT: usize = 1024;
 
 /// Size, cost and urgency in one word, because that is moved at once, and four small fields are not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Details(u64);
 
 impl Details {
@@ -170,13 +170,13 @@ impl Rares {
     }
 
     /// The ticket of an item that goes on waiting.
-    pub(super) fn ticket<T>(&self, slot: &Slot<T>) -> Ticket {
-        unpacked(slot.owner.clone(), slot.details, self.of(slot).cloned())
+    pub(super) fn ticket(&self, owner: &Owner, details: Details) -> Ticket {
+        unpacked(owner.clone(), details, self.of(details).cloned())
     }
 
     #[inline]
-    pub(super) fn of<T>(&self, slot: &Slot<T>) -> Option<&Rare> {
-        self.known.get(slot.details.elsewhere()?)?.as_deref()
+    pub(super) fn of(&self, details: Details) -> Option<&Rare> {
+        self.known.get(details.elsewhere()?)?.as_deref()
     }
 
     #[cold]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::books::{Answer, Answers, Books, Noted, Offer, Parcel, Patience};
 use super::gone::Adopt;
 use super::keys::First;
-use super::lanes::Block;
+use super::lanes::Batch;
 use super::rejected::{PutManyError, Rejected, Rejection};
 use super::{Queue, Shared, Ticket, TicketId};
 
@@ -107,20 +107,20 @@ impl<T: Send + 'static> Queue<T> {
         items: impl IntoIterator<Item = (T, Ticket)>,
     ) -> Result<Vec<TicketId>, PutManyError<T>> {
         self.keep_time();
-        let (mut block, mut rest) = Block::gather(items);
+        let (mut batch, mut rest) = Batch::gather(items);
         if self.shared.memory.is_some() {
-            rest = mem::take(&mut block).into_items().chain(rest).collect();
+            rest = mem::take(&mut batch).into_items().chain(rest).collect();
         }
         consume_budget().await;
         let (clock, exchange) = (|| self.shared.clock.moment(), &self.shared.exchange);
-        let put = |books: &mut Books<T>| books.take_in_block_at_once(&mut block);
+        let put = |books: &mut Books<T>| books.take_in_batch_at_once(&mut batch);
         let taken = exchange.unless_someone_waits(clock, put).unwrap_or_default();
         let mut taken: Vec<_> = taken.map(TicketId).collect();
-        if block.is_empty() && rest.is_empty() {
+        if batch.is_empty() && rest.is_empty() {
             return Ok(taken);
         }
         let rest = rest.into_iter().map(|(item, ticket)| self.parcel(item, ticket));
-        let offer = Offer::many(block, rest.collect());
+        let offer = Offer::many(batch, rest.collect());
         let Answers { taken: more, answers, rest } = exchange.offer(clock, offer).await.into_answers();
         taken.extend(more);
         let mut unsettled = Unsettled { shared: &self.shared, answers: answers.into() };

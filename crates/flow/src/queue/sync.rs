@@ -6,8 +6,11 @@ use std::time::Duration;
 
 pub(super) use spin::mutex::{SpinMutex as Mutex, SpinMutexGuard as MutexGuard};
 
-/// So often, each time after twice as long, a taken lock is asked for again before others get the processor.
-const TRIES: u32 = 6;
+/// So many pauses, about a microsecond, whoever finds the lock taken stays away at first. Less, and what the lock guards goes
+/// from core to core with every act; more, and short acts wait for nothing.
+const PAUSES: u32 = 16;
+/// So often, each time after four times as long, a taken lock is asked for again before others get the processor.
+const TRIES: u32 = 4;
 /// So often they get it before the thread sleeps.
 const YIELDS: u32 = 16;
 /// For so long: whoever holds the lock has lost the processor in the middle.
@@ -32,7 +35,7 @@ fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     let mut tries: u32 = 0;
     loop {
         match tries {
-            ..TRIES => (0..16 << tries).for_each(|_| spin_loop()),
+            ..TRIES => (0..PAUSES << (2 * tries)).for_each(|_| spin_loop()),
             tries if tries < TRIES + YIELDS => thread::yield_now(),
             _ => thread::sleep(NAP),
         }

@@ -36,6 +36,17 @@ impl Owner {
         self.address() == other.address()
     }
 
+    /// The owner with the empty name.
+    pub(super) fn nobody() -> &'static Self {
+        static NOBODY: Owner = Owner(None);
+        &NOBODY
+    }
+
+    #[inline]
+    pub(super) fn is_nobody(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Where its text lies: as long as it does, no other text has that address.
     #[inline]
     pub(super) fn address(&self) -> usize {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::queue::dead_letters::Cause;
 use crate::queue::gone::Why;
 use crate::queue::keys::First;
-use crate::queue::lanes::Block;
+use crate::queue::lanes::Batch;
 use crate::queue::moment::Moment;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::settings::{Doomed, Overflow};
@@ -31,8 +31,8 @@ enum Obstacle {
 
 impl<T> Books<T> {
     pub(super) fn consider(&mut self, offer: &mut Offer<T>) -> Progress {
-        if !offer.block.is_empty()
-            && let Some(progress) = self.consider_block(offer)
+        if !offer.batch.is_empty()
+            && let Some(progress) = self.consider_batch(offer)
         {
             return progress;
         }
@@ -49,21 +49,21 @@ impl<T> Books<T> {
         Progress::Finished
     }
 
-    /// Takes in as much of the block of an offer as there is room for. `None` goes on with what is behind it, or with its
+    /// Takes in as much of the batch of an offer as there is room for. `None` goes on with what is behind it, or with its
     /// items one by one where something else than their number may keep one out.
-    fn consider_block(&mut self, offer: &mut Offer<T>) -> Option<Progress> {
+    fn consider_batch(&mut self, offer: &mut Offer<T>) -> Option<Progress> {
         let room = self.settings.capacity.items.saturating_sub(self.depth());
-        let rest = (room < offer.block.len()).then(|| offer.block.split_off(room));
-        offer.taken.extend(self.take_in_block_at_once(&mut offer.block).map(TicketId));
-        let is_taken = offer.block.is_empty();
+        let rest = (room < offer.batch.len()).then(|| offer.batch.split_off(room));
+        offer.taken.extend(self.take_in_batch_at_once(&mut offer.batch).map(TicketId));
+        let is_taken = offer.batch.is_empty();
         match rest {
             None if is_taken => return None,
-            Some(rest) if is_taken => offer.block = rest,
-            Some(rest) => offer.block.append(rest),
+            Some(rest) if is_taken => offer.batch = rest,
+            Some(rest) => offer.batch.append(rest),
             None => {}
         }
         let waits = self.settings.overflow == Overflow::Wait && offer.patience == Patience::Waits;
-        if is_taken && waits && self.takes_blocks() {
+        if is_taken && waits && self.takes_batches() {
             return Some(Progress::Blocked);
         }
         offer.take_apart();
@@ -71,7 +71,7 @@ impl<T> Books<T> {
     }
 
     /// Whether a lack of room is all that may keep out an item with nothing rare.
-    fn takes_blocks(&self) -> bool {
+    fn takes_batches(&self) -> bool {
         self.journal.is_none() && self.throttle.is_open() && !self.line.is_closed()
     }
 
@@ -90,23 +90,23 @@ impl<T> Books<T> {
         Some(id)
     }
 
-    /// Takes in a block of items if nothing keeps any of them out and no store is to be told; else it stays where it
+    /// Takes in a batch of items if nothing keeps any of them out and no store is to be told; else it stays where it
     /// is. The answer are the numbers of those that were taken in.
-    pub(in crate::queue) fn take_in_block_at_once(&mut self, block: &mut Block<T>) -> Range<u64> {
+    pub(in crate::queue) fn take_in_batch_at_once(&mut self, batch: &mut Batch<T>) -> Range<u64> {
         let first = self.next_id;
-        let count = block.len();
+        let count = batch.len();
         let has_room =
             |held: u64, more: u64, bound: u64| held.checked_add(more).is_some_and(|sum| sum <= bound);
         let Capacity { items, cost, bytes } = self.settings.capacity;
-        if self.takes_blocks()
-            && !block.is_empty()
+        if self.takes_batches()
+            && !batch.is_empty()
             && self.depth().checked_add(count).is_some_and(|depth| depth <= items)
-            && has_room(self.cost(), block.cost(), cost)
-            && has_room(self.bytes(), block.bytes(), bytes)
+            && has_room(self.cost(), batch.cost(), cost)
+            && has_room(self.bytes(), batch.bytes(), bytes)
         {
             self.next_id += count as u64;
             self.tally.accepted += count as u64;
-            self.line.admit_block(TicketId(first), self.now, std::mem::take(block));
+            self.line.admit_batch(TicketId(first), self.now, std::mem::take(batch));
         }
         first..self.next_id
     }

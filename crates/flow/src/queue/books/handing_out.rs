@@ -121,8 +121,8 @@ impl<T> Books<T> {
         }
         let (now, waits) = (self.now.nanos(), &mut self.waits);
         let mut tell = |arrived, count| waits.record_nanos(now.saturating_sub(arrived), count);
-        let count =
-            self.line.take_run(self.now, Run::new(want.most, &mut want.blocks, &mut tell)).items as u64;
+        let run = Run::new(want.most, (&mut want.batches, self.line.supply), &mut tell);
+        let count = self.line.take_run(self.now, run).items as u64;
         self.tally.taken += count;
         self.tally.done += count;
         self.flow.left += count;

@@ -2,7 +2,7 @@
 
 use crate::queue::dead_letters::Cause;
 use crate::queue::keys::First;
-use crate::queue::lanes::Block;
+use crate::queue::lanes::Batch;
 use crate::queue::rejected::{Rejected, Rejection};
 use crate::queue::store::Position;
 use crate::queue::throttle::Queueing;
@@ -28,7 +28,7 @@ pub(in crate::queue) enum Patience {
 pub(in crate::queue) struct Offer<T> {
     pub(super) patience: Patience,
     /// Plain items that come before all others.
-    pub(super) block: Block<T>,
+    pub(super) batch: Batch<T>,
     /// The names of those of them that were taken.
     pub(super) taken: Vec<TicketId>,
     /// The only item, or none if there are several.
@@ -100,21 +100,21 @@ impl<T> Parcel<T> {
 
 impl<T> Offer<T> {
     pub(in crate::queue) fn one(parcel: Parcel<T>, patience: Patience) -> Self {
-        let (block, rest) = (Block::default(), Vec::new().into_iter());
+        let (batch, rest) = (Batch::default(), Vec::new().into_iter());
         let (taken, answers) = (Vec::new(), Vec::new());
-        Self { patience, block, taken, parcel: Some(parcel), rest, answer: None, answers }
+        Self { patience, batch, taken, parcel: Some(parcel), rest, answer: None, answers }
     }
 
-    pub(in crate::queue) fn many(block: Block<T>, parcels: Vec<Parcel<T>>) -> Self {
+    pub(in crate::queue) fn many(batch: Batch<T>, parcels: Vec<Parcel<T>>) -> Self {
         let (patience, answers) = (Patience::Waits, Vec::with_capacity(parcels.len()));
         let rest = parcels.into_iter();
-        Self { patience, block, taken: Vec::new(), parcel: None, rest, answer: None, answers }
+        Self { patience, batch, taken: Vec::new(), parcel: None, rest, answer: None, answers }
     }
 
-    /// Has the items of the block looked at one by one.
+    /// Has the items of the batch looked at one by one.
     pub(super) fn take_apart(&mut self) {
-        let block = std::mem::take(&mut self.block).into_items();
-        let parcels = block.map(|(item, ticket)| Parcel::new(item, ticket, Vec::new()));
+        let batch = std::mem::take(&mut self.batch).into_items();
+        let parcels = batch.map(|(item, ticket)| Parcel::new(item, ticket, Vec::new()));
         let parcels: Vec<_> = parcels.chain(std::mem::take(&mut self.rest)).collect();
         self.answers.reserve(parcels.len());
         self.rest = parcels.into_iter();

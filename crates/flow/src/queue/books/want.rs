@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::queue::lanes::Block;
+use crate::queue::lanes::Batch;
 use crate::queue::leases::LeaseId;
 use crate::queue::past::Attempt;
 use crate::queue::{Popped, Taken, UpTo};
@@ -15,8 +15,8 @@ pub(in crate::queue) struct Want<T> {
     /// At most so much cost, unless the first item alone is dearer.
     pub(super) cost: u64,
     pub(in crate::queue) items: Few<Taken<T>>,
-    /// Items before those, in blocks.
-    pub(super) blocks: Vec<Block<T>>,
+    /// Items before those, in batches.
+    pub(super) batches: Vec<Batch<T>>,
     pub(in crate::queue) leases: Few<Goods<T>>,
 }
 
@@ -78,12 +78,15 @@ pub(in crate::queue) struct Goods<T> {
 impl<T> Want<T> {
     pub(in crate::queue) fn new(way: Way, up_to: UpTo) -> Self {
         let (items, leases) = (Few::none(), Few::none());
-        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, blocks: Vec::new(), leases }
+        Self { way, most: up_to.items.max(1), cost: up_to.cost, items, batches: Vec::new(), leases }
     }
 
     /// All items that were taken for good.
-    pub(in crate::queue) fn into_popped(self) -> Popped<T> {
-        Popped::new(self.blocks, self.items.into_vec())
+    pub(in crate::queue) fn into_popped(self) -> Popped<T>
+    where
+        T: 'static,
+    {
+        Popped::new(self.batches, self.items.into_vec())
     }
 
     /// Makes room for so many at most.
@@ -99,7 +102,7 @@ impl<T> Want<T> {
     pub(super) fn len(&self) -> usize {
         match self.way {
             Way::Lease => self.leases.len(),
-            Way::ForGood => self.items.len() + self.blocks.iter().map(Block::len).sum::<usize>(),
+            Way::ForGood => self.items.len() + self.batches.iter().map(Batch::len).sum::<usize>(),
         }
     }
 }

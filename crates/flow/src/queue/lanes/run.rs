@@ -1,11 +1,12 @@
 //! Items that leave their lanes in one go.
 
-use super::{Block, Slot};
+use super::{Batch, Slot, Supply};
 use crate::queue::ticket::Load;
 
-/// Gathers plain items in blocks, and counts them.
+/// Gathers plain items in batches, and counts them.
 pub(in crate::queue) struct Run<'a, T> {
-    into: &'a mut Vec<Block<T>>,
+    into: &'a mut Vec<Batch<T>>,
+    supply: Supply<T>,
     /// So many may come.
     most: usize,
     load: Load,
@@ -19,10 +20,10 @@ pub(in crate::queue) struct Run<'a, T> {
 impl<'a, T> Run<'a, T> {
     pub(in crate::queue) fn new(
         most: usize,
-        into: &'a mut Vec<Block<T>>,
+        (into, supply): (&'a mut Vec<Batch<T>>, Supply<T>),
         tell: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
-        Self { into, most, load: Load::default(), tell, arrived: 0, count: 0 }
+        Self { into, supply, most, load: Load::default(), tell, arrived: 0, count: 0 }
     }
 
     /// How many may come still.
@@ -45,20 +46,20 @@ impl<'a, T> Run<'a, T> {
         self.count += 1;
         let (left, details) = (self.left(), slot.details);
         self.load.add(Load { items: 1, cost: details.cost(), bytes: details.bytes() });
-        match self.into.last_mut() {
-            Some(block) if block.has_room() => block.push(slot),
-            _ => {
-                let mut block = Block::with_room_for(left);
+        match self.into.last_mut().and_then(Batch::room) {
+            Some(block) => block.push(slot),
+            None => {
+                let mut block = self.supply.block(left);
                 block.push(slot);
-                self.into.push(block);
+                self.into.push(Batch::of(block));
             }
         }
     }
 
-    pub(super) fn take_block(&mut self, block: Block<T>) {
-        block.each_arrival(&mut *self.tell);
-        self.load.add(Load { items: block.len(), cost: block.cost(), bytes: block.bytes() });
-        self.into.push(block);
+    pub(super) fn take_batch(&mut self, batch: Batch<T>) {
+        batch.each_arrival(&mut *self.tell);
+        self.load.add(Load { items: batch.len(), cost: batch.cost(), bytes: batch.bytes() });
+        self.into.push(batch);
     }
 
     fn tell(&mut self) {

@@ -5,27 +5,27 @@
 //! came, which takes one step, and whoever takes next sorts all that came since, at the core where it is served.
 
 use crate::queue::TicketId;
-use crate::queue::lanes::{Block, Slot};
+use crate::queue::lanes::{Batch, Seen};
 
 /// So many items are not left unsorted, so that who has to sort does not hold the lock for long.
 const MOST: usize = 256;
 
-/// Blocks in the order in which they came.
+/// Batches in the order in which they came.
 pub(super) struct Unsorted<T> {
-    blocks: Vec<Block<T>>,
+    batches: Vec<Batch<T>>,
     len: usize,
 }
 
 impl<T> Default for Unsorted<T> {
     fn default() -> Self {
-        Self { blocks: Vec::new(), len: 0 }
+        Self { batches: Vec::new(), len: 0 }
     }
 }
 
 impl<T> Unsorted<T> {
-    pub(super) fn push(&mut self, block: Block<T>) -> &Self {
-        self.len += block.len();
-        self.blocks.push(block);
+    pub(super) fn push(&mut self, batch: Batch<T>) -> &Self {
+        self.len += batch.len();
+        self.batches.push(batch);
         self
     }
 
@@ -39,24 +39,24 @@ impl<T> Unsorted<T> {
     }
 
     /// Gives all of them out, in order.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Slot<T>> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Batch<T>> {
         self.len = 0;
-        self.blocks.drain(..).flat_map(Block::into_slots)
+        self.batches.drain(..)
     }
 
-    pub(super) fn first(&self) -> Option<&Slot<T>> {
+    pub(super) fn first(&self) -> Option<Seen<'_, T>> {
         self.iter().next()
     }
 
-    pub(super) fn last(&self) -> Option<&Slot<T>> {
-        self.blocks.iter().rev().find_map(Block::last)
+    pub(super) fn last(&self) -> Option<Seen<'_, T>> {
+        self.batches.iter().rev().find_map(Batch::last)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot<T>> {
-        self.blocks.iter().flat_map(Block::iter)
+    pub(super) fn iter(&self) -> impl Iterator<Item = Seen<'_, T>> {
+        self.batches.iter().flat_map(Batch::iter)
     }
 
-    pub(super) fn get(&self, id: TicketId) -> Option<&Slot<T>> {
-        self.blocks.iter().find_map(|block| block.get(id))
+    pub(super) fn get(&self, id: TicketId) -> Option<Seen<'_, T>> {
+        self.batches.iter().find_map(|batch| batch.get(id))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Line;
-use crate::queue::lanes::Slot;
+use crate::queue::lanes::{Seen, Slot};
 use crate::queue::moment::Moment;
 use crate::queue::{Capacity, TicketId};
 
@@ -22,30 +22,31 @@ impl<T> Line<T> {
 
     /// The item of a ticket that waits.
     pub fn item(&self, id: TicketId) -> Option<&T> {
-        let sorted = self.lanes.get(id).or_else(|| self.overdue.get(&id));
-        sorted.or_else(|| self.unsorted.get(id)).map(|slot| &slot.item)
+        let sorted = self.lanes.get(id).or_else(|| self.overdue.get(&id).map(Slot::seen));
+        sorted.or_else(|| self.unsorted.get(id)).map(|slot| slot.item)
     }
 
     /// The item of a ticket that waits, to be changed in its place.
     pub fn item_mut(&mut self, id: TicketId) -> Option<&mut T> {
         self.sort();
         match self.lanes.get_mut(id) {
-            Some(slot) => Some(&mut slot.item),
+            Some(item) => Some(item),
             None => self.overdue.get_mut(&id).map(|slot| &mut slot.item),
         }
     }
 
     /// All items in order of arrival, those included whose deadline has passed and which `expire` has not handed out.
     pub fn iter(&self) -> impl Iterator<Item = (TicketId, &T)> {
-        let mut all: Vec<&Slot<T>> =
-            self.lanes.iter().chain(self.unsorted.iter()).chain(self.overdue.values()).collect();
+        let overdue = self.overdue.values().map(Slot::seen);
+        let mut all: Vec<Seen<'_, T>> =
+            self.lanes.iter().chain(self.unsorted.iter()).chain(overdue).collect();
         all.sort_unstable_by_key(|slot| slot.id);
-        all.into_iter().map(|slot| (slot.id, &slot.item))
+        all.into_iter().map(|slot| (slot.id, slot.item))
     }
 
     /// The item that arrived first.
     pub fn oldest(&self) -> Option<(TicketId, &T)> {
-        self.oldest_slot().map(|slot| (slot.id, &slot.item))
+        self.oldest_slot().map(|slot| (slot.id, slot.item))
     }
 
     /// Number of items.
@@ -79,8 +80,8 @@ impl<T> Line<T> {
         Some(now.saturating_sub(arrived))
     }
 
-    fn oldest_slot(&self) -> Option<&Slot<T>> {
-        let overdue = self.overdue.first_key_value().map(|(_, slot)| slot);
+    fn oldest_slot(&self) -> Option<Seen<'_, T>> {
+        let overdue = self.overdue.first_key_value().map(|(_, slot)| slot.seen());
         let waiting = self.lanes.oldest().or_else(|| self.unsorted.first());
         waiting.into_iter().chain(overdue).min_by_key(|slot| slot.id)
     }

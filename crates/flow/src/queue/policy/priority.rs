@@ -3,7 +3,7 @@
 //! tickets that came before it go first, so nothing waits longer than `level × age step` plus the service of those.
 
 use super::{Chosen, Discipline, Next, Policy, PolicySettings};
-use crate::queue::lanes::{LaneCount, LaneId, Lanes, Slot, nanos};
+use crate::queue::lanes::{LaneCount, LaneId, Lanes, Seen, nanos};
 use crate::queue::packing::Details;
 use crate::queue::{Owner, TicketId};
 
@@ -42,7 +42,7 @@ impl Priority {
         if level == 0 { u64::MAX } else { arrived.saturating_add(self.age_step.max(1)) }
     }
 
-    fn rank<T>(&self, level: u8, slot: &Slot<T>, now: u64) -> (u8, TicketId) {
+    fn rank<T>(&self, level: u8, slot: &Seen<'_, T>, now: u64) -> (u8, TicketId) {
         (super::aged(level, now.saturating_sub(slot.arrived), self.age_step), slot.id)
     }
 
@@ -97,7 +97,7 @@ impl Policy for Priority {
     fn order<T>(&self, lanes: &Lanes<T>, now: u64) -> Vec<TicketId> {
         let all =
             self.levels().flat_map(|level| lanes.of(LaneId::at(level.into())).map(move |slot| (level, slot)));
-        let mut ranked: Vec<_> = all.map(|(level, slot)| self.rank(level, slot, now)).collect();
+        let mut ranked: Vec<_> = all.map(|(level, slot)| self.rank(level, &slot, now)).collect();
         ranked.sort_unstable();
         ranked.into_iter().map(|(_, id)| id).collect()
     }

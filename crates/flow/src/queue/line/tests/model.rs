@@ -137,7 +137,7 @@ impl Pair {
         }
     }
 
-    /// Whoever puts a block has seen to it that there is room.
+    /// Whoever puts a batch has seen to it that there is room.
     fn put_together(&mut self, tickets: &[(usize, u8)]) {
         let held = self.naive.items.len();
         if !self.naive.is_open || held + tickets.len() > self.naive.capacity.items {
@@ -145,10 +145,10 @@ impl Pair {
         }
         let ticket = |(owner, level): &(usize, u8)| Ticket::of(naive::OWNERS[*owner]).level(*level);
         let names = self.ids.len()..;
-        let (block, rest) = Block::gather(names.clone().zip(tickets.iter().map(ticket)));
+        let (batch, rest) = Batch::gather(names.clone().zip(tickets.iter().map(ticket)));
         assert!(rest.is_empty(), "none of them has anything rare");
         let first = self.line.next_id;
-        self.line.admit_block(TicketId(first), Moment::of(self.now), block);
+        self.line.admit_batch(TicketId(first), Moment::of(self.now), batch);
         for (id, (name, ticket)) in (first..).zip(names.zip(tickets.iter().map(ticket))) {
             self.ids.push(TicketId(id));
             self.naive.join(Item { name, ticket, arrived: self.now, is_overdue: false });

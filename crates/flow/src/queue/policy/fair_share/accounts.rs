@@ -162,7 +162,7 @@ impl Accounts {
             let Some(slot) = lane.next() else { continue };
             order.push(slot.id);
             if let Some(next) = lane.peek().map(|next| next.id) {
-                let counter = counter.saturating_add(account.share(lanes.cost(slot)));
+                let counter = counter.saturating_add(account.share(lanes.cost(slot.details)));
                 waiting.insert((counter, next), (account, lane));
             }
         }
