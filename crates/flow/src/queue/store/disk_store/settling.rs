@@ -223,6 +223,8 @@ impl Future for Settling<'_> {
         let shared = self.shared;
         let mut state = shared.state();
         if let Some(verdict) = state.verdict(self.position, &shared.place) {
+            // Whoever decided it has taken the waiter out too.
+            self.waiter = None;
             return Poll::Ready(verdict);
         }
         let number = self.waiter.unwrap_or(state.next_waiter);
