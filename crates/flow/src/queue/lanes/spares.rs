@@ -111,3 +111,32 @@ impl<X> Shelf<X> {
 fn bytes<X>(ring: &VecDeque<X>) -> usize {
     ring.capacity() * size_of::<X>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something of this module alone, so that no other test of this thread has a shelf for it.
+    type Kilobyte = [u128; 64];
+
+    fn kept() -> (usize, usize) {
+        on_shelf(|shelf: &mut Shelf<Kilobyte>| (shelf.rings.len(), shelf.bytes)).unwrap()
+    }
+
+    #[test]
+    fn a_thread_keeps_what_it_used_up_within_bounds() {
+        let mut full = ring::<Kilobyte>(4);
+        full.push_back([0; 64]);
+        keep(full);
+        assert_eq!(kept(), (0, 0), "what holds items is not used up");
+        for count in 1..200 {
+            keep(VecDeque::<Kilobyte>::with_capacity(2));
+            assert_eq!(kept(), (count.min(64), count.min(64) * 2048));
+        }
+        let ring = ring::<Kilobyte>(2);
+        assert_eq!((ring.capacity(), kept()), (2, (63, 63 * 2048)));
+        assert!(super::ring::<Kilobyte>(9).capacity() >= 9);
+        assert_eq!(kept().0, 62);
+        std::thread::spawn(|| assert_eq!(kept(), (0, 0))).join().unwrap();
+    }
+}
