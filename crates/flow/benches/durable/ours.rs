@@ -192,7 +192,7 @@ async fn pass(queue: &Queue<Vec<u8>>, producers: usize, items: usize) {
                 if leases.is_empty() {
                     return;
                 }
-                let acks = join_all(leases.into_iter().map(Lease::ack)).await;
+                let acks = Lease::ack_many(leases).await;
                 acks.into_iter().for_each(|ack| ack.expect("leases without an end"));
             }
         })

@@ -33,6 +33,7 @@ use crate::metrics::Recorder;
 use crate::rate::DrainRate;
 
 pub(super) use offer::{Answer, Answers, Noted, Offer, Parcel, Patience};
+pub(super) use returns::Acknowledged;
 pub(super) use want::{Goods, Want, Way};
 
 /// The window over which the speed of the queue is measured, and how often it is brought up to date.

@@ -45,6 +45,44 @@ async fn an_item_is_there_once_it_is_settled_and_gone_once_that_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn acknowledgements_of_several_are_settled_together_or_fail_together() {
+    for (way, fails) in [("settled", false), ("dropped", false), ("failed", true)] {
+        let store = MemoryStore::held();
+        let queue = open(&store, Recovered::default());
+        for item in ["a", "b", "c"] {
+            let mut put = pin!(queue.put(item.to_owned(), keyed(item)));
+            assert!(put.as_mut().now_or_never().is_none());
+            store.settle();
+            put.await.unwrap();
+        }
+        let leases = queue.take_many(3).await;
+        let mut acks = Box::pin(Lease::ack_many(leases));
+        assert!(acks.as_mut().now_or_never().is_none());
+        assert_eq!((queue.stats().in_flight, store.survivors().items.len()), (3, 3), "{way}");
+        match way {
+            "settled" => {
+                store.settle();
+                assert_eq!(acks.await, vec![Ok(()); 3]);
+            }
+            "dropped" => {
+                drop(acks);
+                store.settle();
+            }
+            _ => {
+                store.fill();
+                store.settle();
+                assert!(acks.await.iter().all(|answer| matches!(answer, Err(LeaseError::Store(_)))));
+                assert_eq!((queue.len(), queue.stats().in_flight), (3, 0), "they are back");
+            }
+        }
+        if !fails {
+            assert!(store.survivors().items.is_empty(), "{way}");
+            assert_at_rest(&queue);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_brings_back_items_attempts_dead_letters_keys_and_names() {
     let store = MemoryStore::new();
     let queue = open(&store, Recovered::default());

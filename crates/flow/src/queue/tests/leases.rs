@@ -27,6 +27,36 @@ async fn a_lease_that_runs_out_loses_the_item() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leases_of_several_queues_are_acknowledged_in_one_go_and_each_is_answered() {
+    let queues = [leased(9).build(), leased(9).build()];
+    let mut leases = Vec::new();
+    for queue in &queues {
+        for item in 0..3 {
+            queue.put(item, Ticket::default()).await.unwrap();
+        }
+        leases.extend(queue.take_many(3).await);
+    }
+    let late = leases[1].id();
+    leases
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != 1)
+        .for_each(|(_, lease)| lease.extend(ms(500)).unwrap());
+    advance(ms(200)).await;
+    let again = queues[0].take().await.unwrap();
+    assert_eq!((again.id(), again.attempt()), (late, 2));
+    let mut expected = vec![Ok(()); 6];
+    expected[1] = Err(LeaseError::Ended { id: late, attempt: 1 });
+    assert_eq!(Lease::ack_many(leases).await, expected);
+    again.ack().await.unwrap();
+    assert_eq!(Lease::<u32>::ack_many([]).await, []);
+    queues.iter().for_each(assert_at_rest);
+    let leases = queues[0].put(7, Ticket::default()).await.map(|_| queues[0].try_take().unwrap());
+    drop(Lease::ack_many(leases));
+    assert_eq!(*queues[0].try_take().unwrap(), 7, "what nobody polled says nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forgotten_lease_runs_out_too() {
     let queue = leased(9).build();
     queue.put(7, Ticket::default()).await.unwrap();
