@@ -6,7 +6,8 @@
 //! 2. It waits for room; `try_put` does not wait, and says why not and when to try again.
 //! 3. `take` waits for the item that is next under the policy, and hands it out as a [`Lease`].
 //! 4. A lease reads like the item. While it is out, nobody else has the item.
-//! 5. `ack` says that the item is done, and `ack_many` that several are. Only then is it gone; a durable queue has that on disk when `ack` returns.
+//! 5. `ack` says that the item is done, and `ack_many` that several are. Only then is it gone; a durable queue has that on
+//!    disk when `ack` returns.
 //! 6. `nack` says that it is not, and that it may be taken again after a while. Dropping the lease says so too, at once.
 //! 7. Where leases run out, a taker that stalls loses the item to another one, and its late `ack` is refused; work that
 //!    takes longer says `extend` now and then.
