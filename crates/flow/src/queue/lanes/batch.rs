@@ -193,7 +193,7 @@ impl<T> Batch<T> {
     }
 
     pub(super) fn first(&self) -> Option<Seen<'_, T>> {
-        self.iter().next()
+        self.at(0)
     }
 
     pub(in crate::queue) fn last(&self) -> Option<Seen<'_, T>> {
